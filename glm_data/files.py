@@ -1,0 +1,76 @@
+"""Files written whole or not at all, and digests of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import xxhash
+
+TEMPORARY_PREFIX = ".tmp-"
+_CHUNK_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is synced and renamed to ``path``, on error removed.
+
+    A process killed at any moment leaves either the old file or the new one, plus at most one ``.tmp-`` file that
+    :func:`remove_temporaries` clears when the stage is opened again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented UTF-8 JSON with sorted keys, atomically."""
+    encoded = msgspec.json.encode(value, order="sorted")
+    write_bytes(path, msgspec.json.format(encoded, indent=1) + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file written by :func:`write_json`; raises ``OSError`` or ``msgspec.DecodeError``."""
+    return msgspec.json.decode(path.read_bytes())
+
+
+def digest_bytes(data: bytes) -> str:
+    """xxh3-128 of ``data`` as 32 hexadecimal digits."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def digest_file(path: Path) -> str:
+    """xxh3-128 of a file's bytes as 32 hexadecimal digits, read in 1 MiB pieces."""
+    hasher = xxhash.xxh3_128()
+    with path.open("rb") as handle:
+        while chunk := handle.read(_CHUNK_BYTES):
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def digest_value(value: Any) -> str:
+    """xxh3-128 of a JSON-able value in canonical form (sorted keys, no white space)."""
+    return digest_bytes(msgspec.json.encode(value, order="sorted"))
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what :func:`atomic_path` left behind in ``folder`` when its process was killed."""
+    for path in folder.rglob(f"{TEMPORARY_PREFIX}*"):
+        if path.is_file():
+            path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Readers and writers of document files; one module a format."""
