@@ -1,0 +1,184 @@
+"""Span sampling of blank infilling: lengths, the exact budget of a window, and places.
+
+GLM-130B (paper section 2.2) masks at least 15 % of a [MASK] piece in spans of zero-truncated Poisson(3) length. Its
+collator took 500 tokens for a 512-token window and cut what did not fit: 36 % of the targets. Here the window is the
+budget: a piece of ``n`` tokens with ``k`` spans takes ``n + 2 k`` places (a mask and an ``<sop>`` a span), and ``n`` is
+chosen as large as fits, so that no target is ever cut.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import lru_cache
+from math import factorial
+
+import numpy as np
+from numba import njit
+
+from glm_data.packing.rng import draw, draw_below
+
+MAX_SPANS = 1024
+"""Upper bound of spans in a piece, the size of scratch arrays."""
+
+_SHORT, _SHORT_LENGTH, _SINGLE, _LENGTHS, _PLACES = 0, 1, 2, 16, 4096
+_MIN_SHORT = 32
+_PROBABILITY_ONE = 1 << 32
+
+
+@lru_cache(maxsize=8)
+def length_table(mean: float, longest: int) -> np.ndarray:
+    """``uint64[longest]``: cumulative thresholds, scaled to 2**32, of a Poisson(``mean``) truncated to 1 .. ``longest``.
+
+    Length ``i + 1`` is drawn when a 32-bit draw is below entry ``i`` and not below entry ``i - 1``. Computed with exact
+    fractions, so that the table is the same on every machine. GLM-130B: mean 3, longest 39 (a mean length of 3.157).
+    """
+    rate = Fraction(str(mean))
+    weights = [rate**length / factorial(length) for length in range(1, longest + 1)]
+    total, running, thresholds = sum(weights), Fraction(0), []
+    for weight in weights:
+        running += weight
+        thresholds.append(int(running / total * _PROBABILITY_ONE))
+    return np.array(thresholds, np.uint64)
+
+
+def threshold(probability: float) -> int:
+    """The number of 32-bit draws that count as a hit for ``probability``."""
+    return int(Fraction(str(probability)) * _PROBABILITY_ONE)
+
+
+@njit(cache=True)
+def draw_length(key: np.uint64, counter: int, table: np.ndarray) -> int:
+    """One span length (1 .. ``len(table)``) by inversion of the cumulative table."""
+    word = draw(key, counter)
+    length = 0
+    while length < len(table) - 1 and word >= table[length]:
+        length += 1
+    return length + 1
+
+
+@njit(cache=True)
+def _needed(tokens: int, rate: float) -> int:
+    """The tokens to mask in a piece of ``tokens``: ``ceil(rate * tokens)``, at least one."""
+    return max(1, int(np.ceil(tokens * rate - 1e-9)))
+
+
+@njit(cache=True)
+def _largest_that_fits(key: np.uint64, window: int, available: int, rate: float, table: np.ndarray, lengths: np.ndarray):
+    """The largest ``n <= available`` with ``n + 2 k(n) <= window``, k(n) the first spans that mask enough of n."""
+    masked, served = 0, 0
+    for count in range(1, len(lengths) + 1):
+        lengths[count - 1] = draw_length(key, _LENGTHS + count, table)
+        masked += lengths[count - 1]
+        room = min(window - 2 * count, available)
+        if served >= room:
+            return served, count - 1
+        enough_for = int(masked / rate + 1e-9)
+        if enough_for >= room:
+            return room, count
+        served = enough_for
+    return served, len(lengths)
+
+
+@njit(cache=True)
+def _spans_needed(tokens: int, count: int, rate: float, lengths: np.ndarray) -> int:
+    masked = 0
+    for used in range(count):
+        masked += lengths[used]
+        if masked >= _needed(tokens, rate):
+            return used + 1
+    return count
+
+
+@njit(cache=True)
+def _trim(tokens: int, count: int, lengths: np.ndarray) -> int:
+    """Shorten the last spans until all of them, one token apart, fit into ``tokens``; returns the spans left."""
+    taken = count - 1
+    for index in range(count):
+        taken += lengths[index]
+    while taken > tokens:
+        if lengths[count - 1] > 1:
+            lengths[count - 1] -= 1
+            taken -= 1
+        else:
+            count -= 1
+            taken -= 2
+    return count
+
+
+@njit(cache=True)
+def piece_budget(
+    key: np.uint64,
+    window: int,
+    available: int,
+    rate: float,
+    short: int,
+    single: int,
+    table: np.ndarray,
+    lengths: np.ndarray,
+):
+    """Decide a [MASK] piece from its key alone: returns (tokens, spans) and fills ``lengths[:spans]``.
+
+    ``available`` text tokens are left and ``window`` places are free; at least ``rate`` of the tokens is masked.
+    ``short`` and ``single`` are :func:`threshold` values of a piece cut to a random shorter length and of a piece with
+    one span only (2 % each in GLM-130B). Always ``tokens + 2 * spans <= window``, spans fit with a token between them,
+    and (0, 0) means that no piece fits.
+    """
+    if available < 1 or window < 3:
+        return 0, 0
+    if draw(key, _SINGLE) < single:
+        tokens, count = min(available, window - 2), 1
+        lengths[0] = draw_length(key, _LENGTHS, table)
+    else:
+        tokens, count = _largest_that_fits(key, window, available, rate, table, lengths)
+    if tokens > _MIN_SHORT and draw(key, _SHORT) < short:
+        tokens = _MIN_SHORT + draw_below(key, _SHORT_LENGTH, tokens - _MIN_SHORT)
+        count = _spans_needed(tokens, count, rate, lengths)
+    return tokens, _trim(tokens, count, lengths)
+
+
+@njit(cache=True)
+def redraw_lengths(key: np.uint64, tokens: int, count: int, single: int, table: np.ndarray, lengths: np.ndarray) -> None:
+    """Draw again the lengths that :func:`piece_budget` decided for a piece of ``tokens`` with ``count`` spans."""
+    if draw(key, _SINGLE) < single:
+        lengths[0] = draw_length(key, _LENGTHS, table)
+    else:
+        for index in range(count):
+            lengths[index] = draw_length(key, _LENGTHS + index + 1, table)
+    _trim(tokens, count, lengths)
+
+
+@njit(cache=True)
+def place_spans(key: np.uint64, tokens: int, count: int, lengths: np.ndarray, starts: np.ndarray, order: np.ndarray) -> None:
+    """Place ``count`` spans in ``tokens`` tokens: fills ``starts`` (rising, no two spans touch) and ``order``.
+
+    The lengths are shuffled first, the free tokens are dealt by sorted independent draws (as GLM-130B's collator
+    does), and ``order`` is the random order of the spans in part B.
+    """
+    counter = _PLACES
+    counter = _shuffle(key, counter, lengths, count)
+    free = tokens - count + 1
+    for index in range(count):
+        free -= lengths[index]
+    for index in range(count):
+        place = draw_below(key, counter + index, free + 1)
+        slot = index
+        while slot > 0 and starts[slot - 1] > place:
+            starts[slot] = starts[slot - 1]
+            slot -= 1
+        starts[slot] = place
+    offset = 0
+    for index in range(count):
+        starts[index] += offset
+        offset += lengths[index] + 1
+        order[index] = index
+    _shuffle(key, counter + count, order, count)
+
+
+@njit(cache=True)
+def _shuffle(key: np.uint64, counter: int, values: np.ndarray, count: int) -> int:
+    """Fisher-Yates over ``values[:count]``; returns the next free counter."""
+    for last in range(count - 1, 0, -1):
+        other = draw_below(key, counter, last + 1)
+        counter += 1
+        values[last], values[other] = values[other], values[last]
+    return counter
