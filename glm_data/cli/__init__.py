@@ -1,1 +1,20 @@
-"""Placeholder."""
+"""The ``glm-data`` command: one file a sub-command, imported when it is called.
+
+``shell`` knows the commands by name and turns every outcome into an exit code; ``fields`` builds a command's options
+from a room's option struct; ``output`` holds ``--json``, ``--quiet`` and the tables; ``progress`` follows a stage's
+folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run ``glm-data`` with ``argv`` (default: the process's arguments) and exit with its code."""
+    import sys
+
+    from glm_data.cli.shell import run
+
+    sys.exit(run(argv))

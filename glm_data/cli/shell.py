@@ -1,0 +1,239 @@
+"""The outermost shell: lazy commands, help that opens with a sentence and an example, outcomes as exit codes.
+
+====  =======================================================
+code  meaning
+====  =======================================================
+0     done
+1     failed (one sentence on standard error; a traceback only for a bug of ours)
+2     usage: the command, an option, a recipe or a path cannot be meant
+3     finished, but a guard rail tripped (said in the table and in ``--json``)
+130   interrupted by SIGINT or SIGTERM; run the same command again to go on
+====  =======================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import os
+import signal
+import sys
+import textwrap
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+import click
+
+import glm_data
+from glm_data.errors import GlmDataError, InterruptedRunError, MissingExtraError, did_you_mean
+
+GUARD_RAIL_EXIT_CODE = 3
+INTERRUPTED_EXIT_CODE = InterruptedRunError.exit_code
+
+EXTRA_OF_MODULE = {"torch": "train", "safetensors": "train"}
+"""Top-level modules that an optional extra brings."""
+
+_ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+
+
+class Command(click.Command):
+    """A command whose help opens with a sentence, then an example to paste, then usage and options."""
+
+    def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write sentence, example, usage, options in this order."""
+        _format_opening(self.help, self.example, formatter)
+        self.format_usage(ctx, formatter)
+        self.format_options(ctx, formatter)
+        self.format_epilog(ctx, formatter)
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands as ``name -> (module:attribute, one line of help)`` and imports on use."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], example: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = dict(lazy)
+        self.example = example
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names in the order of the work, not of the alphabet."""
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command ``cmd_name``; None if there is none."""
+        if cmd_name not in self.lazy:
+            return None
+        module, attribute = self.lazy[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of ``args``; an unknown one is a usage error with the nearest name."""
+        name = args[0]
+        if name not in self.lazy and not name.startswith("-"):
+            hint = did_you_mean(name, self.lazy) or f" Commands: {', '.join(self.lazy)}."
+            raise click.UsageError(f"there is no command '{name}'.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write sentence, example, usage, commands and options in this order."""
+        _format_opening(self.help, self.example, formatter)
+        self.format_usage(ctx, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
+        click.Command.format_options(self, ctx, formatter)
+
+
+def _format_opening(text: str | None, example: str, formatter: click.HelpFormatter) -> None:
+    formatter.write_text(text or "")
+    if example:
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write(textwrap.indent(textwrap.dedent(example).strip(), "  ") + "\n")
+    formatter.write_paragraph()
+
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("glm_data.cli.demo:demo", "The whole job on the bundled corpus, from raw shards to INT4 infilling."),
+    "run": ("glm_data.cli.run:run", "Run a recipe: its stages in order, resumable, each in a folder of its own."),
+    "filter": ("glm_data.cli.filter:filter_", "Clean documents and keep the good ones, with a reason for each other."),
+    "dedupe": ("glm_data.cli.dedupe:dedupe", "Remove exact and near duplicates, each one verified and accounted for."),
+    "tokenizer": ("glm_data.cli.tokenizer:tokenizer", "Train a bilingual tokenizer; encode and decode with it."),
+    "tokenize": ("glm_data.cli.tokenize:tokenize", "Turn documents into token ids."),
+    "mip": ("glm_data.cli.mip:mip", "Render instruction data (MIP) from prompt templates."),
+    "pack": ("glm_data.cli.pack:pack", "Pack token ids and MIP samples into rows with [MASK] and [gMASK] spans."),
+    "verify": ("glm_data.cli.verify:verify", "Check every row of a pack against the format's rules."),
+    "inspect": ("glm_data.cli.inspect:inspect", "Look at packed rows: pieces, masks, part B, positions."),
+    "train": ("glm_data.cli.train:train", "Train a GLM on a pack."),
+    "quantize": ("glm_data.cli.quantize:quantize", "Quantise a trained model's weights to INT4."),
+    "infill": ("glm_data.cli.infill:infill", "Fill the [MASK]s of a text."),
+    "generate": ("glm_data.cli.generate:generate", "Continue a text."),
+    "beam": ("glm_data.cli.beam:beam", "Run a Beam pipeline file, as 'beam run' does."),
+    "doctor": ("glm_data.cli.doctor:doctor", "Say what is installed, what the machine has, and what may go wrong."),
+}
+
+cli = LazyGroup(
+    "glm-data",
+    lazy=COMMANDS,
+    help="From raw Pile and WuDao shards to packed GLM rows, a model trained on them and INT4 inference.",
+    example="""
+        glm-data demo                         # the whole job on the bundled corpus, about a minute
+        glm-data run my-recipe.yaml --out my-run
+    """,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+click.version_option(glm_data.__version__, "--version", prog_name="glm-data")(cli)
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` and return its exit code; says on standard error what went wrong."""
+    try:
+        with _termination_as_interrupt():
+            outcome = cli.main(list(sys.argv[1:] if argv is None else argv), "glm-data", standalone_mode=False)
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has left, as in `glm-data inspect … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except BaseException as error:
+        return explain(error)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def explain(error: BaseException) -> int:
+    """Say on standard error what an exception means to the user; returns the exit code."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, SystemExit):
+        return _explain_system_exit(error)
+    if isinstance(error, (KeyboardInterrupt, click.Abort, InterruptedRunError)):
+        said = str(error) or "interrupted; what is finished is kept: run the same command again to go on."
+        return _say(said, INTERRUPTED_EXIT_CODE)
+    if isinstance(error, click.ClickException):
+        return _explain_usage(error)
+    if isinstance(error, GlmDataError):
+        return _say(str(error), error.exit_code)
+    return _explain_foreign(error)
+
+
+def _explain_foreign(error: BaseException) -> int:
+    tokenizer = sys.modules.get("tokenizer")
+    if tokenizer is not None and isinstance(error, tokenizer.TokenizerError):
+        return _say(str(error), GlmDataError.exit_code)
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in EXTRA_OF_MODULE:
+        return _say(str(missing_extra(str(error.name).split(".")[0])), GlmDataError.exit_code)
+    if isinstance(error, OSError) and error.errno in _ENVIRONMENT_ERRORS:
+        place = f"'{error.filename}': " if error.filename else ""
+        return _say(f"{place}{error.strerror}; make room or choose another folder, then run again.", 1)
+    traceback.print_exception(error)
+    return _say("this is a bug of glm-data; please report it with the lines above and the command you ran.", 1)
+
+
+def missing_extra(module: str) -> MissingExtraError:
+    """The error that says which extra brings ``module``."""
+    extra = EXTRA_OF_MODULE[module]
+    return MissingExtraError(
+        f"'{module}' is not installed: this needs the extra '{extra}': pip install 'glm-data[{extra}]'"
+    )
+
+
+def require_torch() -> None:
+    """Raise :class:`MissingExtraError` now rather than minutes into a run, without importing torch."""
+    import importlib.util
+
+    for module in EXTRA_OF_MODULE:
+        if importlib.util.find_spec(module) is None:
+            raise missing_extra(module)
+
+
+def _explain_usage(error: click.ClickException) -> int:
+    said = error.format_message()
+    context = getattr(error, "ctx", None)
+    if isinstance(error, click.NoSuchOption) and context is not None:
+        flags = [flag for parameter in context.command.get_params(context) for flag in parameter.opts]
+        said = f"there is no option '{error.option_name}'.{did_you_mean(error.option_name, flags)}"
+    if context is not None:
+        said += f" See '{context.command_path} --help'."
+    return _say(said, error.exit_code)
+
+
+def _explain_system_exit(error: SystemExit) -> int:
+    if error.code is None or isinstance(error.code, int):
+        return error.code or 0
+    return _say(str(error.code), 1)
+
+
+def _say(sentence: str, exit_code: int) -> int:
+    with contextlib.suppress(BrokenPipeError):
+        click.echo(f"{click.style('glm-data:', fg='red', bold=True)} {sentence}", err=True, color=colour_choice())
+    return exit_code
+
+
+def colour_choice() -> bool | None:
+    """False where ``NO_COLOR`` is set to anything; None leaves it to whether the output is a terminal."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
+@contextlib.contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM as SIGINT for the time of a command, so that both end in 130 and a resumable folder."""
+
+    def interrupt(*_: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread: whoever called us owns the signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
