@@ -1,36 +1,305 @@
-"""Runs a stage's shard tasks on a Beam runner: one graph, one leaf, no text in PCollections."""
+"""Runs a stage's shard tasks on a Beam runner: one graph, one leaf, no text in PCollections.
+
+::
+
+    Create(tasks as msgpack) | Map(run one shard)        elements of a few hundred bytes, in; shard numbers, out
+
+Locally this is Beam's FnApiRunner, in memory or with worker processes of our own (:mod:`pipelines.worker`). Beam's
+default runner is never used: it first tries to download another one. apache_beam is imported by the first stage that
+has something to do.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import logging
+import os
+import shlex
+import signal
+import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
+
+from glm_data import files
 from glm_data.config import Config, Doc
-from glm_data.stage import ShardRecord, ShardTask, Stage, write_shard_record
+from glm_data.errors import GlmDataError, InterruptedRunError, UsageError
+from glm_data.stage import RUN, SHARDS, ShardRecord, ShardTask, Stage, write_shard_record
+from pipelines import marks
+from pipelines.engines import Engine, create_beam_runner, find_engine, parse_beam_options
+from pipelines.portable import check_portable
+from pipelines.quiet import import_beam, quiet_beam
 
 ShardFunction = Callable[[ShardTask], ShardRecord]
+ProgressFunction = Callable[[int, int], None]
+
+SMALL_INPUT_BYTES = 32_000_000
+"""Below this, starting worker processes (2 to 3 s of CPU) costs more than they save."""
+
+_POLL_SECONDS = 0.2
 
 
 class RunnerOptions(Config):
     """Where and how wide a stage runs."""
 
-    runner: Annotated[str, Doc("Beam runner: local (FnApiRunner), portable, dask, flink, spark, dataflow, or a class")] = "local"
+    runner: Annotated[
+        str, Doc("Beam runner: local (FnApiRunner), portable, dask, flink, spark, dataflow, or a class")
+    ] = "local"
     workers: Annotated[int, Doc("worker processes; 0 means one a core when the input is large enough to pay")] = 0
     beam_args: tuple[str, ...] = ()
+    """Further Beam options, each word checked; what stands after a ``--`` goes to the runner as it is."""
 
 
 def run_and_record(function: ShardFunction, task: ShardTask) -> int:
     """Run one shard and commit its record; returns the shard's number. This is all that a worker executes."""
     started = time.perf_counter()
-    write_shard_record(Path(task.folder), function(task), started)
+    with marks.working(task):
+        write_shard_record(Path(task.folder), function(task), started)
     return task.shard
 
 
-def run_tasks(stage: Stage, function: ShardFunction, tasks: Sequence[ShardTask], options: RunnerOptions) -> None:
-    """Run those of ``tasks`` that the stage has not finished yet, on the runner of ``options``."""
-    pending = set(stage.pending(len(tasks)))
-    for task in tasks:
-        if task.shard in pending:
-            run_and_record(function, task)
+def run_tasks(
+    stage: Stage,
+    function: ShardFunction,
+    tasks: Sequence[ShardTask],
+    options: RunnerOptions,
+    *,
+    on_progress: ProgressFunction | None = None,
+) -> None:
+    """Run those of ``tasks`` that the stage has not finished yet, on the runner of ``options``.
+
+    ``function`` must be importable by workers and may run twice for a task; task options must be plain JSON values.
+    ``on_progress(done, total)`` is called from a thread, a few times a second at most. Errors: a user error raised by
+    ``function`` arrives as itself; a worker process that died is a :class:`GlmDataError` naming its shard; Ctrl-C is
+    :class:`InterruptedRunError`; an unknown runner or Beam option is :class:`UsageError`.
+    """
+    engine = find_engine(options.runner)
+    done = stage.records()
+    pending = sorted(
+        (task for task in tasks if task.shard not in done), key=lambda task: (-task.input.bytes, task.shard)
+    )
+    if on_progress:
+        on_progress(len(tasks) - len(pending), len(tasks))
+    if not pending:
+        return
+    _clear_old_marks(stage.folder, pending)
+    with _translate_errors(stage.folder, pending), _watch(stage.folder, pending, len(tasks), on_progress):
+        _run(stage.folder, function, pending, options, engine)
+    _check_records(stage, pending, engine)
+
+
+def count_workers(pending: Sequence[ShardTask], workers: int) -> int:
+    """Processes to use for ``pending``; 1 stands for this process. ``workers`` as in :class:`RunnerOptions`."""
+    if workers < 0:
+        raise UsageError(f"--workers {workers}: give the number of worker processes, or 0 for one a core.")
+    if workers == 0:
+        small = sum(task.input.bytes for task in pending) < SMALL_INPUT_BYTES
+        workers = 1 if small else count_cores()
+    return min(workers, len(pending))
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _run(
+    folder: Path, function: ShardFunction, pending: Sequence[ShardTask], options: RunnerOptions, engine: Engine
+) -> None:
+    beam = import_beam()
+    with quiet_beam() if engine.is_local else quiet_beam(logging.WARNING):
+        runner, beam_options = _make_runner(folder, pending, options, engine)
+        pipeline = beam.Pipeline(runner=runner, options=beam_options)
+        encoded = [msgspec.msgpack.encode(task) for task in pending]
+        step = functools.partial(_run_encoded, function, engine.is_local)
+        _ = pipeline | "Tasks" >> beam.Create(encoded) | "RunShard" >> beam.Map(step)
+        check_portable(pipeline, engine)
+        state = pipeline.run().wait_until_finish()
+    if state not in (None, "DONE"):
+        raise GlmDataError(f"the {engine.name} runner ended with state {state}; see its log, then run again to go on.")
+
+
+def _run_encoded(function: ShardFunction, may_stop: bool, encoded: bytes) -> int:
+    task = msgspec.msgpack.decode(encoded, type=ShardTask)
+    if may_stop and marks.is_stopped(Path(task.folder) / RUN):
+        raise RuntimeError("stopped because another shard failed")
+    return run_and_record(function, task)
+
+
+def _make_runner(folder: Path, pending: Sequence[ShardTask], options: RunnerOptions, engine: Engine) -> tuple[Any, Any]:
+    """The Beam runner and its PipelineOptions."""
+    if not engine.is_local:
+        runner = create_beam_runner(engine)  # first: it declares options of its own
+        return runner, parse_beam_options([*_width(engine, pending, options), *options.beam_args], engine)
+    beam_options = parse_beam_options(options.beam_args, engine)
+    workers = count_workers(pending, _workers_of(beam_options, options))
+    return _make_local_runner(folder, beam_options, workers), beam_options
+
+
+def _width(engine: Engine, pending: Sequence[ShardTask], options: RunnerOptions) -> list[str]:
+    """How wide to run, in the words of a runner that would otherwise do all shards in one task."""
+    given = {word.split("=", 1)[0] for word in options.beam_args}
+    if engine.name == "dask" and not given & {"--dask_npartitions", "--dask_partition_size"}:
+        return [f"--dask_npartitions={len(pending)}"]
+    if engine.name == "flink" and options.workers and "--parallelism" not in given:
+        return [f"--parallelism={options.workers}"]
+    if engine.name == "dataflow" and options.workers and "--max_num_workers" not in given:
+        return [f"--max_num_workers={options.workers}"]
+    return []
+
+
+def _workers_of(beam_options: Any, options: RunnerOptions) -> int:
+    """Beam's own options for local width mean the same as ``workers``, which they override."""
+    from apache_beam.options.pipeline_options import DirectOptions
+
+    given = {word.split("=", 1)[0] for word in options.beam_args}
+    direct = beam_options.view_as(DirectOptions)
+    if "--direct_running_mode" in given and direct.direct_running_mode == "in_memory":
+        return 1
+    if "--direct_num_workers" in given:
+        return direct.direct_num_workers or count_cores()
+    return count_cores() if "--direct_running_mode" in given else options.workers
+
+
+def _make_local_runner(folder: Path, beam_options: Any, workers: int) -> Any:
+    from apache_beam.options.pipeline_options import DirectOptions
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+    direct = beam_options.view_as(DirectOptions)
+    direct.direct_running_mode, direct.direct_num_workers = "in_memory", workers
+    if workers == 1:
+        return FnApiRunner()
+    settings = folder / RUN / "worker.json"
+    files.write_json(settings, {"sys_path": [os.path.abspath(entry) for entry in sys.path]})  # noqa: PTH100 - '' too
+    words = (sys.executable, "-P", str(Path(__file__).with_name("worker.py")), str(settings.absolute()))
+    # exec: the process Beam starts, waits for and kills is then the worker itself, not a shell around it.
+    command = "exec " + shlex.join(words)
+    return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
+
+
+def _clear_old_marks(folder: Path, pending: Sequence[ShardTask]) -> None:
+    marks.clear(folder / RUN)
+    for task in pending:  # a record whose files are gone would count as progress
+        (folder / SHARDS / f"{task.shard:05d}.json").unlink(missing_ok=True)
+
+
+def _check_records(stage: Stage, pending: Sequence[ShardTask], engine: Engine) -> None:
+    done = stage.records()
+    missing = [task for task in pending if task.shard not in done]
+    if missing:
+        raise GlmDataError(
+            f"the {engine.name} runner finished, but {len(missing)} of {len(pending)} shards left no record in "
+            f"'{stage.folder}'; its workers must see this folder and the inputs under the same paths."
+        )
+    marks.clear(stage.folder / RUN)
+
+
+@contextlib.contextmanager
+def _watch(
+    folder: Path, pending: Sequence[ShardTask], total: int, on_progress: ProgressFunction | None
+) -> Iterator[None]:
+    """Report progress, and stop the other workers once one has died, from a thread while the block runs."""
+    ended = threading.Event()
+    names = {f"{task.shard:05d}.json" for task in pending}
+    before = total - len(pending)
+
+    def watch() -> None:
+        last = before
+        while not ended.wait(_POLL_SECONDS):
+            done = before + _count_present(folder / SHARDS, names)
+            if on_progress and done != last:
+                on_progress(done, total)
+            last = done
+            if not all(marks.is_alive(pid) for pid in marks.worker_pids(folder / RUN)):
+                marks.stop(folder / RUN)
+
+    thread = threading.Thread(target=watch, name="glm-data-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    if on_progress:
+        on_progress(total, total)
+
+
+def _count_present(folder: Path, names: set[str]) -> int:
+    try:
+        return len(names.intersection(os.listdir(folder)))  # noqa: PTH208 - one system call a poll
+    except FileNotFoundError:
+        return 0
+
+
+@contextlib.contextmanager
+def _translate_errors(folder: Path, pending: Sequence[ShardTask]) -> Iterator[None]:
+    """Raise what was meant instead of what Beam makes of it."""
+    interrupted = threading.Event()
+    try:
+        with _interruptible(folder / RUN, interrupted):
+            yield
+    except UsageError:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        meant = _meant_error(folder, pending, error, interrupted.is_set())
+        if meant is None:
+            raise
+        raise meant from None
+
+
+def _meant_error(
+    folder: Path, pending: Sequence[ShardTask], error: BaseException, interrupted: bool
+) -> BaseException | None:
+    """The error to raise for ``error``, or None if it is a bug and speaks for itself."""
+    if interrupted or isinstance(error, KeyboardInterrupt):
+        done = _count_present(folder / SHARDS, {f"{task.shard:05d}.json" for task in pending})
+        return InterruptedRunError(
+            f"interrupted; {done} of {len(pending)} shards were finished and are kept: run again to go on."
+        )
+    failures = marks.read_failures(folder / RUN)
+    for failure in failures:
+        rebuilt = marks.rebuild_error(failure)
+        if rebuilt is not None:
+            return rebuilt
+    if failures:
+        bug = failures[0]
+        error.add_note(f"while working on shard {bug.shard} ('{bug.input}'), where this was raised:\n{bug.traceback}")
+        return None
+    lost = [item for item in marks.read_working(folder / RUN) if not marks.is_alive(item.pid)]
+    if lost or any(not marks.is_alive(pid) for pid in marks.worker_pids(folder / RUN)):
+        return _worker_died(lost)
+    return None
+
+
+def _worker_died(lost: Sequence[marks.Working]) -> GlmDataError:
+    hands = ", ".join(f"shard {item.shard} ('{item.input}')" for item in lost) or "no shard"
+    return GlmDataError(
+        f"a worker process died with {hands} in hand (killed, or out of memory); finished shards are kept: "
+        "run again to go on, with fewer --workers if memory was short."
+    )
+
+
+@contextlib.contextmanager
+def _interruptible(run_folder: Path, interrupted: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C end worker processes at once: Beam would first wait for the shards they have in hand."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        interrupted.set()
+        marks.kill_workers(run_folder)
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

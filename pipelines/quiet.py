@@ -1,0 +1,65 @@
+"""Keeps Beam's own logging off the user's terminal, without taking the logging set-up out of the caller's hands."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def quiet_beam(level: int = logging.CRITICAL + 1) -> Iterator[None]:
+    """Within the block, apache_beam logs only from ``level`` on and never configures the root logger.
+
+    Beam logs on the root logger while it is imported, and its options call ``logging.basicConfig``; both would fix
+    the whole program's logging. Import apache_beam inside such a block for the first time.
+    """
+    root, beam = logging.getLogger(), logging.getLogger("apache_beam")
+    placeholder = logging.NullHandler()
+    before = beam.level
+    root.addHandler(placeholder)
+    root.addFilter(_is_not_beams)
+    beam.setLevel(level)
+    try:
+        with _quiet_threads():
+            yield
+    finally:
+        beam.setLevel(before)
+        root.removeFilter(_is_not_beams)
+        root.removeHandler(placeholder)
+
+
+def import_beam() -> Any:
+    """Import apache_beam (1 to 2 s the first time) without its log lines and deprecation warnings."""
+    with quiet_beam(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import apache_beam
+        import apache_beam.runners.portability.fn_api_runner.fn_runner
+        import apache_beam.runners.portability.local_job_service  # noqa: F401 - else imported by a thread, later
+
+    return apache_beam
+
+
+def _is_not_beams(record: logging.LogRecord) -> bool:
+    return "apache_beam" not in record.pathname
+
+
+@contextlib.contextmanager
+def _quiet_threads() -> Iterator[None]:
+    # The thread that waits for a worker process raises when that process is killed; the driver reports it better.
+    before = threading.excepthook
+
+    def hook(args: Any) -> None:
+        frames = traceback.extract_tb(args.exc_traceback)
+        if not any("apache_beam" in frame.filename for frame in frames):
+            before(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
