@@ -1,0 +1,15 @@
+"""The decorator of kernels: compiled at the first call, never at import, and cached on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+def compiled(function: FunctionT) -> FunctionT:
+    """Compile ``function`` with numba, without the interpreter lock."""
+    return cast(FunctionT, numba.njit(cache=True, nogil=True)(function))
