@@ -42,7 +42,7 @@ def build(tokens: int, samples: int, options: PackOptions, seed: int = 0):
 )
 def test_every_token_of_stream_and_samples_comes_back_from_the_rows(tokens, samples, seed, share, length):
     options = PackOptions(seed=seed, mask_share=share, seq_length=length)
-    text, mip, _, plan, rows = build(tokens, samples, options)
+    text, mip, _, _, rows = build(tokens, samples, options)
     stream, found = [], []
     for row in range(len(rows)):
         kinds = {kind for *_, kind in rows.row_pieces(row).tolist()}

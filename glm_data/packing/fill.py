@@ -10,7 +10,7 @@ from numba import njit
 from glm_data.packing.options import PackOptions
 from glm_data.packing.plan import Plan
 from glm_data.packing.rng import PIECE, draw_below, make_key
-from glm_data.packing.rows import GMASK, MASK, Rows, lay_out_mask, lay_out_suffix
+from glm_data.packing.rows import GMASK, MASK, MIP, Rows, lay_out_mask, lay_out_suffix
 from glm_data.packing.spans import MAX_SPANS, length_table, place_spans, redraw_lengths, threshold
 
 _SUFFIX_LENGTH = 0
@@ -40,7 +40,14 @@ class MipTokens:
 
 
 def fill_rows(
-    plan: Plan, first: int, last: int, text: np.ndarray, text_start: int, mip: MipTokens, options: PackOptions, ids: Specials
+    plan: Plan,
+    first: int,
+    last: int,
+    text: np.ndarray,
+    text_start: int,
+    mip: MipTokens,
+    options: PackOptions,
+    ids: Specials,
 ) -> Rows:
     """Rows ``first`` to ``last`` of the plan.
 
@@ -71,16 +78,36 @@ def fill_rows(
 
 @njit(cache=True, nogil=True)
 def _fill(
-    tokens, offsets, pieces, spans, tails, kinds, places, starts, counts, span_counts, key_rows, text, text_start,
-    mip_ids, mip_offsets, seed, least, single, table, mask_id, gmask_id, sop_id,
-):  # fmt: skip
+    tokens: np.ndarray,
+    offsets: np.ndarray,
+    pieces: np.ndarray,
+    spans: np.ndarray,
+    tails: np.ndarray,
+    kinds: np.ndarray,
+    places: np.ndarray,
+    starts: np.ndarray,
+    counts: np.ndarray,
+    span_counts: np.ndarray,
+    key_rows: np.ndarray,
+    text: np.ndarray,
+    text_start: int,
+    mip_ids: np.ndarray,
+    mip_offsets: np.ndarray,
+    seed: int,
+    least: float,
+    single: int,
+    table: np.ndarray,
+    mask_id: int,
+    gmask_id: int,
+    sop_id: int,
+) -> None:
     lengths, span_starts = np.zeros(MAX_SPANS, np.int64), np.zeros(MAX_SPANS, np.int64)
     order = np.zeros(MAX_SPANS, np.int64)
     span, tail = 0, 0
     for row in range(tokens.shape[0]):
         for piece in range(offsets[row], offsets[row + 1]):
             kind, place, start = kinds[piece], places[piece], starts[piece]
-            if kind == MASK or kind == GMASK:
+            if kind != MIP:
                 source = text[start - text_start : start - text_start + counts[piece]]
             if kind == MASK:
                 key = make_key(seed, key_rows[piece], piece - offsets[row], PIECE)
@@ -93,7 +120,7 @@ def _fill(
                 span += count
             elif kind == GMASK:
                 key = make_key(seed, key_rows[piece], 0, PIECE)
-                shortest = max(1, np.int64(least * len(source)))
+                shortest = max(1, int(least * len(source)))
                 suffix = shortest + draw_below(key, _SUFFIX_LENGTH, len(source) - shortest + 1)
                 prefix = len(source) - suffix
                 sep, end = lay_out_suffix(

@@ -8,7 +8,7 @@ from glm_data.config import Config, Doc
 from glm_data.errors import UsageError
 
 
-class PackOptions(Config):
+class PackOptions(Config, frozen=True):
     """How documents become rows (GLM-130B paper, sections 2.2-2.3 and table 11)."""
 
     preset: Annotated[Literal["glm-130b"], Doc("recipe: running text cut anywhere, one mask kind a row")] = "glm-130b"
@@ -17,11 +17,13 @@ class PackOptions(Config):
     mask_rate: Annotated[float, Doc("share of a [MASK] piece's tokens to mask, at least")] = 0.15
     span_mean: Annotated[float, Doc("mean of the Poisson of span lengths, before truncating zero")] = 3.0
     span_longest: Annotated[int, Doc("longest span, tokens")] = 39
-    gmask_least: Annotated[float, Doc("least share of a [gMASK] row to generate; the length is uniform up to all")] = 0.2
+    gmask_least: Annotated[float, Doc("least share of a [gMASK] row to generate; uniform from there to all")] = 0.2
     short_share: Annotated[float, Doc("share of [MASK] pieces cut to a random shorter length")] = 0.02
     single_span_share: Annotated[float, Doc("share of [MASK] pieces with one span only")] = 0.02
     windows: Annotated[int, Doc("windows of a [MASK] row, one piece each")] = 4
-    mip_ratio: Annotated[float | None, Doc("share of the packed tokens that is MIP; 0.05 when MIP rows are given")] = None
+    mip_ratio: Annotated[float | None, Doc("share of the packed tokens that is MIP; 0.05 when MIP rows are given")] = (
+        None
+    )
     mip_window: Annotated[int, Doc("longest MIP piece, tokens; longer prompts lose their end, targets nothing")] = 512
     mip_repeats: Annotated[int, Doc("how often one MIP sample may be used at most to reach the ratio")] = 4
     seed: Annotated[int, Doc("seed of every random choice")] = 1234
@@ -49,7 +51,9 @@ def check_options(options: PackOptions) -> None:
     for name, (least, most) in limits.items():
         value = getattr(options, name)
         if value is not None and not least <= value <= most:
-            raise UsageError(f"--{name.replace('_', '-')} {value} is out of range; give a number from {least} to {most}.")
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value} is out of range; give a number from {least} to {most}."
+            )
     if options.seq_length % options.windows or options.seq_length // options.windows < 32:
         raise UsageError(
             f"--windows {options.windows} does not divide --seq-length {options.seq_length} into windows of 32 or more."

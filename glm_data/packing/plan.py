@@ -1,9 +1,9 @@
 """The plan: from lengths alone, which slice of what goes to which piece of which row.
 
 Text documents are taken in a seeded order and joined to one stream with ``<eos>`` after each; rows take slices of it.
-The number of tokens a [MASK] piece takes depends on its drawn spans, so the plan walks the stream once and draws lengths
-only; filling draws the same lengths again from the same keys. MIP samples are packed best-fit into rows of their own,
-which stand at seeded places between the text rows.
+The number of tokens a [MASK] piece takes depends on its drawn spans, so the plan walks the stream once and draws
+lengths only; filling draws the same lengths again from the same keys. MIP samples are packed best-fit into
+rows of their own, which stand at seeded places between the text rows.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
 
 
 @njit(cache=True)
-def _best_fit(lengths, order, capacity):
+def _best_fit(lengths: np.ndarray, order: np.ndarray, capacity: int) -> np.ndarray:
     newest = np.full(capacity + 1, -1, np.int64)  # newest open bin with exactly this room
     older = np.full(len(lengths), -1, np.int64)  # the next bin in the same list
     bins = np.empty(len(lengths), np.int64)
@@ -134,9 +134,24 @@ def _empty_pieces(count: int) -> tuple[np.ndarray, ...]:
 
 @njit(cache=True)
 def _walk(
-    stream, seed, length, windows, mask_share, rate, short, single, table, write, row_offsets, kinds, places, starts,
-    tokens, spans, key_rows,
-):  # fmt: skip
+    stream: int,
+    seed: int,
+    length: int,
+    windows: int,
+    mask_share: int,
+    rate: float,
+    short: int,
+    single: int,
+    table: np.ndarray,
+    write: bool,
+    row_offsets: np.ndarray,
+    kinds: np.ndarray,
+    places: np.ndarray,
+    starts: np.ndarray,
+    tokens: np.ndarray,
+    spans: np.ndarray,
+    key_rows: np.ndarray,
+) -> tuple[int, int]:
     """Walk the stream row by row; count rows and pieces, and write them if ``write``."""
     lengths = np.zeros(MAX_SPANS, np.int64)
     window = length // windows

@@ -41,7 +41,7 @@ def draw(key: np.uint64, counter: int) -> np.uint64:
 
 
 @njit(cache=True)
-def draw_below(key: np.uint64, counter: int, bound: int) -> int:
+def draw_below(key: np.uint64, counter: int, bound: int) -> np.int64:
     """A uniform integer in ``[0, bound)``; ``bound`` must be in 1 .. 2**32."""
     return np.int64((draw(key, counter) * uint64(bound)) >> uint64(32))
 

@@ -12,12 +12,12 @@ A row of ``L`` tokens holds pieces; a piece is ``(start, sep, end, kind)``::
     targets                               |   18  19 20 <eop> |   13  14 <eop>
     position  0  1  2   3  4  5  6   7  8 |    6   6  6    6  |    2   2    2
 
-``[gMASK]`` (kind 0): prefix, [gMASK], <sop>, suffix; positions run on; the last target, which no later token follows, is
-the piece's *tail*. MIP (kind 2): prompt, [MASK], <sop>, target; positions run on; the last target is <eop>.
+``[gMASK]`` (kind 0): prefix, [gMASK], <sop>, suffix; positions run on; the last target, which no later token follows,
+is the piece's *tail*. MIP (kind 2): prompt, [MASK], <sop>, target; positions run on; the last target is <eop>.
 
-A span is ``(mask, start, length)``: where its mask stands, where its part B starts (its ``<sop>``), and its part-B length
-including ``<sop>``; spans stand in part-B order. Targets, positions, loss mask and segments derive from these in
-:func:`assemble` alone: loader, verifier, viewer and exporter share it.
+A span is ``(mask, start, length)``: where its mask stands, where its part B starts (its ``<sop>``), and its part-B
+length including ``<sop>``; spans stand in part-B order. Targets, positions, loss mask and segments derive from these
+in :func:`assemble` alone: loader, verifier, viewer and exporter share it.
 """
 
 from __future__ import annotations
@@ -90,8 +90,19 @@ def assemble(rows: Rows, eop: int) -> Assembled:
 
 @njit(cache=True, nogil=True)
 def _assemble(
-    tokens, piece_offsets, pieces, span_offsets, spans, tail_offsets, tails, eop, targets, positions, loss, segments
-):
+    tokens: np.ndarray,
+    piece_offsets: np.ndarray,
+    pieces: np.ndarray,
+    span_offsets: np.ndarray,
+    spans: np.ndarray,
+    tail_offsets: np.ndarray,
+    tails: np.ndarray,
+    eop: int,
+    targets: np.ndarray,
+    positions: np.ndarray,
+    loss: np.ndarray,
+    segments: np.ndarray,
+) -> None:
     for row in range(tokens.shape[0]):
         span, tail = span_offsets[row], tail_offsets[row]
         for piece in range(piece_offsets[row], piece_offsets[row + 1]):
@@ -116,7 +127,19 @@ def _assemble(
 
 
 @njit(cache=True)
-def lay_out_mask(row, start, text, count, lengths, starts, order, mask_id, sop_id, spans, span):
+def lay_out_mask(
+    row: np.ndarray,
+    start: int,
+    text: np.ndarray,
+    count: int,
+    lengths: np.ndarray,
+    starts: np.ndarray,
+    order: np.ndarray,
+    mask_id: int,
+    sop_id: int,
+    spans: np.ndarray,
+    span: int,
+) -> tuple[int, int]:
     """Write a [MASK] piece of ``text`` at ``row[start:]``; returns (sep, end).
 
     ``starts[i], lengths[i]`` are the masked stretches of ``text`` in rising order, ``order`` their order in part B; the
@@ -151,7 +174,16 @@ def lay_out_mask(row, start, text, count, lengths, starts, order, mask_id, sop_i
 
 
 @njit(cache=True)
-def lay_out_suffix(row, start, context, continuation, mask_id, sop_id, spans, span):
+def lay_out_suffix(
+    row: np.ndarray,
+    start: int,
+    context: np.ndarray,
+    continuation: np.ndarray,
+    mask_id: int,
+    sop_id: int,
+    spans: np.ndarray,
+    span: int,
+) -> tuple[int, int]:
     """Write context, mask, <sop>, continuation at ``row[start:]`` with one span; returns (sep, end).
 
     For a [gMASK] piece ``continuation`` excludes the tail; for MIP it is the whole target.

@@ -27,7 +27,7 @@ _PROBABILITY_ONE = 1 << 32
 
 @lru_cache(maxsize=8)
 def length_table(mean: float, longest: int) -> np.ndarray:
-    """``uint64[longest]``: cumulative thresholds, scaled to 2**32, of a Poisson(``mean``) truncated to 1 .. ``longest``.
+    """``uint64[longest]``: cumulative thresholds in 2**-32 of a Poisson(``mean``) cut to 1 .. ``longest``.
 
     Length ``i + 1`` is drawn when a 32-bit draw is below entry ``i`` and not below entry ``i - 1``. Computed with exact
     fractions, so that the table is the same on every machine. GLM-130B: mean 3, longest 39 (a mean length of 3.157).
@@ -63,7 +63,9 @@ def _needed(tokens: int, rate: float) -> int:
 
 
 @njit(cache=True)
-def _largest_that_fits(key: np.uint64, window: int, available: int, rate: float, table: np.ndarray, lengths: np.ndarray):
+def _largest_that_fits(
+    key: np.uint64, window: int, available: int, rate: float, table: np.ndarray, lengths: np.ndarray
+) -> tuple[int, int]:
     """The largest ``n <= available`` with ``n + 2 k(n) <= window``, k(n) the first spans that mask enough of n."""
     masked, served = 0, 0
     for count in range(1, len(lengths) + 1):
@@ -115,7 +117,7 @@ def piece_budget(
     single: int,
     table: np.ndarray,
     lengths: np.ndarray,
-):
+) -> tuple[int, int]:
     """Decide a [MASK] piece from its key alone: returns (tokens, spans) and fills ``lengths[:spans]``.
 
     ``available`` text tokens are left and ``window`` places are free; at least ``rate`` of the tokens is masked.
@@ -137,7 +139,9 @@ def piece_budget(
 
 
 @njit(cache=True)
-def redraw_lengths(key: np.uint64, tokens: int, count: int, single: int, table: np.ndarray, lengths: np.ndarray) -> None:
+def redraw_lengths(
+    key: np.uint64, tokens: int, count: int, single: int, table: np.ndarray, lengths: np.ndarray
+) -> None:
     """Draw again the lengths that :func:`piece_budget` decided for a piece of ``tokens`` with ``count`` spans."""
     if draw(key, _SINGLE) < single:
         lengths[0] = draw_length(key, _LENGTHS, table)
@@ -148,7 +152,9 @@ def redraw_lengths(key: np.uint64, tokens: int, count: int, single: int, table: 
 
 
 @njit(cache=True)
-def place_spans(key: np.uint64, tokens: int, count: int, lengths: np.ndarray, starts: np.ndarray, order: np.ndarray) -> None:
+def place_spans(
+    key: np.uint64, tokens: int, count: int, lengths: np.ndarray, starts: np.ndarray, order: np.ndarray
+) -> None:
     """Place ``count`` spans in ``tokens`` tokens: fills ``starts`` (rising, no two spans touch) and ``order``.
 
     The lengths are shuffled first, the free tokens are dealt by sorted independent draws (as GLM-130B's collator

@@ -1,0 +1,263 @@
+"""The pack stage: tokenised documents and rendered MIP samples to a folder of packed shards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from glm_data import stage as stages
+from glm_data.config import to_mapping
+from glm_data.errors import UsageError
+from glm_data.formats.parquet import parquet_writer
+from glm_data.packing import shards
+from glm_data.packing.fill import MipTokens, Specials, fill_rows
+from glm_data.packing.options import PackOptions, check_options
+from glm_data.packing.plan import Plan, choose_mip, plan_rows, text_tokens
+from glm_data.packing.rows import KINDS, MASK, MIP, Rows
+from glm_data.packing.sources import MipSamples, TextStream, open_stream, read_mip
+from glm_data.stage import Check, InputFile, ShardRecord, Success
+from tokenizer import Tokenizer
+
+DOCUMENTS = "documents.parquet"
+DEFAULT_MIP_RATIO = 0.05
+RATIO_TOLERANCE = 0.01
+_NO_MIP = MipSamples(
+    MipTokens(np.empty(0, np.int32), np.zeros(1, np.int64)),
+    np.empty(0, np.int64),
+    pa.table({name: pa.array([], pa.string()) for name in ("id", "source", "lang")}),
+    0,
+    0,
+)
+
+
+@dataclass(frozen=True)
+class _Packing:
+    """Everything that filling a shard needs; the same on every run with the same plan key."""
+
+    stream: TextStream
+    mip: MipSamples
+    plan: Plan
+    options: PackOptions
+    specials: Specials
+    token_type: str
+    shards: int
+
+
+def pack_stage(
+    tokenized: Path,
+    out: Path,
+    options: PackOptions,
+    *,
+    tokenizer: Path,
+    mip: Path | None = None,
+    overwrite: bool = False,
+) -> Success:
+    """Pack a finished tokenize stage, and a finished mip stage if given, into ``out``.
+
+    Raises :class:`UsageError` for options that cannot be meant or a tokenizer other than the one that made the ids.
+    """
+    check_options(options)
+    if mip is None and options.mip_ratio:
+        raise UsageError(
+            f"--mip-ratio {options.mip_ratio} needs rendered MIP rows; give their stage folder with --mip."
+        )
+    model = Tokenizer.load(tokenizer)
+    _check_fingerprint(stages.read_success(tokenized), model, tokenized)
+    inputs = _inputs(tokenized, "tokenized") + (_inputs(mip, "mip") if mip else ())
+    described = {**to_mapping(options), "tokenizer": model.fingerprint}
+    with stages.open_stage(out, "pack", described, inputs, overwrite=overwrite) as stage:
+        packing = _prepare(tokenized, mip, model, options, inputs)
+        for shard in stage.pending(packing.shards):
+            started = time.perf_counter()
+            stages.write_shard_record(out, _write_shard(out, shard, packing), started)
+        return _succeed(stage, packing, model)
+
+
+def _check_fingerprint(tokenized: Success, model: Tokenizer, folder: Path) -> None:
+    made_with = tokenized.facts.get("fingerprint")
+    if made_with != model.fingerprint:
+        raise UsageError(
+            f"'{folder}' was tokenised with another tokenizer (fingerprint {str(made_with)[:12]}…, given "
+            f"{model.fingerprint[:12]}…); give the one it was made with, or tokenise again."
+        )
+
+
+def _inputs(folder: Path, prefix: str) -> tuple[InputFile, ...]:
+    found = stages.find_inputs([folder])
+    return tuple(msgspec.structs.replace(item, name=f"{prefix}/{item.name}") for item in found)
+
+
+def _names(inputs: tuple[InputFile, ...], prefix: str) -> list[str]:
+    return [item.name.removeprefix(prefix + "/") for item in inputs if item.name.startswith(prefix + "/")]
+
+
+def _prepare(
+    tokenized: Path, mip: Path | None, model: Tokenizer, options: PackOptions, inputs: tuple[InputFile, ...]
+) -> _Packing:
+    special = model.special
+    ids = Specials(
+        mask=special.mask, gmask=special.gmask, sop=special.sop, eop=special.eop, eos=special.eos, pad=special.pad
+    )
+    stream = open_stream(tokenized, _names(inputs, "tokenized"), options.seed, ids.eos)
+    samples = read_mip(mip, _names(inputs, "mip"), model, options.mip_window) if mip else _NO_MIP
+    plan = _plan(stream, samples, options, DEFAULT_MIP_RATIO if mip else 0.0)
+    count = max(1, -(-plan.rows // options.rows_per_shard))
+    return _Packing(stream, samples, plan, options, ids, shards.token_type(model.vocab_size), count)
+
+
+def _plan(stream: TextStream, samples: MipSamples, options: PackOptions, default_ratio: float) -> Plan:
+    """Plan text first; its tokens and the ratio say how many MIP tokens are wanted: ``r / (1 - r)`` of them."""
+    ratio = default_ratio if options.mip_ratio is None else options.mip_ratio
+    text_only = plan_rows(stream.tokens, samples.lengths, np.empty(0, np.int64), options)
+    if not ratio:
+        return text_only
+    wanted = ratio / (1 - ratio) * text_tokens(text_only)
+    choice = choose_mip(samples.lengths, wanted, options.mip_repeats, options.seed)
+    return plan_rows(stream.tokens, samples.lengths, choice, options)
+
+
+def _write_shard(out: Path, shard: int, packing: _Packing) -> ShardRecord:
+    plan, per_shard = packing.plan, packing.options.rows_per_shard
+    first, last = shard * per_shard, min((shard + 1) * per_shard, plan.rows)
+    text, text_start = _read_text(packing, first, last)
+    mip = packing.mip.tokens
+    rows = fill_rows(plan, first, last, text, text_start, mip, packing.options, packing.specials)
+    offsets, origins = _origins(packing, first, last)
+    name = shards.shard_name(shard, packing.shards)
+    shards.write_shard(out / name, shards.to_batch(rows, offsets, origins, packing.token_type))
+    outputs = [stages.output_file(out, name, last - first)]
+    if shard == 0:
+        outputs += _write_tables(out, packing)
+    counts = _count(rows)
+    return ShardRecord(shard=shard, input=name, records=len(rows), kept=len(rows), counts=counts, files=tuple(outputs))
+
+
+def _read_text(packing: _Packing, first: int, last: int) -> tuple[np.ndarray, int]:
+    """The stretch of the stream that the text rows of a shard take: they are neighbours in it."""
+    plan = packing.plan
+    pieces = slice(plan.row_offsets[first], plan.row_offsets[last])
+    text = plan.kind[pieces] != MIP
+    if not text.any():
+        return np.empty(0, np.int32), 0
+    starts, tokens = plan.start[pieces][text], plan.tokens[pieces][text]
+    return packing.stream.read(int(starts[0]), int(starts[-1] + tokens[-1])), int(starts[0])
+
+
+def _origins(packing: _Packing, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """Provenance of rows: ``int64[n, 3]`` slices (document, offset, tokens) and their ``int64[R + 1]`` offsets."""
+    plan = packing.plan
+    pieces = slice(plan.row_offsets[first], plan.row_offsets[last])
+    is_mip, starts, tokens = plan.kind[pieces] == MIP, plan.start[pieces], plan.tokens[pieces].astype(np.int64)
+    text, counts = packing.stream.origins(starts[~is_mip], tokens[~is_mip])
+    per_piece = np.ones(len(starts), np.int64)
+    per_piece[~is_mip] = counts
+    slices = np.empty((int(per_piece.sum()), 3), np.int64)
+    of_mip = np.repeat(is_mip, per_piece)
+    slices[~of_mip] = text
+    number = len(packing.stream.documents) + starts[is_mip]
+    slices[of_mip] = np.stack([number, np.zeros_like(number), tokens[is_mip]], 1)
+    ends = np.concatenate([[0], np.cumsum(per_piece)])
+    return ends[plan.row_offsets[first : last + 1] - plan.row_offsets[first]], slices
+
+
+def _write_tables(out: Path, packing: _Packing) -> list[stages.OutputFile]:
+    """``documents.parquet`` (number -> id, source, lang; MIP samples after documents) and the HF sidecar files."""
+    columns = ["id", "source", "lang"]
+    table = pa.concat_tables([packing.stream.documents.select(columns), packing.mip.table.select(columns)])
+    with parquet_writer(out / DOCUMENTS, table.schema) as writer:
+        for batch in table.to_batches(max_chunksize=65_536):
+            writer.write(batch)
+    names = [shards.shard_name(shard, packing.shards) for shard in range(packing.shards)]
+    sidecars = shards.write_hf_sidecars(out, names, packing.options.seq_length, packing.token_type)
+    return [stages.output_file(out, DOCUMENTS, len(table)), *(stages.output_file(out, name) for name in sidecars)]
+
+
+def _count(rows: Rows) -> dict[str, int]:
+    """Counters by kind: rows, pieces, tokens (places taken), loss (targets), spans; and padding."""
+    piece_of_span = np.searchsorted(
+        _global_starts(rows, rows.pieces[:, 0], rows.piece_offsets),
+        _global_starts(rows, rows.spans[:, 1], rows.span_offsets),
+        "right",
+    )
+    span_kinds = rows.pieces[piece_of_span - 1, 3]
+    counts: dict[str, int] = {}
+    for kind, name in enumerate(KINDS):
+        pieces = rows.pieces[rows.pieces[:, 3] == kind]
+        counts[f"pieces/{name}"] = len(pieces)
+        counts[f"tokens/{name}"] = int((pieces[:, 2] - pieces[:, 0]).sum())
+        counts[f"loss/{name}"] = int(rows.spans[span_kinds == kind, 2].sum())
+    mask = rows.pieces[:, 3] == MASK
+    counts["spans/mask"] = int((span_kinds == MASK).sum())
+    counts["masked/mask"] = counts["loss/mask"] - counts["spans/mask"]
+    counts["source/mask"] = int((rows.pieces[mask, 2] - rows.pieces[mask, 0]).sum()) - 2 * counts["spans/mask"]
+    first_kinds = rows.pieces[rows.piece_offsets[:-1], 3]
+    counts |= {f"rows/{name}": int((first_kinds == kind).sum()) for kind, name in enumerate(KINDS)}
+    used = sum(counts[f"tokens/{name}"] for name in KINDS)
+    return {**counts, "padding": rows.tokens.size - used}
+
+
+def _global_starts(rows: Rows, places: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    row = np.repeat(np.arange(len(rows)), np.diff(offsets))
+    return row * rows.tokens.shape[1] + places
+
+
+def _succeed(stage: stages.Stage, packing: _Packing, model: Tokenizer) -> Success:
+    records = stage.records()
+    total: dict[str, int] = {}
+    for record in records.values():
+        for name, value in record.counts.items():
+            total[name] = total.get(name, 0) + value
+    facts = _facts(stage.folder, packing, model, total)
+    return stage.succeed(packing.shards, [_ratio_check(facts, packing)], facts)
+
+
+def _facts(folder: Path, packing: _Packing, model: Tokenizer, counts: Mapping[str, int]) -> dict[str, Any]:
+    names = [shards.shard_name(shard, packing.shards) for shard in range(packing.shards)]
+    per_shard, rows = packing.options.rows_per_shard, packing.plan.rows
+    used = sum(counts[f"tokens/{name}"] for name in KINDS)
+    wanted = packing.options.mip_ratio
+    if wanted is None:
+        wanted = DEFAULT_MIP_RATIO if len(packing.mip.table) else 0.0
+    return {
+        "rows": rows,
+        "seq_length": packing.options.seq_length,
+        "token_type": packing.token_type,
+        "shards": [
+            {
+                "file": name,
+                "rows": min(per_shard, rows - index * per_shard),
+                "offset": shards.token_offset(folder / name),
+            }
+            for index, name in enumerate(names)
+        ],
+        "specials": asdict(packing.specials),
+        "fingerprint": model.fingerprint,
+        "vocab_size": model.vocab_size,
+        "mip_ratio": {"wanted": wanted, "got": round(counts["tokens/mip"] / max(1, used), 6)},
+        "fill": round(used / max(1, rows * packing.options.seq_length), 6),
+        "mask_rate": round(counts["masked/mask"] / max(1, counts["source/mask"]), 6),
+        "span_mean": round(counts["masked/mask"] / max(1, counts["spans/mask"]), 6),
+        "mip_prompts_cut": packing.mip.cut,
+        "mip_refused": packing.mip.refused,
+        "documents": len(packing.stream.documents),
+    }
+
+
+def _ratio_check(facts: Mapping[str, Any], packing: _Packing) -> Check:
+    wanted, got = facts["mip_ratio"]["wanted"], facts["mip_ratio"]["got"]
+    ok = abs(got - wanted) <= RATIO_TOLERANCE * wanted
+    sentence = f"MIP is {got:.4f} of the packed tokens, {wanted:.4f} wanted."
+    if not ok:
+        supply = int(packing.mip.lengths.sum())
+        sentence += (
+            f" The samples hold {supply} tokens and may be used {packing.options.mip_repeats} times;"
+            " render more, raise --mip-repeats or lower --mip-ratio."
+        )
+    return Check(name="mip_ratio", ok=ok, sentence=sentence)
