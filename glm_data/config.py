@@ -5,6 +5,7 @@ A field's documentation stands in its type, ``Annotated[int, Doc("…")]``, and 
 
 from __future__ import annotations
 
+import functools
 import re
 import types
 import typing
@@ -65,16 +66,17 @@ def options(kind: type[msgspec.Struct]) -> tuple[Option, ...]:
 def _option(field: Any, annotation: Any) -> Option | None:
     annotation, text = _without_annotated(annotation)
     annotation, optional = _without_none(annotation)
-    many = get_origin(annotation) is tuple
+    annotation, inner_text = _without_annotated(annotation)
+    many = get_origin(annotation) is tuple and get_args(annotation)[-1] is Ellipsis
     if many:
         annotation = _without_annotated(get_args(annotation)[0])[0]
     choices: tuple[str, ...] = ()
-    if get_origin(annotation) is Literal:
+    if get_origin(annotation) is Literal and all(isinstance(choice, str) for choice in get_args(annotation)):
         choices, annotation = get_args(annotation), str
     if annotation not in (bool, int, float, str):
         return None
     default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
-    return Option(field.name, annotation, default, text, choices, many, optional)
+    return Option(field.name, annotation, default, text or inner_text, choices, many, optional)
 
 
 def _without_annotated(annotation: Any) -> tuple[Any, str]:
@@ -102,16 +104,44 @@ def from_mapping(values: Any, kind: type[ConfigT], where: str) -> ConfigT:
 
 
 def load_yaml(path: Path, kind: type[ConfigT]) -> ConfigT:
-    """Read a YAML file into ``kind`` with the safe loader; raises :class:`ConfigError` in one sentence."""
+    """Read a YAML file into ``kind``, safely; raises :class:`ConfigError` in one sentence.
+
+    Two differences from plain YAML 1.1: a key given twice is an error, and ``6e-4`` is a number.
+    """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _loader())  # noqa: S506 - a SafeLoader
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; check the path.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}).") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}).") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not valid YAML ({' '.join(str(error).split())}).") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply.") from None
     return from_mapping(values if values is not None else {}, kind, str(path))
+
+
+@functools.cache
+def _loader() -> type[yaml.SafeLoader]:
+    class Loader(yaml.SafeLoader):
+        """The safe loader, stricter about keys and wider about numbers."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            seen = set()
+            for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    continue
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' twice", key.start_mark)
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
+    return Loader
 
 
 def to_mapping(config: msgspec.Struct) -> dict[str, Any]:
@@ -121,18 +151,27 @@ def to_mapping(config: msgspec.Struct) -> dict[str, Any]:
 
 
 def _explain(message: str, kind: type[msgspec.Struct]) -> str:
-    unknown = re.search(r"unknown field `([^`]+)`", message)
+    """A validation message as a sentence; an unknown key gets the nearest known one at its place."""
+    unknown = re.search(r"unknown field `([^`]+)`(?: - at `([^`]+)`)?", message)
     if not unknown:
         return message + "."
-    known = sorted(_all_field_names(kind))
+    struct = _struct_at(unknown.group(2) or "$", kind)
+    known = sorted(field.encode_name for field in msgspec.structs.fields(struct))
     return f"{message}.{did_you_mean(unknown.group(1), known) or ' Known keys: ' + ', '.join(known) + '.'}"
 
 
-def _all_field_names(kind: type[msgspec.Struct]) -> set[str]:
-    names: set[str] = set()
-    for name, annotation in typing.get_type_hints(kind).items():
-        names.add(name)
-        for part in (annotation, *get_args(annotation)):
-            if isinstance(part, type) and issubclass(part, msgspec.Struct):
-                names |= _all_field_names(part)
-    return names
+def _struct_at(place: str, kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """The struct that stands at a place such as ``$.stages[0].filter`` of ``kind``."""
+    for name in re.findall(r"\.([^.\[]+)", place):
+        hints = typing.get_type_hints(kind)
+        below = _first_struct(hints[name]) if name in hints else None
+        if below is None:
+            return kind
+        kind = below
+    return kind
+
+
+def _first_struct(annotation: Any) -> type[msgspec.Struct] | None:
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _first_struct(part))), None)

@@ -7,6 +7,7 @@
     │   ├── ConfigError         a recipe or profile that does not fit its schema
     │   └── StageMismatchError  an output folder that was begun with other options or inputs
     ├── InputError          exit 1   data that cannot be processed at all
+    ├── OutputError         exit 1   a folder or file that cannot be written: disk full, read-only, no permission
     ├── MissingExtraError   exit 1   an optional dependency is not installed
     └── InterruptedRunError exit 130 stopped by the user; run again to go on
 
@@ -42,6 +43,10 @@ class StageMismatchError(UsageError):
 
 class InputError(GlmDataError):
     """Input that cannot be processed at all (single bad records are counted and kept aside instead)."""
+
+
+class OutputError(GlmDataError):
+    """A file or folder cannot be written: the disk is full, read-only or not ours to write to."""
 
 
 class MissingExtraError(GlmDataError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,12 @@ from typing import Any
 import msgspec
 import xxhash
 
+from glm_data.errors import OutputError
+
 TEMPORARY_PREFIX = ".tmp-"
 _CHUNK_BYTES = 1 << 20
+_ONLY_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+_ALSO_READING = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 
 
 @contextlib.contextmanager
@@ -20,17 +26,41 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is synced and renamed to ``path``, on error removed.
 
     A process killed at any moment leaves either the old file or the new one, plus at most one ``.tmp-`` file that
-    :func:`remove_temporaries` clears when the stage is opened again.
+    :func:`remove_temporaries` clears when the stage is opened again. The temporary name is new on every call, so two
+    workers on one shard (runners retry) do not meet; it ends in the name of ``path``, so its suffix is the same.
+    Raises :class:`OutputError` for a full or read-only disk or missing permission, whoever wrote to the file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
     try:
+        make_folder(path.parent)
         yield temporary
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.errno in _ONLY_WRITING or (error.errno in _ALSO_READING and temporary.name in str(error)):
+            raise output_error(path, error) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong above is the news
+            temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Create ``folder`` and its parents where missing; raises :class:`OutputError` if that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """The sentence for a user whose ``path`` could not be written."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return OutputError(
+        f"'{path}' cannot be written ({reason}); make room or choose another folder, then run again: "
+        "what is finished is kept."
+    )
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -24,7 +24,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,161 +32,51 @@ import msgspec
 
 import glm_data
 from glm_data import files
-from glm_data.errors import InputError, StageMismatchError, UsageError
+from glm_data.errors import GlmDataError, StageMismatchError, UsageError
+from glm_data.inputs import check_unchanged, describe_input, find_inputs
+from glm_data.manifest import (
+    PLAN,
+    RUN,
+    SHARDS,
+    SUCCESS,
+    Check,
+    InputFile,
+    OutputFile,
+    ShardRecord,
+    ShardTask,
+    Success,
+    is_in_place,
+    output_file,
+    read_success,
+)
 
-PLAN, SUCCESS, SHARDS, RUN = "_plan.json", "_SUCCESS.json", "_shards", "_run"
+__all__ = [
+    "PLAN",
+    "RUN",
+    "SHARDS",
+    "SUCCESS",
+    "Check",
+    "InputFile",
+    "OutputFile",
+    "ShardRecord",
+    "ShardTask",
+    "Stage",
+    "Success",
+    "check_unchanged",
+    "describe_input",
+    "explain_difference",
+    "find_inputs",
+    "finished",
+    "is_in_place",
+    "make_plan",
+    "open_stage",
+    "output_file",
+    "peak_memory_bytes",
+    "read_success",
+    "write_shard_record",
+]
 
-
-class InputFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One input file: ``name`` is what ids and records use (relative, with ``/``), ``path`` where it lies now."""
-
-    name: str
-    path: str
-    bytes: int
-    digest: str
-
-
-class OutputFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One file a shard wrote: ``name`` relative to the stage's folder, and its rows if it has any."""
-
-    name: str
-    bytes: int
-    digest: str
-    rows: int = 0
-
-
-class ShardTask(msgspec.Struct, frozen=True, kw_only=True):
-    """One unit of work of a stage, small enough to travel through any runner: a shard function's only argument.
-
-    A shard function is a module-level ``def f(task: ShardTask) -> ShardRecord``: it reads ``task.input``, writes its
-    files below ``task.folder`` atomically, and is a function of its task alone. It may run twice (runners retry).
-    """
-
-    shard: int
-    folder: str
-    """The stage's folder."""
-    input: InputFile
-    options: dict[str, Any] = {}
-
-
-class ShardRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What one finished shard did. ``records == kept + sum(dropped) + sum(unreadable)`` is asserted."""
-
-    shard: int
-    input: str
-    records: int = 0
-    kept: int = 0
-    dropped: dict[str, int] = {}
-    """Dropped documents by reason."""
-    unreadable: dict[str, int] = {}
-    """Records that could not be read, by reason."""
-    counts: dict[str, int] = {}
-    """Further counters, summed over shards: ``text_bytes_in``, ``kept/<source>`` and whatever a stage adds."""
-    files: tuple[OutputFile, ...] = ()
-
-
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """A guard rail: a sentence with the measured value, and whether it held. A tripped one makes exit code 3."""
-
-    name: str
-    ok: bool
-    sentence: str
-
-
-class Success(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over all shards of a finished stage."""
-
-    stage: str
-    key: str
-    version: str
-    shards: int
-    records: int
-    kept: int
-    dropped: dict[str, int]
-    unreadable: dict[str, int]
-    counts: dict[str, int]
-    files: tuple[OutputFile, ...]
-    checks: tuple[Check, ...]
-    facts: dict[str, Any]
-    digest: str
-    """xxh3-128 over all output files' names and digests: two runs are equal if this is."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether no guard rail tripped."""
-        return all(check.ok for check in self.checks)
-
-
-def describe_input(path: Path, name: str) -> InputFile:
-    """Measure one input file: size and xxh3-128 of its bytes (read once, at disk speed)."""
-    return InputFile(name=name, path=str(path), bytes=path.stat().st_size, digest=files.digest_file(path))
-
-
-def find_inputs(paths: Sequence[str | Path]) -> tuple[InputFile, ...]:
-    """Resolve files, folders, globs and finished stage folders to input files, in order of name.
-
-    A folder stands for all files in it (hidden and ``_`` names excepted), named ``<folder name>/<relative path>``;
-    a finished stage folder for the ``data/`` files of its success manifest. Nothing found, an unfinished stage, or
-    two inputs of one name is a :class:`UsageError`.
-    """
-    found: list[InputFile] = []
-    for given in paths:
-        found.extend(_find(str(given)))
-    names = Counter(item.name for item in found)
-    doubled = [name for name, count in names.items() if count > 1]
-    if doubled:
-        raise UsageError(f"two inputs are named '{doubled[0]}', so ids would clash; rename one of them.")
-    return tuple(sorted(found, key=lambda item: item.name))
-
-
-def _find(given: str) -> list[InputFile]:
-    path = Path(given)
-    if path.is_dir():
-        return _find_in_folder(path)
-    if path.is_file():
-        return [describe_input(path, path.name)]
-    if any(mark in given for mark in "*?["):
-        anchor = Path(path.anchor)
-        matches = sorted(match for match in anchor.glob(str(path.relative_to(anchor))) if match.is_file())
-        if matches:
-            return [describe_input(match, f"{match.parent.name}/{match.name}") for match in matches]
-        raise UsageError(f"'{given}' matches no file; check the pattern and the working directory.")
-    raise UsageError(f"'{given}' does not exist; give a file, a folder, a pattern or a finished stage's folder.")
-
-
-def _find_in_folder(folder: Path) -> list[InputFile]:
-    if (folder / PLAN).exists():
-        success = read_success(folder)
-        return [
-            InputFile(name=item.name, path=str(folder / item.name), bytes=item.bytes, digest=item.digest)
-            for item in success.files
-            if item.name.startswith("data/")
-        ]
-    inside = [path for path in folder.rglob("*") if path.is_file() and _is_visible(path.relative_to(folder))]
-    if not inside:
-        raise UsageError(f"'{folder}' holds no file to read; give a folder with shards in it.")
-    root = folder.resolve()
-    return [describe_input(path, f"{root.name}/{path.relative_to(folder).as_posix()}") for path in inside]
-
-
-def _is_visible(relative: Path) -> bool:
-    return not any(part.startswith((".", "_")) for part in relative.parts)
-
-
-def read_success(folder: Path) -> Success:
-    """The success manifest of a finished stage; :class:`UsageError` if the folder is not one."""
-    try:
-        return msgspec.json.decode((folder / SUCCESS).read_bytes(), type=Success)
-    except FileNotFoundError:
-        raise UsageError(f"'{folder}' is not a finished stage (no {SUCCESS}); run it to its end first.") from None
-    except msgspec.DecodeError as error:
-        raise InputError(f"'{folder / SUCCESS}' is damaged ({error}); run that stage again with --overwrite.") from None
-
-
-def output_file(folder: Path, name: str, rows: int = 0) -> OutputFile:
-    """Measure a file that a shard wrote at ``folder / name``."""
-    path = folder / name
-    return OutputFile(name=name, bytes=path.stat().st_size, digest=files.digest_file(path), rows=rows)
+_LOCK = "lock"
 
 
 def write_shard_record(folder: Path, record: ShardRecord, started: float) -> None:
@@ -197,6 +87,9 @@ def write_shard_record(folder: Path, record: ShardRecord, started: float) -> Non
     accounted = record.kept + sum(record.dropped.values()) + sum(record.unreadable.values())
     if record.records != accounted:
         raise AssertionError(f"shard {record.shard}: {record.records} records read but {accounted} accounted for")
+    missing = [item.name for item in record.files if not is_in_place(folder, item)]
+    if missing:
+        raise AssertionError(f"shard {record.shard}: {missing[0]} is not in place")
     measured = {"seconds": time.perf_counter() - started, "peak_bytes": peak_memory_bytes(), "pid": os.getpid()}
     files.write_json(folder / RUN / f"{record.shard:05d}.json", measured)
     files.write_json(folder / SHARDS / f"{record.shard:05d}.json", record)
@@ -215,6 +108,7 @@ class Stage:
         self.plan = plan
         self.key: str = plan["key"]
         self._started = time.perf_counter()
+        self._resumed = len(self.records())
 
     def records(self) -> dict[int, ShardRecord]:
         """Valid shard records by shard number: readable, and their files present with the recorded size."""
@@ -222,13 +116,9 @@ class Stage:
         for path in sorted((self.folder / SHARDS).glob("*.json")):
             with contextlib.suppress(msgspec.DecodeError):
                 record = msgspec.json.decode(path.read_bytes(), type=ShardRecord)
-                if all(self._is_in_place(item) for item in record.files):
+                if all(is_in_place(self.folder, item) for item in record.files):
                     found[record.shard] = record
         return found
-
-    def _is_in_place(self, item: OutputFile) -> bool:
-        path = self.folder / item.name
-        return path.is_file() and path.stat().st_size == item.bytes
 
     def pending(self, shards: int) -> list[int]:
         """The numbers below ``shards`` that still have to be done."""
@@ -236,35 +126,51 @@ class Stage:
         return [shard for shard in range(shards) if shard not in done]
 
     def succeed(self, shards: int, checks: Sequence[Check] = (), facts: Mapping[str, Any] | None = None) -> Success:
-        """Sum the records of all ``shards`` and write the success manifest; every shard must be done."""
+        """Sum the records of all ``shards`` and write the success manifest; every shard must be done.
+
+        A stage that was finished already keeps its manifest and the measurements of the run that finished it.
+        """
         records = self.records()
         missing = [shard for shard in range(shards) if shard not in records]
         if missing:
             raise AssertionError(f"shards without a record: {missing[:5]}")
         success = _sum_up(self.plan, [records[shard] for shard in range(shards)], tuple(checks), dict(facts or {}))
-        self._write_run(success)
-        files.write_json(self.folder / SUCCESS, success)
+        if success != _finished_whole(self.folder):
+            self._write_run()
+            files.write_json(self.folder / SUCCESS, success)
         return success
 
-    def _write_run(self, success: Success) -> None:
-        measured = [files.read_json(path) for path in sorted((self.folder / RUN).glob("[0-9]*.json"))]
-        peaks = [item["peak_bytes"] for item in measured] + [peak_memory_bytes()]
+    def _write_run(self) -> None:
+        measured = self._measured()
         run = {
             "seconds": time.perf_counter() - self._started,
             "shard_seconds": sum(item["seconds"] for item in measured),
+            "resumed_shards": self._resumed,
             "workers": len({item["pid"] for item in measured}),
-            "peak_bytes": max(peaks),
+            "peak_bytes": max([item["peak_bytes"] for item in measured] + [peak_memory_bytes()]),
             "command": sys.argv,
+            "folder": str(Path.cwd()),
+            "host": platform.node(),
             "python": platform.python_version(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         files.write_json(self.folder / RUN / "stage.json", run)
+
+    def _measured(self) -> list[dict[str, Any]]:
+        """What the shards' workers measured; a damaged one is left out, as nothing but a report depends on it."""
+        found = []
+        for path in sorted((self.folder / RUN).glob("[0-9]*.json")):
+            with contextlib.suppress(msgspec.DecodeError):
+                found.append(files.read_json(path))
+        return found
 
 
 def _sum_up(
     plan: Mapping[str, Any], records: Sequence[ShardRecord], checks: tuple[Check, ...], facts: dict[str, Any]
 ) -> Success:
     outputs = tuple(sorted((item for record in records for item in record.files), key=lambda item: item.name))
+    if len({item.name for item in outputs}) < len(outputs):
+        raise AssertionError("two shards wrote a file of one name")
     return Success(
         stage=plan["stage"],
         key=plan["key"],
@@ -277,12 +183,17 @@ def _sum_up(
         counts=_sum_counts(record.counts for record in records),
         files=outputs,
         checks=checks,
-        facts=facts,
+        facts=_as_json(facts),
         digest=files.digest_value([[item.name, item.digest] for item in outputs]),
     )
 
 
-def _sum_counts(counts: Iterator[Mapping[str, int]] | Any) -> dict[str, int]:
+def _as_json(value: Any) -> Any:
+    """``value`` as it will be read back from JSON (tuples become lists, for one), so that plans can be compared."""
+    return msgspec.json.decode(msgspec.json.encode(value, order="sorted"))
+
+
+def _sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     total: Counter[str] = Counter()
     for count in counts:
         total.update(count)
@@ -295,23 +206,68 @@ def open_stage(
 ) -> Iterator[Stage]:
     """Begin or resume the stage ``name`` in ``folder``; holds a lock until the block ends.
 
-    Raises :class:`StageMismatchError` when the folder was begun with another key (unless ``overwrite``, which empties it),
-    :class:`UsageError` when it holds something else or another process is at work in it.
+    Raises :class:`StageMismatchError` when the folder was begun with another key (unless ``overwrite``, which empties
+    it; with the same key it is resumed either way), :class:`UsageError` when it holds something else or another process
+    is at work in it, :class:`OutputError` when it cannot be written.
     """
     plan = make_plan(name, options, inputs)
-    _prepare_folder(folder, plan, overwrite)
-    with _lock(folder):
-        files.remove_temporaries(folder)
-        files.write_json(folder / PLAN, plan)
+    _refuse_foreign(folder)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_lock(folder))
+            _settle(folder, plan, overwrite)
+        except OSError as error:
+            raise files.output_error(folder, error) from error
         yield Stage(folder, plan)
 
 
-def finished(folder: Path, name: str, options: Mapping[str, Any], inputs: Sequence[InputFile]) -> Success | None:
-    """The success manifest if ``folder`` already holds exactly this stage, finished; else None."""
-    if not (folder / SUCCESS).exists():
+def _settle(folder: Path, plan: Mapping[str, Any], overwrite: bool) -> None:
+    """Make the locked folder one that was begun with ``plan``, holding finished work of that plan alone."""
+    if (folder / PLAN).exists():
+        old = _read_plan(folder)
+        if old is None or old["key"] != plan["key"]:
+            if not overwrite:
+                raise StageMismatchError(
+                    f"'{folder}' was begun with other settings ({explain_difference(old, plan)}); "
+                    "give another output folder, or --overwrite to start afresh."
+                )
+            _empty(folder)
+    files.remove_temporaries(folder)
+    if (folder / SUCCESS).exists() and _finished_whole(folder) is None:
+        (folder / SUCCESS).unlink()
+    if not (folder / PLAN).exists():
+        files.write_json(folder / PLAN, plan)
+
+
+def _empty(folder: Path) -> None:
+    """Delete everything but the lock: the manifest first, the plan last, so that a kill leaves an unfinished stage."""
+    (folder / SUCCESS).unlink(missing_ok=True)
+    spared = (folder / RUN, folder / RUN / _LOCK, folder / PLAN)
+    for path in [*folder.iterdir(), *(folder / RUN).iterdir()]:
+        if path in spared:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    (folder / PLAN).unlink()
+
+
+def _finished_whole(folder: Path) -> Success | None:
+    """The success manifest if it is readable and every file that it lists is in place."""
+    try:
+        success = read_success(folder)
+    except GlmDataError:
         return None
-    success = read_success(folder)
-    return success if success.key == make_plan(name, options, inputs)["key"] else None
+    return success if all(is_in_place(folder, item) for item in success.files) else None
+
+
+def finished(folder: Path, name: str, options: Mapping[str, Any], inputs: Sequence[InputFile]) -> Success | None:
+    """The success manifest if ``folder`` already holds exactly this stage, finished and whole; else None."""
+    success = _finished_whole(folder)
+    if success is None or success.key != make_plan(name, options, inputs)["key"]:
+        return None
+    return success
 
 
 def make_plan(name: str, options: Mapping[str, Any], inputs: Sequence[InputFile]) -> dict[str, Any]:
@@ -319,36 +275,46 @@ def make_plan(name: str, options: Mapping[str, Any], inputs: Sequence[InputFile]
     plan: dict[str, Any] = {
         "stage": name,
         "version": glm_data.__version__,
-        "options": dict(options),
+        "options": _as_json(dict(options)),
         "inputs": [{"name": item.name, "bytes": item.bytes, "digest": item.digest} for item in inputs],
     }
     return {**plan, "key": files.digest_value(plan)}
 
 
-def _prepare_folder(folder: Path, plan: Mapping[str, Any], overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"'{folder}' is a file; give a folder for the output.")
-    if (folder / PLAN).exists():
-        old = _read_plan(folder)
-        if old is not None and old.get("key") == plan["key"]:
+def _refuse_foreign(folder: Path) -> None:
+    """Raise :class:`UsageError` for a file, or a folder that holds something and was not begun by a stage."""
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"'{folder}' is a file; give a folder for the output.")
+        if not folder.exists() or (folder / PLAN).exists():
             return
-        if not overwrite:
-            raise StageMismatchError(
-                f"'{folder}' was begun with other settings ({explain_difference(old, plan)}); "
-                "give another output folder, or --overwrite to start afresh."
-            )
-        shutil.rmtree(folder)
-    elif folder.exists() and any(path.name != RUN for path in folder.iterdir()):
-        raise UsageError(f"'{folder}' already holds other files; give an empty or new folder.")
-    folder.mkdir(parents=True, exist_ok=True)
+        foreign = sorted(path.name for path in folder.iterdir() if not _is_ours(path.name))
+    except OSError as error:
+        raise files.output_error(folder, error) from error
+    if foreign:
+        raise UsageError(f"'{folder}' already holds other files ('{foreign[0]}'); give an empty or new folder.")
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a stage killed before its plan was written may have left this."""
+    return name == RUN or name.startswith(files.TEMPORARY_PREFIX)
+
+
+class _Plan(msgspec.Struct):
+    stage: str
+    version: str
+    options: dict[str, Any]
+    inputs: list[dict[str, Any]]
+    key: str
 
 
 def _read_plan(folder: Path) -> dict[str, Any] | None:
+    """The plan of a stage folder, or None if it is damaged."""
     try:
-        plan: dict[str, Any] = files.read_json(folder / PLAN)
+        plan = msgspec.json.decode((folder / PLAN).read_bytes(), type=_Plan)
     except msgspec.DecodeError:
         return None
-    return plan
+    return msgspec.structs.asdict(plan)
 
 
 def explain_difference(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> str:
@@ -380,11 +346,17 @@ def _option_changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str 
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
+    """Hold the stage's lock, which the system lifts when the process ends in whatever way."""
     (folder / RUN).mkdir(parents=True, exist_ok=True)
-    with (folder / RUN / "lock").open("a") as handle:
+    with (folder / RUN / _LOCK).open("a+") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            message = f"another process is at work in '{folder}'; wait for it or give another folder."
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read().strip() or "another process"
+            message = f"{holder} is at work in '{folder}'; wait for it or give another folder."
             raise UsageError(message) from None
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {platform.node()}")
+        handle.flush()
         yield

@@ -1,0 +1,153 @@
+"""Finding a stage's input files: what a path on the command line or in a recipe stands for, and the names in ids."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from glm_data import files
+from glm_data.errors import InputError, UsageError
+from glm_data.manifest import PLAN, InputFile, is_in_place, read_success
+
+_WILDCARDS = "*?["
+
+
+def describe_input(path: Path, name: str) -> InputFile:
+    """Measure one input file: size and xxh3-128 of its bytes (read once, at disk speed).
+
+    Raises :class:`InputError` if it cannot be read.
+    """
+    try:
+        return InputFile(
+            name=name, path=str(path.absolute()), bytes=path.stat().st_size, digest=files.digest_file(path)
+        )
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read ({error.strerror}); check the file and its permissions.") from error
+
+
+def check_unchanged(item: InputFile) -> None:
+    """Raise :class:`InputError` if an input file is no longer as long as when the stage was planned.
+
+    A shard calls this after reading, so that a file that was still being written does not pass for the planned one.
+    """
+    path = Path(item.path)
+    size = path.stat().st_size if path.is_file() else 0
+    if size != item.bytes:
+        raise InputError(
+            f"'{path}' changed while the stage ran ({item.bytes} bytes when planned, {size} now); "
+            "wait until it is complete, then run again."
+        )
+
+
+def find_inputs(paths: Sequence[str | Path]) -> tuple[InputFile, ...]:
+    """Resolve files, folders, globs and finished stage folders to input files, in order of name.
+
+    A folder stands for all files in it, except names with a leading ``.`` or ``_`` and stage folders inside it. A file
+    is named ``<folder name>/<relative path>``, and the same whether it was given itself (then by the folder it lies
+    in), with its folder, or by a glob (then from the part before the first wildcard). A finished stage folder stands
+    for the ``data/`` files of its success manifest, named as there; with several stages the folder's name comes first.
+    Nothing found, an unfinished stage, or two inputs of one name is a :class:`UsageError`.
+    """
+    stages = [Path(given) for given in paths if (Path(given) / PLAN).exists()]
+    found: list[InputFile] = []
+    for given in paths:
+        if Path(given) in stages:
+            found.extend(_find_in_stage(Path(given), prefix=len(stages) > 1))
+        else:
+            found.extend(_find(str(given)))
+    names = Counter(item.name for item in found)
+    doubled = sorted(name for name, count in names.items() if count > 1)
+    if doubled:
+        clashing = " and ".join(f"'{item.path}'" for item in found if item.name == doubled[0])
+        raise UsageError(
+            f"two inputs are named '{doubled[0]}' ({clashing}), so ids would clash; "
+            "give each once, give the folder above them, or rename one."
+        )
+    return tuple(sorted(found, key=lambda item: item.name))
+
+
+def _find(given: str) -> list[InputFile]:
+    path = Path(given)
+    if path.is_dir():
+        return _find_in_folder(path)
+    if path.is_file():
+        return [describe_input(path, _name_below(path.parent, path))]
+    if any(mark in given for mark in _WILDCARDS):
+        return _find_by_pattern(path)
+    raise UsageError(f"'{given}' does not exist; give a file, a folder, a pattern or a finished stage's folder.")
+
+
+def _find_in_stage(folder: Path, prefix: bool) -> list[InputFile]:
+    success = read_success(folder)
+    items = [item for item in success.files if item.name.startswith("data/")]
+    if not items:
+        raise UsageError(f"'{folder}' is a {success.stage} stage, which holds no data/ files; give another stage.")
+    for item in items:
+        if not is_in_place(folder, item):
+            raise InputError(f"'{folder / item.name}' is not as its stage left it; run that stage again.")
+    return [
+        InputFile(
+            name=_name_below(folder, folder / item.name) if prefix else item.name,
+            path=str((folder / item.name).absolute()),
+            bytes=item.bytes,
+            digest=item.digest,
+        )
+        for item in items
+    ]
+
+
+def _find_in_folder(folder: Path) -> list[InputFile]:
+    inside, stages = _visible_files(folder)
+    if not inside and stages:
+        names = ", ".join(stage.relative_to(folder).as_posix() for stage in stages)
+        raise UsageError(f"'{folder}' holds stage folders ({names}) but no input of its own; give one of those.")
+    if not inside:
+        raise UsageError(f"'{folder}' holds no file to read; give a folder with shards in it.")
+    return [describe_input(path, _name_below(folder, path)) for path in inside]
+
+
+def _visible_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Files to read below ``folder``, and the stage folders that were passed over (output beside input is no input)."""
+    inside: list[Path] = []
+    stages: list[Path] = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith((".", "_")):
+            continue
+        if path.is_file():
+            inside.append(path)
+        elif (path / PLAN).exists():
+            stages.append(path)
+        elif path.is_dir() and not path.is_symlink():  # a linked folder may lead back up
+            below = _visible_files(path)
+            inside += below[0]
+            stages += below[1]
+    return inside, stages
+
+
+def _find_by_pattern(pattern: Path) -> list[InputFile]:
+    fixed = next(index for index, part in enumerate(pattern.parts) if any(mark in part for mark in _WILDCARDS))
+    folder, rest = Path(*pattern.parts[:fixed]), Path(*pattern.parts[fixed:])
+    if rest.name == "**":
+        rest = rest / "*"
+    try:
+        matches = sorted(match for match in folder.glob(str(rest)) if match.is_file())
+    except ValueError as error:
+        raise UsageError(f"'{pattern}' is no pattern ({error}).") from None
+    if _is_visible(rest):  # as in a shell, hidden names have to be asked for
+        matches = [match for match in matches if _is_visible(match.relative_to(folder))]
+    if not matches:
+        raise UsageError(f"'{pattern}' matches no file; check the pattern and the working directory.")
+    return [describe_input(match, _name_below(folder, match)) for match in matches]
+
+
+def _is_visible(relative: Path) -> bool:
+    return not any(part.startswith((".", "_")) for part in relative.parts)
+
+
+def _name_below(folder: Path, path: Path) -> str:
+    """``<folder name>/<relative path>``; a link keeps the name it is known by."""
+    absolute = folder.absolute()
+    if ".." in absolute.parts:
+        absolute = absolute.resolve()
+    return f"{absolute.name}/{path.relative_to(folder).as_posix()}".lstrip("/")

@@ -1,0 +1,117 @@
+"""What a stage writes about itself: the types of its plan, shard records and success manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from glm_data import files
+from glm_data.errors import InputError, UsageError
+
+PLAN, SUCCESS, SHARDS, RUN = "_plan.json", "_SUCCESS.json", "_shards", "_run"
+
+
+class InputFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One input file: ``name`` is what ids and records use (relative, with ``/``), ``path`` where it lies now."""
+
+    name: str
+    path: str
+    bytes: int
+    digest: str
+
+
+class OutputFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One file a shard wrote: ``name`` relative to the stage's folder, and its rows if it has any."""
+
+    name: str
+    bytes: int
+    digest: str
+    rows: int = 0
+
+
+class ShardTask(msgspec.Struct, frozen=True, kw_only=True):
+    """One unit of work of a stage, small enough to travel through any runner: a shard function's only argument.
+
+    A shard function is a module-level ``def f(task: ShardTask) -> ShardRecord``: it reads ``task.input``, writes its
+    files below ``task.folder`` atomically, and is a function of its task alone. It may run twice (runners retry).
+    """
+
+    shard: int
+    folder: str
+    """The stage's folder."""
+    input: InputFile
+    options: dict[str, Any] = {}
+
+
+class ShardRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What one finished shard did. ``records == kept + sum(dropped) + sum(unreadable)`` is asserted."""
+
+    shard: int
+    input: str
+    records: int = 0
+    kept: int = 0
+    dropped: dict[str, int] = {}
+    """Dropped documents by reason."""
+    unreadable: dict[str, int] = {}
+    """Records that could not be read, by reason."""
+    counts: dict[str, int] = {}
+    """Further counters, summed over shards: ``text_bytes_in``, ``kept/<source>`` and whatever a stage adds."""
+    files: tuple[OutputFile, ...] = ()
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """A guard rail: a sentence with the measured value, and whether it held. A tripped one makes exit code 3."""
+
+    name: str
+    ok: bool
+    sentence: str
+
+
+class Success(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over all shards of a finished stage."""
+
+    stage: str
+    key: str
+    version: str
+    shards: int
+    records: int
+    kept: int
+    dropped: dict[str, int]
+    unreadable: dict[str, int]
+    counts: dict[str, int]
+    files: tuple[OutputFile, ...]
+    checks: tuple[Check, ...]
+    facts: dict[str, Any]
+    digest: str
+    """xxh3-128 over all output files' names and digests: two runs are equal if this is."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether no guard rail tripped."""
+        return all(check.ok for check in self.checks)
+
+
+def read_success(folder: Path) -> Success:
+    """The success manifest of a finished stage; :class:`UsageError` if the folder is not one."""
+    try:
+        return msgspec.json.decode((folder / SUCCESS).read_bytes(), type=Success)
+    except FileNotFoundError:
+        raise UsageError(f"'{folder}' is not a finished stage (no {SUCCESS}); run it to its end first.") from None
+    except msgspec.DecodeError as error:
+        raise InputError(f"'{folder / SUCCESS}' is damaged ({error}); run that stage again.") from None
+    except OSError as error:
+        raise InputError(f"'{folder / SUCCESS}' cannot be read ({error.strerror}).") from error
+
+
+def output_file(folder: Path, name: str, rows: int = 0) -> OutputFile:
+    """Measure a file that a shard wrote at ``folder / name``; ``name`` is relative, with ``/``."""
+    path = folder / name
+    return OutputFile(name=name, bytes=path.stat().st_size, digest=files.digest_file(path), rows=rows)
+
+
+def is_in_place(folder: Path, item: OutputFile) -> bool:
+    """Whether ``item`` lies in the stage ``folder`` with the recorded size."""
+    path = folder / item.name
+    return path.is_file() and path.stat().st_size == item.bytes
