@@ -1,0 +1,246 @@
+"""Encodes texts to flat ids and decodes ids to the same bytes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import sentencepiece
+
+from tokenizer import model_file
+from tokenizer.errors import TokenizerError
+from tokenizer.special import SPECIAL, SPECIAL_PIECES, Special
+
+MODEL_NAME, DESCRIPTION_NAME = "tokenizer.model", "tokenizer.json"
+DEFAULT_PAD_MULTIPLE = 64
+
+Ids = npt.NDArray[np.int32]
+Offsets = npt.NDArray[np.int64]
+
+_SPACE = "\u2581".encode()
+"""How SentencePiece writes a space; the same letter in a text must therefore go around it."""
+
+_NOT_FOR_SENTENCEPIECE = re.compile(b"(\xe2\x96\x81|\xed[\xa0-\xbf][\x80-\xbf])")
+"""U+2581, and surrogates on their own, which a Python string can hold and UTF-8 cannot."""
+
+_CHUNK_BYTES = 1000
+"""Texts are cut before the first line end after this many bytes, which no piece crosses: half as fast again for
+English, where the merge queue of a long document leaves the cache, and the same ids."""
+
+
+class Tokenizer:
+    """A trained vocabulary. Instances are immutable and safe to use from several threads.
+
+    ``pieces`` is the number of real pieces, ``vocab_size`` the same padded to a multiple: the rows of an embedding.
+    """
+
+    def __init__(self, model: bytes, pad_multiple: int = DEFAULT_PAD_MULTIPLE) -> None:
+        if pad_multiple < 1:
+            raise TokenizerError(f"a padding multiple of {pad_multiple} cannot be meant; give 1 or more.")
+        parsed = model_file.parse_model(model)
+        self._check(parsed)
+        self._model = model
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self._names = tuple(piece.decode("utf-8", "replace") for piece in parsed.pieces)
+        self._bytes, byte_ids = _piece_bytes(parsed)
+        self._byte_ids = byte_ids
+        self._is_byte = np.zeros(len(parsed.pieces), np.bool_)
+        self._is_byte[byte_ids] = True
+        self.kind = parsed.model_type
+        self.pieces = len(parsed.pieces)
+        self.pad_multiple = pad_multiple
+        self.vocab_size = -(-self.pieces // pad_multiple) * pad_multiple
+        self.fingerprint = parsed.fingerprint()
+
+    @staticmethod
+    def _check(parsed: model_file.ModelFile) -> None:
+        specials = tuple(piece.decode("utf-8", "replace") for piece in parsed.pieces[: len(SPECIAL_PIECES)])
+        if specials != SPECIAL_PIECES or parsed.types.count(model_file.BYTE) != 256:
+            raise TokenizerError(
+                "the model has no byte fallback or not our task tokens at ids 0 to 7, so it was not trained here; "
+                "train one with this package."
+            )
+        if any(parsed.types[i] not in (model_file.CONTROL, model_file.UNKNOWN) for i in range(len(SPECIAL_PIECES))):
+            raise TokenizerError("the model's task tokens are not control symbols; train it again with this package.")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        """Open a folder that holds ``tokenizer.model``, or the file itself.
+
+        ``tokenizer.json`` beside it gives the padding and must match; without one the padding is a multiple of 64.
+        """
+        file = Path(path) / MODEL_NAME if Path(path).is_dir() else Path(path)
+        try:
+            model = file.read_bytes()
+        except OSError as error:
+            raise TokenizerError(f"'{file}' cannot be read ({error.strerror}); give a tokenizer's folder.") from None
+        described = _read_description(file.with_name(DESCRIPTION_NAME))
+        try:
+            tokenizer = cls(model, int(described.get("pad_multiple", DEFAULT_PAD_MULTIPLE)))
+        except TokenizerError as error:
+            raise TokenizerError(f"'{file}': {error}") from None
+        if described.get("fingerprint", tokenizer.fingerprint) != tokenizer.fingerprint:
+            raise TokenizerError(
+                f"'{file}' and the {DESCRIPTION_NAME} beside it do not belong together; copy both from one training."
+            )
+        return tokenizer
+
+    @property
+    def special(self) -> Special:
+        """The ids of the task tokens."""
+        return SPECIAL
+
+    @property
+    def model_bytes(self) -> bytes:
+        """The SentencePiece model as stored."""
+        return self._model
+
+    def description(self) -> dict[str, Any]:
+        """What ``tokenizer.json`` records."""
+        return {
+            "kind": self.kind,
+            "pieces": self.pieces,
+            "vocab_size": self.vocab_size,
+            "pad_multiple": self.pad_multiple,
+            "special": dict(zip(SPECIAL_PIECES, SPECIAL, strict=True)),
+            "fingerprint": self.fingerprint,
+        }
+
+    def encode_batch(self, texts: Sequence[str] | pa.StringArray, threads: int = 1) -> tuple[Ids, Offsets]:
+        """Encode texts: ``ids: int32[n]`` one after another and ``offsets: int64[len(texts) + 1]`` into them."""
+        chunks: list[bytes] = []
+        starts = [0]
+        escaped: list[int] = []
+        for text in _utf8(texts):
+            _cut(text, chunks, escaped)
+            starts.append(len(chunks))
+        arrays = self._encode_chunks(chunks, threads)
+        for index in escaped:
+            arrays[index] = self._byte_ids[np.frombuffer(chunks[index], np.uint8)]
+        sizes = np.fromiter(map(len, arrays), np.int64, len(arrays))
+        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+        ids = np.concatenate(arrays) if arrays else np.zeros(0, np.int32)
+        return ids, ends[np.asarray(starts)]
+
+    def _encode_chunks(self, chunks: list[bytes], threads: int) -> list[Ids]:
+        if not chunks:
+            return []
+        encoded = self._processor.encode(chunks, return_type="numpy", num_threads=threads)
+        return list(encoded)
+
+    def encode(self, text: str) -> Ids:
+        """Encode one text: ``int32[n]``."""
+        return self.encode_batch([text])[0]
+
+    def decode_bytes(self, ids: Iterable[int] | Ids, *, special: bool = False) -> bytes:
+        """The bytes that ``ids`` stand for; task tokens and padding give nothing, or their names if ``special``."""
+        array = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids), np.int64)
+        if array.size and (array.min() < 0 or array.max() >= self.vocab_size):
+            worst = int(array.min() if array.min() < 0 else array.max())
+            raise TokenizerError(
+                f"id {worst} is outside the vocabulary of {self.vocab_size}; was it made with another?"
+            )
+        if special:
+            return b"".join(self._bytes[i] if self._is_text(i) else self.piece(i).encode() for i in array.tolist())
+        known = array[array < self.pieces].tolist()
+        return b"".join([self._bytes[i] for i in known])
+
+    def decode(self, ids: Iterable[int] | Ids, *, special: bool = False) -> str:
+        """The text that ``ids`` stand for: exactly what was encoded.
+
+        Ids that do not join to UTF-8 (a slice that cuts a letter of byte pieces) give U+FFFD there.
+        """
+        data = self.decode_bytes(ids, special=special)
+        try:
+            return data.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            return data.decode("utf-8", "replace")
+
+    def piece(self, id: int) -> str:
+        """The piece of an id as SentencePiece writes it (U+2581 for a space, ``<0x0A>`` for a byte)."""
+        if not 0 <= id < self.vocab_size:
+            raise TokenizerError(f"id {id} is outside the vocabulary of {self.vocab_size}; was it made with another?")
+        return self._names[id] if id < self.pieces else f"<padding {id}>"
+
+    def count_byte_pieces(self, ids: Ids) -> int:
+        """How many of ``ids`` are byte-fallback pieces."""
+        return int(np.count_nonzero(self._is_byte[ids]))
+
+    def _is_text(self, id: int) -> bool:
+        return len(SPECIAL_PIECES) <= id < self.pieces
+
+    def save(self, folder: Path) -> None:
+        """Write ``tokenizer.model`` and ``tokenizer.json``, each whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        described = json.dumps(self.description(), ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+        for name, data in ((MODEL_NAME, self._model), (DESCRIPTION_NAME, described.encode())):
+            temporary = folder / f".tmp-{name}"
+            temporary.write_bytes(data)
+            temporary.replace(folder / name)
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        described = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise TokenizerError(f"'{path}' cannot be read ({error}); copy it again or train again.") from None
+    if not isinstance(described, dict) or not isinstance(described.get("pad_multiple", 1), int):
+        raise TokenizerError(f"'{path}' is not a tokenizer's description; copy it again or train again.")
+    return described
+
+
+def _piece_bytes(parsed: model_file.ModelFile) -> tuple[list[bytes], Ids]:
+    """The text bytes of every piece (none for task tokens), and the id of each byte's own piece."""
+    text: list[bytes] = []
+    byte_ids = np.zeros(256, np.int32)
+    for index, (piece, kind) in enumerate(zip(parsed.pieces, parsed.types, strict=True)):
+        if kind == model_file.BYTE:
+            value = int(piece[3:5], 16)  # <0x0A>
+            byte_ids[value] = index
+            text.append(bytes([value]))
+        elif kind in (model_file.CONTROL, model_file.UNKNOWN):
+            text.append(b"")
+        else:
+            text.append(piece.replace(_SPACE, b" "))
+    return text, byte_ids
+
+
+def _utf8(texts: Sequence[str] | pa.StringArray) -> list[bytes]:
+    if isinstance(texts, pa.Array | pa.ChunkedArray):
+        if texts.null_count:
+            raise TokenizerError("a text is null; give an empty string instead.")
+        listed: list[bytes] = texts.cast(pa.large_binary()).to_pylist()
+        return listed
+    return [text.encode("utf-8", "surrogatepass") for text in texts]
+
+
+def _cut(text: bytes, chunks: list[bytes], escaped: list[int]) -> None:
+    """Append ``text`` to ``chunks`` in pieces that encode on their own; note the places of what must be escaped."""
+    if _SPACE not in text and b"\xed" not in text:
+        _cut_at_lines(text, chunks)
+        return
+    for number, part in enumerate(_NOT_FOR_SENTENCEPIECE.split(text)):
+        if number % 2:
+            escaped.append(len(chunks))
+            chunks.append(part)
+        else:
+            _cut_at_lines(part, chunks)
+
+
+def _cut_at_lines(text: bytes, chunks: list[bytes]) -> None:
+    start, size = 0, len(text)
+    while size - start > _CHUNK_BYTES:
+        end = text.find(b"\n", start + _CHUNK_BYTES)
+        if end < 0:
+            break
+        chunks.append(text[start:end])
+        start = end
+    chunks.append(text[start:] if start else text)
