@@ -1,0 +1,106 @@
+"""Plain Python twins of the compiled text kernels: one character, one token, one shingle at a time."""
+
+import functools
+import unicodedata
+
+import opencc
+
+MASK = (1 << 64) - 1
+GOLDEN, FNV, GRAM, SHORT, RAW = (
+    0x9E3779B97F4A7C15,
+    0xCBF29CE484222325,
+    0xD1342543DE82EF95,
+    0xA0761D6478BD642F,
+    0x8A5CD789635D2DFF,
+)
+
+
+@functools.cache
+def _converter(config):
+    return opencc.OpenCC(config)
+
+
+def is_accent(character):
+    return "\u0300" <= character <= "\u036f" or character in "\u3099\u309a"
+
+
+def is_selector(character):
+    return "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
+
+
+@functools.cache
+def fold(character):
+    """A character's folded form, straight from its definition."""
+    for _ in range(2):
+        decomposed = unicodedata.normalize("NFKD", character)
+        character = "".join(part for part in decomposed if not is_accent(part)).casefold()
+    composed = unicodedata.normalize("NFC", "".join(part for part in character if not is_accent(part)))
+    simplified = ""
+    for part in composed:
+        for _ in range(2):
+            part = _converter("hk2s").convert(_converter("tw2s").convert(part))
+        simplified += part
+    return simplified
+
+
+def stands_alone(character):
+    name = unicodedata.name(character, "")
+    scripts = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "BOPOMOFO", "YI ")
+    return name.startswith(scripts) or character in "々〇"
+
+
+def tokens(text, fold_digits=False):
+    """The words and characters of a text's key, as strings."""
+    found, word = [], ""
+    for character in text:
+        for part in fold(character):
+            category = unicodedata.category(part)
+            if category == "Cf" or is_selector(part):
+                continue
+            if fold_digits and category == "Nd":
+                word += "" if word.endswith("0") else "0"
+            elif category[0] in "LMN" and not stands_alone(part):
+                word += part
+            else:
+                found += [word] if word else []
+                found += [part] if category[0] in "LMN" else []
+                word = ""
+    return found + ([word] if word else [])
+
+
+def mix(value):
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        value = (value ^ value >> 33) * factor & MASK
+    return value ^ value >> 33
+
+
+def hash_token(token):
+    value = FNV
+    for character in token:
+        value = (value ^ ord(character)) * GOLDEN & MASK
+    return mix(value)
+
+
+def shingles(text, ngram=5, fold_digits=False):
+    """The shingle hashes of a text in order, repeats included."""
+    found = [hash_token(token) for token in tokens(text, fold_digits)]
+    if not found:
+        value = RAW
+        for byte in text.encode():
+            value = (value ^ byte) * GOLDEN & MASK
+        return [mix(value)]
+    if len(found) < ngram:
+        return [mix(polynomial(found) + len(found) * SHORT & MASK)]
+    return [mix(polynomial(found[start : start + ngram])) for start in range(len(found) - ngram + 1)]
+
+
+def polynomial(values):
+    total = 0
+    for value in values:
+        total = (total * GRAM + value) & MASK
+    return total
+
+
+def jaccard(first, second):
+    first, second = set(first), set(second)
+    return len(first & second) / len(first | second)
