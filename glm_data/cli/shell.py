@@ -102,22 +102,22 @@ def _format_opening(text: str | None, example: str, formatter: click.HelpFormatt
 
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("glm_data.cli.demo:demo", "The whole job on the bundled corpus, from raw shards to INT4 infilling."),
-    "run": ("glm_data.cli.run:run", "Run a recipe: its stages in order, resumable, each in a folder of its own."),
-    "filter": ("glm_data.cli.filter:filter_", "Clean documents and keep the good ones, with a reason for each other."),
-    "dedupe": ("glm_data.cli.dedupe:dedupe", "Remove exact and near duplicates, each one verified and accounted for."),
-    "tokenizer": ("glm_data.cli.tokenizer:tokenizer", "Train a bilingual tokenizer; encode and decode with it."),
+    "demo": ("glm_data.cli.demo:demo", "The whole job on the bundled corpus: raw shards to INT4 infilling."),
+    "run": ("glm_data.cli.run:run", "Run a recipe: its stages in order, resumable."),
+    "filter": ("glm_data.cli.filter:filter_", "Clean documents and keep the good ones, with reasons."),
+    "dedupe": ("glm_data.cli.dedupe:dedupe", "Remove exact and near duplicates, each one verified."),
+    "tokenizer": ("glm_data.cli.tokenizer:tokenizer", "Train a bilingual tokenizer; encode and decode."),
     "tokenize": ("glm_data.cli.tokenize:tokenize", "Turn documents into token ids."),
-    "mip": ("glm_data.cli.mip:mip", "Render instruction data (MIP) from prompt templates."),
-    "pack": ("glm_data.cli.pack:pack", "Pack token ids and MIP samples into rows with [MASK] and [gMASK] spans."),
-    "verify": ("glm_data.cli.verify:verify", "Check every row of a pack against the format's rules."),
-    "inspect": ("glm_data.cli.inspect:inspect", "Look at packed rows: pieces, masks, part B, positions."),
+    "mip": ("glm_data.cli.mip:mip", "Render instruction data (MIP) from templates."),
+    "pack": ("glm_data.cli.pack:pack", "Pack token ids and MIP into rows with their spans."),
+    "verify": ("glm_data.cli.verify:verify", "Check every row of a pack against the format."),
+    "inspect": ("glm_data.cli.inspect:inspect", "Look at packed rows: masks, part B, positions."),
     "train": ("glm_data.cli.train:train", "Train a GLM on a pack."),
-    "quantize": ("glm_data.cli.quantize:quantize", "Quantise a trained model's weights to INT4."),
+    "quantize": ("glm_data.cli.quantize:quantize", "Quantise a trained model to INT4."),
     "infill": ("glm_data.cli.infill:infill", "Fill the [MASK]s of a text."),
     "generate": ("glm_data.cli.generate:generate", "Continue a text."),
     "beam": ("glm_data.cli.beam:beam", "Run a Beam pipeline file, as 'beam run' does."),
-    "doctor": ("glm_data.cli.doctor:doctor", "Say what is installed, what the machine has, and what may go wrong."),
+    "doctor": ("glm_data.cli.doctor:doctor", "Say what is installed and what may go wrong."),
 }
 
 cli = LazyGroup(

@@ -1,0 +1,147 @@
+"""``glm-data doctor``: what is installed, what the machine has, what may go wrong."""
+
+from __future__ import annotations
+
+import importlib.metadata as metadata
+import os
+import platform
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+import glm_data
+from glm_data.cli.output import Output, megabytes, output_options, table
+from glm_data.cli.shell import Command
+from glm_data.stage import Check
+
+LEAST_MEMORY_BYTES = 2_000_000_000
+LEAST_DISK_BYTES = 2_000_000_000
+
+
+@click.command(
+    "doctor",
+    cls=Command,
+    help="Say what is installed, what the machine has, and what may go wrong. Ends with 1 if something is missing.",
+    example="glm-data doctor",
+)
+@output_options
+def doctor(as_json: bool, quiet: bool) -> int:
+    """Print versions, resources and checks."""
+    output = Output(as_json=as_json, quiet=quiet)
+    facts, packages, checks = machine_facts(), package_versions(), run_checks()
+    ok = all(check.ok for check in checks)
+    output.value({"ok": ok, "machine": facts, "packages": packages, "checks": msgspec.to_builtins(checks)})
+    rows = [(name, str(value)) for name, value in facts.items()]
+    rows += [(name, version or f"not installed{_extra_of(name)}") for name, version in packages.items()]
+    if not (as_json or quiet):
+        for line in table(rows):
+            output.say(line)
+    for check in checks:
+        mark = click.style("ok", fg="green") if check.ok else click.style("trouble", fg="red", bold=True)
+        (output.say if check.ok else output.note)(f"{mark} {check.name}: {check.sentence}")
+    return 0 if ok else 1
+
+
+def machine_facts() -> dict[str, Any]:
+    """Version, Python, system, cores, memory and the disk of the working directory."""
+    disk = shutil.disk_usage(Path.cwd())
+    return {
+        "glm-data": glm_data.__version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory": megabytes(memory_bytes()),
+        "free disk": f"{megabytes(disk.free)} here ({Path.cwd()})",
+    }
+
+
+def memory_bytes() -> int:
+    """The memory that this process may use: of the machine or of its control group, whichever is less."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        limit = "max"
+    return min(machine, int(limit)) if limit.isdecimal() else machine
+
+
+def package_versions() -> dict[str, str | None]:
+    """Installed versions of what we depend on, extras for training included; None where not installed."""
+    return {name: _version(name) for name, extra in _requirements() if extra in ("", "train")}
+
+
+def _requirements() -> list[tuple[str, str]]:
+    """Our dependencies as (name, extra or "")."""
+    found = []
+    for requirement in metadata.requires("glm-data") or []:
+        name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+        extra = re.search(r"extra == ['\"]([^'\"]+)", requirement)
+        found.append((name, extra.group(1) if extra else ""))
+    return found
+
+
+def _extra_of(name: str) -> str:
+    extra = dict(_requirements()).get(name)
+    return f" (extra '{extra}': pip install 'glm-data[{extra}]')" if extra else ""
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def run_checks() -> tuple[Check, ...]:
+    """What may go wrong, each with its cure."""
+    return (_check_packages(), _check_memory(), _check_disk(), _check_beam(), _check_writable())
+
+
+def _check_packages() -> Check:
+    missing = [name for name, extra in _requirements() if not extra and _version(name) is None]
+    sentence = "all required packages are installed."
+    if missing:
+        sentence = f"not installed: {', '.join(missing)}; install again with: pip install glm-data"
+    return Check(name="packages", ok=not missing, sentence=sentence)
+
+
+def _check_memory() -> Check:
+    memory = memory_bytes()
+    ok = memory >= LEAST_MEMORY_BYTES
+    sentence = f"{megabytes(memory)}" + ("." if ok else "; stages want 2 GB: use --workers 1 and small shards.")
+    return Check(name="memory", ok=ok, sentence=sentence)
+
+
+def _check_disk() -> Check:
+    free = shutil.disk_usage(Path.cwd()).free
+    ok = free >= LEAST_DISK_BYTES
+    sentence = f"{megabytes(free)} free here" + ("." if ok else "; a run needs about three times its input.")
+    return Check(name="disk", ok=ok, sentence=sentence)
+
+
+def beam_owners() -> list[str]:
+    """The installed distributions that declare a command ``beam``; the one installed last owns the file."""
+    points = metadata.entry_points(group="console_scripts", name="beam")
+    return sorted({point.dist.name for point in points if point.dist is not None})
+
+
+def _check_beam() -> Check:
+    owners, place = beam_owners(), shutil.which("beam")
+    others = [name for name in owners if name != "glm-data"]
+    if others:
+        sentence = f"'beam' is also a command of {', '.join(others)}; 'glm-beam' and 'glm-data beam' are always ours."
+        return Check(name="beam", ok=True, sentence=sentence)
+    if place is None:
+        return Check(name="beam", ok=True, sentence="'beam' is not on the PATH; 'glm-data beam run' does the same.")
+    return Check(name="beam", ok=True, sentence=f"'beam' is {place} and ours.")
+
+
+def _check_writable() -> Check:
+    ok = os.access(Path.cwd(), os.W_OK)
+    sentence = "this folder can be written." if ok else f"'{Path.cwd()}' cannot be written; change to one that can."
+    return Check(name="folder", ok=ok, sentence=sentence)

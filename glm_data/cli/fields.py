@@ -1,0 +1,110 @@
+"""A command's options out of a room's option struct, and the struct back out of what was given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from glm_data.config import Option, from_mapping, options
+from glm_data.errors import ConfigError
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def config_options(kind: type[msgspec.Struct]) -> Callable[[FunctionT], FunctionT]:
+    """Decorate a command with one option a field of ``kind``; what is not given arrives as None or ``()``."""
+
+    def decorate(function: FunctionT) -> FunctionT:
+        for option in reversed(options(kind)):
+            function = _click_option(option)(function)
+        return function
+
+    return decorate
+
+
+def _click_option(option: Option) -> Callable[[FunctionT], FunctionT]:
+    names = [f"{option.flag}/--no-{option.flag[2:]}"] if option.kind is bool else [option.flag]
+    kind: Any = click.Choice(option.choices) if option.choices else option.kind
+    return click.option(
+        *names,
+        option.name,
+        type=None if option.kind is bool else kind,
+        default=None,
+        multiple=option.many,
+        help=_help(option),
+    )
+
+
+def _help(option: Option) -> str:
+    text = option.help or option.name.replace("_", " ")
+    if option.required:
+        return f"{text}  [required]"
+    default = option.default
+    if default in (None, "", ()):
+        return text
+    shown = ", ".join(map(str, default)) if option.many else default
+    return f"{text}  [default: {'on' if shown is True else 'off' if shown is False else shown}]"
+
+
+def build(kind: type[ConfigT], given: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> ConfigT:
+    """Build ``kind`` from the options given on the command line over ``base`` (a recipe's section).
+
+    ``given`` may hold more than the fields of ``kind``; raises :class:`ConfigError` in terms of the flags.
+    """
+    values = dict(base or {})
+    for option in options(kind):
+        value = given.get(option.name)
+        if value is not None and value != ():
+            values[option.name] = list(value) if option.many else value
+    try:
+        return from_mapping(values, kind, "options")
+    except ConfigError as error:
+        raise ConfigError(_as_flags(str(error))) from None
+
+
+def _as_flags(message: str) -> str:
+    """``… - at `$.top_p```, msgspec's place, as ``… - at --top-p``."""
+    message = re.sub(r"missing required field `(\w+)`", lambda match: f"missing option {_flag(match)}", message)
+    return re.sub(r"`\$\.(\w+)`", _flag, message)
+
+
+def _flag(match: re.Match[str]) -> str:
+    return "--" + match.group(1).replace("_", "-")
+
+
+def flags(config: msgspec.Struct) -> list[str] | None:
+    """The command-line arguments that say what ``config`` says, defaults left out; None where flags cannot."""
+    said = msgspec.to_builtins(config)
+    known = {option.name: option for option in options(type(config))}
+    arguments: list[str] = []
+    for field in msgspec.structs.fields(type(config)):
+        value = said[field.name]
+        if value == _default(field):
+            continue
+        if field.name not in known or value is None:
+            return None
+        arguments += _arguments(known[field.name], value)
+    return arguments
+
+
+def _default(field: Any) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return msgspec.to_builtins(field.default_factory())
+    return msgspec.to_builtins(field.default) if field.default is not msgspec.NODEFAULT else field.default
+
+
+def _arguments(option: Option, value: Any) -> list[str]:
+    if option.kind is bool:
+        return [option.flag if value else f"--no-{option.flag[2:]}"]
+    values = value if option.many else [value]
+    return [argument for item in values for argument in (option.flag, str(item))]

@@ -1,0 +1,199 @@
+"""``glm-data inspect``: packed rows as coloured text, part A with its masks, part B in its order."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from glm_data.cli.fields import EXISTING_FOLDER
+from glm_data.cli.output import Output, output_options
+from glm_data.cli.shell import Command
+from glm_data.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from glm_data.loading.rows import PackedRows
+    from tokenizer import Tokenizer
+
+STYLES = {"gmask": "bold blue", "mask": "bold yellow", "mip": "bold green"}
+NAMES = {"gmask": "[gMASK] text", "mask": "[MASK] text", "mip": "MIP"}
+_PLAIN_WIDTH = 110
+
+
+@click.command(
+    "inspect",
+    cls=Command,
+    help="Look at rows of PACK: pieces with the documents they come from, part A with its masks, part B in its order "
+    "with the position that each span begins at.",
+    example="""
+        glm-data inspect run/pack --row 7
+        glm-data inspect run/pack --row 7 --places     # every place: token, position, target
+    """,
+)
+@click.argument("pack", type=EXISTING_FOLDER)
+@click.option("--row", "-r", type=click.IntRange(min=0), default=0, show_default=True, help="First row to show.")
+@click.option("--rows", "-n", type=click.IntRange(min=1), default=1, show_default=True, help="How many rows.")
+@click.option("--tokenizer", type=EXISTING_FOLDER, help="The tokenizer; the one beside the pack if not given.")
+@click.option("--places", is_flag=True, help="List every place with its token, position and target.")
+@output_options
+def inspect(pack: Path, row: int, rows: int, tokenizer: Path | None, places: bool, as_json: bool, quiet: bool) -> None:
+    """Print the rows."""
+    from glm_data.loading.rows import PackedRows
+
+    packed = PackedRows.open(pack)
+    if row >= len(packed):
+        raise UsageError(f"--row {row} is outside '{pack}', which has {len(packed)} rows; the first is 0.")
+    model = _load_tokenizer(packed, tokenizer)
+    shown = [describe_row(packed, model, number) for number in range(row, min(row + rows, len(packed)))]
+    output = Output(as_json=as_json, quiet=quiet)
+    output.value(shown)
+    if as_json:
+        return
+    for item in shown:
+        _print_row(item, len(packed))
+        if places:
+            _print_places(packed, model, item["row"])
+
+
+def _load_tokenizer(packed: PackedRows, given: Path | None) -> Tokenizer:
+    from tokenizer import Tokenizer
+
+    folder = given or packed.folder.parent / "tokenizer"
+    if not folder.is_dir():
+        raise UsageError(f"there is no tokenizer in '{folder}'; give its folder with --tokenizer.")
+    model = Tokenizer.load(folder)
+    if model.fingerprint != packed.manifest.facts["fingerprint"]:
+        raise UsageError(f"'{folder}' is not the tokenizer that '{packed.folder}' was packed with; give that one.")
+    return model
+
+
+def describe_row(packed: PackedRows, model: Tokenizer, row: int) -> dict[str, Any]:
+    """One row as plain values: its pieces with origins, part A as a list of texts and masks, spans in part-B order."""
+    from glm_data.packing.rows import KINDS
+
+    rows = packed.rows([row])
+    tokens, spans = rows.tokens[0], rows.row_spans(0).tolist()
+    origins = _origins(packed, row)
+    pieces = []
+    for start, sep, end, kind in rows.row_pieces(0).tolist():
+        own = [span for span in spans if sep <= span[1] < end]
+        pieces.append(
+            {
+                "kind": KINDS[kind],
+                "start": start,
+                "sep": sep,
+                "end": end,
+                "part_a": _part_a(tokens, start, sep, own, model),
+                "spans": [_span(tokens, span, start, KINDS[kind], model) for span in own],
+            }
+        )
+    used = sum(piece["end"] - piece["start"] for piece in pieces)
+    targets = sum(span[2] for span in spans)
+    return {"row": row, "used": used, "length": len(tokens), "targets": targets, "origins": origins, "pieces": pieces}
+
+
+def _origins(packed: PackedRows, row: int) -> list[dict[str, Any]]:
+    """Documents of a row: id, source, language, and the slice of their tokens."""
+    import pyarrow.parquet as pq
+
+    slices = packed.origins(row)
+    table = pq.read_table(packed.folder / "documents.parquet").take(slices[:, 0])
+    return [
+        {**document, "offset": int(offset), "tokens": int(tokens)}
+        for document, (_, offset, tokens) in zip(table.to_pylist(), slices, strict=True)
+    ]
+
+
+def _part_a(tokens: Any, start: int, sep: int, spans: list[list[int]], model: Tokenizer) -> list[str | int]:
+    """Part A as texts and, for each mask, the number (from 1, in part-B order) of its span."""
+    parts: list[str | int] = []
+    place = start
+    for mask, number in sorted((span[0], number) for number, span in enumerate(spans, 1)):
+        parts += [model.decode(tokens[place:mask].tolist()), number]
+        place = mask + 1
+    return [*parts, model.decode(tokens[place:sep].tolist())]
+
+
+def _span(tokens: Any, span: list[int], start: int, kind: str, model: Tokenizer) -> dict[str, Any]:
+    mask, first, length = span
+    position = (mask if kind == "mask" else first) - start
+    text = model.decode(tokens[first + 1 : first + length].tolist())
+    return {"mask": mask, "start": first, "length": length, "position": position, "text": text}
+
+
+# --- on the terminal --------------------------------------------------------------------------------------------------
+
+
+def visible(text: str) -> str:
+    """``text`` with line ends as ``⏎`` and everything that could steer a terminal as an escape."""
+    parts = []
+    for character in text:
+        if character == "\n":
+            parts.append("⏎ ")
+        elif unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs") and character != "\u200d":
+            parts.append(f"\\u{ord(character):04x}")
+        else:
+            parts.append(character)
+    return "".join(parts)
+
+
+def _print_row(row: dict[str, Any], total: int) -> None:
+    from rich.text import Text
+
+    kinds = ", ".join(dict.fromkeys(NAMES[piece["kind"]] for piece in row["pieces"]))
+    head = f"row {row['row']} of {total}: {kinds}; {len(row['pieces'])} pieces"
+    _print(Text(f"{head}; {row['used']} of {row['length']} places used, {row['targets']} targets", "bold"))
+    for origin in row["origins"]:
+        place = f"tokens {origin['offset']}-{origin['offset'] + origin['tokens'] - 1}"
+        _print(Text(f"  from {visible(origin['id'])}  {visible(origin['source'])}  {origin['lang']}  {place}", "dim"))
+    for number, piece in enumerate(row["pieces"], 1):
+        for line in _piece_lines(number, piece):
+            _print(line)
+
+
+def _piece_lines(number: int, piece: dict[str, Any]) -> Iterator[Text]:
+    from rich.text import Text
+
+    style = STYLES[piece["kind"]]
+    name = "gMASK" if piece["kind"] == "gmask" else "MASK"
+    yield Text(f"piece {number}, {NAMES[piece['kind']]}: places {piece['start']}-{piece['end'] - 1}", style)
+    part_a = Text("  A  ")
+    for part in piece["part_a"]:
+        if isinstance(part, int):
+            part_a.append(f"[{name}]{part}", style)
+        else:
+            part_a.append(visible(part))
+    yield part_a
+    for index, span in enumerate(piece["spans"], 1):
+        line = Text("  B  " if index == 1 else "     ")
+        line.append(f"{index} ", style)
+        yield line.append(visible(span["text"])).append(f"  at position {span['position']}", "dim")
+
+
+def _print_places(packed: PackedRows, model: Tokenizer, row: int) -> None:
+    from rich.text import Text
+
+    from glm_data.cli.output import table
+
+    batch = packed.batch([row])
+    lines = [("place", "segment", "position", "token", "text", "target", "text")]
+    for place in range(int(packed.rows([row]).row_pieces(0)[:, 2].max())):
+        token, target = int(batch.tokens[0, place]), int(batch.targets[0, place])
+        counts = bool(batch.loss_mask[0, place])
+        said = (str(target), visible(model.decode([target]))) if counts else ("", "")
+        where = (str(place), str(batch.segments[0, place]), str(batch.position_ids[0, place]))
+        lines.append((*where, str(token), visible(model.decode([token])), *said))
+    for line in table(lines):
+        _print(Text(line))
+
+
+def _print(text: Text) -> None:
+    from rich.console import Console
+
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False).print(text)

@@ -1,0 +1,91 @@
+"""What the commands of stages share: their common options, and performing one step with progress and a table."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from glm_data import recipe as recipes
+from glm_data.cli.fields import EXISTING_FILE, FOLDER, build, config_options, flags
+from glm_data.cli.output import Output, output_options, show_stage
+from glm_data.cli.progress import follow
+from glm_data.cli.shell import Command
+from glm_data.errors import GlmDataError
+from glm_data.recipe import Step
+from glm_data.stage import read_success
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+def stage_command(
+    name: str, stage: str, *, help: str, example: str, group: click.Group | None = None
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a command of a function that returns the inputs of a :class:`Step`.
+
+    The command has the options of the stage's struct, ``--out``, ``--overwrite``, ``--recipe``, ``--json``, ``--quiet``
+    and, for corpus stages, those of the runner. What the function itself takes is declared below this decorator; it
+    returns the keyword arguments ``inputs``, ``tokenizer``, ``mip`` of the step.
+    """
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        def command(**given: Any) -> int:
+            output = Output(as_json=given.pop("as_json"), quiet=given.pop("quiet"))
+            return _command(stage, function, given, output)
+
+        command.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+        decorated = _stage_options(stage, command)
+        made = click.command(name, cls=Command, help=help, example=example)(decorated)
+        if group is not None:
+            group.add_command(made)
+        return made
+
+    return decorate
+
+
+def _stage_options(stage: str, function: FunctionT) -> FunctionT:
+    function = output_options(function)
+    if stage in recipes.CORPUS_STAGES:
+        function = config_options(runner_type())(function)
+    function = config_options(recipes.options_type(stage))(function)
+    function = click.option(
+        "--recipe", type=EXISTING_FILE, help=f"Take the options from this recipe's section '{stage}'; flags go first."
+    )(function)
+    function = click.option("--overwrite", is_flag=True, help="Start afresh where other settings had begun.")(function)
+    return click.option("--out", "--output", "-o", required=True, type=FOLDER, help="The stage's folder.")(function)
+
+
+def runner_type() -> type[msgspec.Struct]:
+    """The options of the runner."""
+    from pipelines.runner import RunnerOptions
+
+    return RunnerOptions
+
+
+def _command(stage: str, function: Callable[..., Any], given: dict[str, Any], output: Output) -> int:
+    own = {parameter.name for parameter in getattr(function, "__click_params__", [])}
+    inputs: Mapping[str, Any] = function(**{name: given[name] for name in own})
+    base = recipes.section(given["recipe"], stage) if given["recipe"] else {}
+    options = build(recipes.options_type(stage), given, base)
+    step = Step(stage=stage, out=given["out"], options=options, **inputs)
+    runner = build(runner_type(), given) if stage in recipes.CORPUS_STAGES else None
+    with follow(output, step.out, stage):
+        success = recipes.perform(step, runner, overwrite=given["overwrite"])
+    return show_stage(output, step.out, success)
+
+
+def command_line(step: Step, recipe: Path | None = None) -> str:
+    """The stand-alone command of a step, to paste."""
+    return shlex.join(recipes.command(step, flags(step.options), recipe))
+
+
+def finished_key(folder: Path) -> str | None:
+    """The key of the finished stage in ``folder``; None if it is not one."""
+    try:
+        return read_success(folder).key
+    except GlmDataError:
+        return None

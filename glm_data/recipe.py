@@ -1,0 +1,291 @@
+"""Recipes: a YAML file that says which stages run with which options, as steps that a shell can perform one by one.
+
+::
+
+    inputs: [shards/pile, shards/wudao]     files, folders or patterns, relative to the recipe or the working directory
+    filter: {}                              a section runs its stage; what it does not say has the room's default
+    dedupe: {threshold: 0.7}
+    tokenizer: {vocab_size: 4096}
+    tokenize: {}
+    mip: {manifest: mip/mixture.yaml}
+    pack: {mip_ratio: 0.05}
+    train: {steps: 200}
+    quantize: {}
+    infill: ["The quick brown fox [MASK] over the lazy dog."]
+
+Each stage has a folder of its own name in the run's folder and reads the nearest earlier one that makes what it needs:
+``filter -> dedupe -> tokenizer, tokenize -> pack -> train -> quantize``, with ``mip`` beside them. A stage of a run and
+the command of the same name do the same thing: both go through :func:`perform`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from glm_data.config import Config, Doc, from_mapping, load_yaml
+from glm_data.errors import ConfigError
+from glm_data.stage import Success
+
+STAGES = ("filter", "dedupe", "tokenizer", "tokenize", "mip", "pack", "train", "quantize")
+CORPUS_STAGES = ("filter", "dedupe", "tokenize", "mip")
+"""Those that run on Beam and so take a runner and workers."""
+NEEDS_TORCH = frozenset({"train", "quantize"})
+RAW = "raw"
+
+Section = dict[str, Any] | None | msgspec.UnsetType
+
+
+class DemoInput(Config, frozen=True):
+    """The bundled corpus as raw shards, written into the run's folder."""
+
+    seed: Annotated[int, Doc("seed of what is varied and planted")] = 0
+
+
+class Recipe(Config, frozen=True):
+    """A recipe's sections; those of stages stay plain until :func:`load` reads them with the room's own struct."""
+
+    inputs: tuple[str, ...] = ()
+    demo_input: DemoInput | None = None
+    runner: dict[str, Any] | None = None
+    filter: Section = msgspec.UNSET
+    dedupe: Section = msgspec.UNSET
+    tokenizer: Section = msgspec.UNSET
+    tokenize: Section = msgspec.UNSET
+    mip: Section = msgspec.UNSET
+    pack: Section = msgspec.UNSET
+    train: Section = msgspec.UNSET
+    quantize: Section = msgspec.UNSET
+    infill: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A recipe that was read and checked in full."""
+
+    path: Path
+    recipe: Recipe
+    options: Mapping[str, msgspec.Struct]
+    """Options by stage, in running order: the sections that the recipe has."""
+    mip_manifest: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One stage with everything it needs. ``inputs`` are shards or the folder of an earlier stage."""
+
+    stage: str
+    inputs: tuple[str, ...]
+    out: Path
+    options: Any
+    """Of the stage's own struct, see :func:`options_type`."""
+    tokenizer: Any = None
+    """Folder of a tokenizer, for the stages that need one (tokenize, pack)."""
+    mip: Path | None = None
+
+
+# --- what each stage is -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Stage:
+    options: str
+    perform: Callable[[Step, Any, bool], Success]
+
+
+def options_type(stage: str) -> type[msgspec.Struct]:
+    """The option struct of a stage (imports its room)."""
+    kind: type[msgspec.Struct] = _attribute(_KINDS[stage].options)
+    return kind
+
+
+def perform(step: Step, runner: Any, *, overwrite: bool = False) -> Success:
+    """Run one step to its end, or find it finished; ``runner`` is a ``RunnerOptions``, used by corpus stages."""
+    return _KINDS[step.stage].perform(step, runner, overwrite)
+
+
+def _attribute(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _filter(step: Step, runner: Any, overwrite: bool) -> Success:
+    from pipelines import filter as pipeline
+
+    return pipeline.run(step.inputs, step.out, step.options, runner, overwrite=overwrite)
+
+
+def _dedupe(step: Step, runner: Any, overwrite: bool) -> Success:
+    from pipelines import dedupe as pipeline
+
+    return pipeline.run(step.inputs, step.out, step.options, runner, overwrite=overwrite)
+
+
+def _tokenizer(step: Step, runner: Any, overwrite: bool) -> Success:
+    from glm_data.packing import tokenized
+
+    return tokenized.train_stage(step.inputs, step.out, step.options, overwrite=overwrite)
+
+
+def _tokenize(step: Step, runner: Any, overwrite: bool) -> Success:
+    from pipelines import tokenize as pipeline
+
+    return pipeline.run(step.inputs, step.tokenizer, step.out, step.options, runner, overwrite=overwrite)
+
+
+def _mip(step: Step, runner: Any, overwrite: bool) -> Success:
+    from pipelines import render_mip as pipeline
+
+    return pipeline.run(Path(step.inputs[0]), step.out, step.options, runner, overwrite=overwrite)
+
+
+def _pack(step: Step, runner: Any, overwrite: bool) -> Success:
+    from glm_data.packing.stage import pack_stage
+
+    folder, options = Path(step.inputs[0]), step.options
+    return pack_stage(folder, step.out, options, tokenizer=step.tokenizer, mip=step.mip, overwrite=overwrite)
+
+
+def _train(step: Step, runner: Any, overwrite: bool) -> Success:
+    from glm_data.training.stage import train_stage
+
+    return train_stage(Path(step.inputs[0]), step.out, step.options, overwrite=overwrite)
+
+
+def _quantize(step: Step, runner: Any, overwrite: bool) -> Success:
+    from glm_data.int4.stage import quantize_stage
+
+    return quantize_stage(Path(step.inputs[0]), step.out, step.options, overwrite=overwrite)
+
+
+_KINDS = {
+    "filter": _Stage("glm_data.filters:FilterOptions", _filter),
+    "dedupe": _Stage("glm_data.dedupe:DedupeOptions", _dedupe),
+    "tokenizer": _Stage("glm_data.packing.tokenized:TokenizerOptions", _tokenizer),
+    "tokenize": _Stage("glm_data.packing.tokenized:TokenizeOptions", _tokenize),
+    "mip": _Stage("glm_data.mip:MipOptions", _mip),
+    "pack": _Stage("glm_data.packing.options:PackOptions", _pack),
+    "train": _Stage("glm_data.training.options:TrainOptions", _train),
+    "quantize": _Stage("glm_data.int4:QuantizeOptions", _quantize),
+}
+
+
+# --- reading a recipe -------------------------------------------------------------------------------------------------
+
+
+def load(path: Path) -> Loaded:
+    """Read a recipe and check every section against its room's options; raises :class:`ConfigError`."""
+    recipe = load_yaml(path, Recipe)
+    sections = {stage: getattr(recipe, stage) for stage in STAGES}
+    present = {stage: dict(section or {}) for stage, section in sections.items() if section is not msgspec.UNSET}
+    manifest = _take_manifest(path, present)
+    options = {
+        stage: from_mapping(values, options_type(stage), f"{path}: {stage}") for stage, values in present.items()
+    }
+    loaded = Loaded(path, recipe, options, manifest)
+    _check(loaded)
+    return loaded
+
+
+def section(path: Path, stage: str) -> dict[str, Any]:
+    """The plain options that the recipe at ``path`` has for ``stage``, for a stand-alone command to start from."""
+    value = getattr(load_yaml(path, Recipe), stage)
+    values = dict(value) if isinstance(value, dict) else {}
+    values.pop("manifest", None)
+    return values
+
+
+def _take_manifest(path: Path, present: dict[str, dict[str, Any]]) -> Path | None:
+    if "mip" not in present:
+        return None
+    manifest = present["mip"].pop("manifest", None)
+    if not isinstance(manifest, str):
+        raise ConfigError(f"{path}: mip: needs 'manifest', the path of a mixture file.")
+    found = Path(resolve(path, manifest))
+    if not found.is_file():
+        raise ConfigError(f"{path}: mip: there is no file '{manifest}' beside the recipe or in the working directory.")
+    return found
+
+
+def resolve(recipe: Path, given: str) -> str:
+    """A path of a recipe: as it stands if absolute, else beside the recipe if it is there, else as typed."""
+    beside = recipe.parent / given
+    if any(mark in given for mark in "*?["):
+        return str(beside) if any(recipe.parent.glob(given)) else given
+    return str(beside) if beside.exists() else given
+
+
+def _check(loaded: Loaded) -> None:
+    """Refuse a recipe that cannot run to its end, before anything runs."""
+    recipe, present = loaded.recipe, loaded.options
+    where = loaded.path
+    if not recipe.inputs and recipe.demo_input is None:
+        raise ConfigError(f"{where}: needs 'inputs', a list of files, folders or patterns to read.")
+    if recipe.inputs and recipe.demo_input is not None:
+        raise ConfigError(f"{where}: has both 'inputs' and 'demo_input'; give one of them.")
+    if not present:
+        raise ConfigError(f"{where}: has no stage; add a section such as 'filter: {{}}' ({', '.join(STAGES)}).")
+    needs = {"tokenize": "tokenizer", "pack": "tokenize", "train": "pack", "quantize": "train"}
+    for stage, needed in needs.items():
+        if stage in present and needed not in present:
+            raise ConfigError(f"{where}: '{stage}' needs the section '{needed}' too; add '{needed}: {{}}'.")
+    if "mip" in present and "pack" not in present:
+        raise ConfigError(f"{where}: 'mip' needs the section 'pack', which mixes it in.")
+    if recipe.infill and "train" not in present:
+        raise ConfigError(f"{where}: 'infill' needs the section 'train', and 'quantize' to run in INT4.")
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+def steps(loaded: Loaded, folder: Path) -> Iterator[Step]:
+    """The steps of a recipe in running order, each writing to ``folder/<stage>``."""
+    corpus = _raw_inputs(loaded, folder)
+    tokenizer, mip = folder / "tokenizer", folder / "mip" if "mip" in loaded.options else None
+    for stage, options in loaded.options.items():
+        out = folder / stage
+        if stage in ("filter", "dedupe"):
+            yield Step(stage=stage, inputs=corpus, out=out, options=options)
+            corpus = (str(out),)
+        elif stage == "tokenizer":
+            yield Step(stage=stage, inputs=corpus, out=out, options=options)
+        elif stage == "tokenize":
+            yield Step(stage=stage, inputs=corpus, out=out, options=options, tokenizer=tokenizer)
+        elif stage == "mip":
+            yield Step(stage=stage, inputs=(str(loaded.mip_manifest),), out=out, options=options)
+        elif stage == "pack":
+            inputs = (str(folder / "tokenize"),)
+            yield Step(stage=stage, inputs=inputs, out=out, options=options, tokenizer=tokenizer, mip=mip)
+        else:
+            before = "pack" if stage == "train" else "train"
+            yield Step(stage=stage, inputs=(str(folder / before),), out=out, options=options)
+
+
+def _raw_inputs(loaded: Loaded, folder: Path) -> tuple[str, ...]:
+    if loaded.recipe.demo_input is not None:
+        return str(folder / RAW / "pile"), str(folder / RAW / "wudao")
+    return tuple(resolve(loaded.path, given) for given in loaded.recipe.inputs)
+
+
+def model_folder(loaded: Loaded, folder: Path) -> Path:
+    """The folder of the model to infill with: INT4 if the recipe quantises, else as trained."""
+    return folder / ("quantize" if "quantize" in loaded.options else "train")
+
+
+def command(step: Step, flags: Sequence[str] | None, recipe: Path | None = None) -> list[str]:
+    """The stand-alone command line of a step; ``flags`` say its options, None that only ``recipe`` can say them."""
+    verb = {"tokenizer": ["tokenizer", "train"], "mip": ["mip", "render"]}.get(step.stage, [step.stage])
+    arguments = ["glm-data", *verb, *step.inputs]
+    if step.tokenizer is not None:
+        arguments += ["--tokenizer", str(step.tokenizer)]
+    if step.mip is not None:
+        arguments += ["--mip", str(step.mip)]
+    arguments += ["--out", str(step.out)]
+    if flags is not None:
+        return arguments + list(flags)
+    return [*arguments, "--recipe", str(recipe)]
