@@ -143,7 +143,7 @@ def test_mip_choice_meets_the_wanted_tokens_and_the_repeat_cap():
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("mask_share", 1.5), ("windows", 3), ("seq_length", 10), ("mip_window", 4096), ("seed", -1)]
+    ("field", "value"), [("mask_share", 1.5), ("windows", 3), ("seq_length", 10), ("mip_window", 4), ("seed", -1)]
 )
 def test_options_out_of_range_are_refused_by_name(field, value):
     with pytest.raises(UsageError, match=field.replace("_", "-")):

@@ -24,7 +24,7 @@ class PackOptions(Config, frozen=True):
     mip_ratio: Annotated[float | None, Doc("share of the packed tokens that is MIP; 0.05 when MIP rows are given")] = (
         None
     )
-    mip_window: Annotated[int, Doc("longest MIP piece, tokens; longer prompts lose their end, targets nothing")] = 512
+    mip_window: Annotated[int, Doc("longest MIP piece, tokens (at most a row); longer prompts lose their end")] = 512
     mip_repeats: Annotated[int, Doc("how often one MIP sample may be used at most to reach the ratio")] = 4
     seed: Annotated[int, Doc("seed of every random choice")] = 1234
     rows_per_shard: Annotated[int, Doc("rows of a shard; only the last one is shorter")] = 8192
@@ -43,7 +43,7 @@ def check_options(options: PackOptions) -> None:
         "single_span_share": (0, 1),
         "windows": (1, 64),
         "mip_ratio": (0, 0.99),
-        "mip_window": (8, options.seq_length),
+        "mip_window": (8, 65_535),
         "mip_repeats": (1, 1000),
         "seed": (0, 2**63 - 1),
         "rows_per_shard": (1, 1 << 20),

@@ -77,8 +77,24 @@ def choose_mip(lengths: np.ndarray, wanted_tokens: float, repeats: int, seed: in
     total = int(lengths[order].sum())
     rounds = min(repeats, int(wanted_tokens // total) + 1)
     candidates = np.tile(order, rounds)
-    reached = np.concatenate([[0], np.cumsum(lengths[candidates])])
-    return candidates[: int(np.argmin(np.abs(reached - wanted_tokens)))]
+    reached = np.cumsum(lengths[candidates])
+    whole = int(np.searchsorted(reached, wanted_tokens, "right"))
+    gap = wanted_tokens - (float(reached[whole - 1]) if whole else 0.0)
+    return np.concatenate([candidates[:whole], _fill_gap(candidates[whole:], lengths, gap)])
+
+
+def _fill_gap(candidates: np.ndarray, lengths: np.ndarray, gap: float) -> np.ndarray:
+    """Of ``candidates`` those that fill ``gap`` tokens most nearly: the longest that fits, again and again."""
+    left = candidates[np.argsort(lengths[candidates], kind="stable")]
+    chosen: list[int] = []
+    while len(left):
+        at = int(np.searchsorted(lengths[left], gap, "right")) - 1
+        if at < 0 and lengths[left[0]] - gap >= gap:
+            break
+        chosen.append(int(left[max(at, 0)]))
+        gap -= int(lengths[chosen[-1]])
+        left = np.delete(left, max(at, 0))
+    return np.array(chosen, np.int64)
 
 
 def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:

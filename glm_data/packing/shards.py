@@ -85,7 +85,8 @@ def write_shard(path: Path, batch: pa.RecordBatch) -> None:
 def token_offset(path: Path) -> int:
     """The byte at which a shard's token buffer starts, for ``numpy.memmap``."""
     with pa.memory_map(str(path)) as source:
-        base = source.read_buffer(0).address
+        base = source.read_buffer(1).address
+        source.seek(0)
         batch = pa.ipc.open_stream(source).read_next_batch()
         return int(batch.column(0).values.buffers()[1].address - base)
 
