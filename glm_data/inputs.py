@@ -8,7 +8,7 @@ from pathlib import Path
 
 from glm_data import files
 from glm_data.errors import InputError, UsageError
-from glm_data.manifest import PLAN, InputFile, is_in_place, read_success
+from glm_data.manifest import PLAN, InputFile, OutputFile, is_in_place, read_success
 
 _WILDCARDS = "*?["
 
@@ -67,6 +67,15 @@ def find_inputs(paths: Sequence[str | Path]) -> tuple[InputFile, ...]:
     return tuple(sorted(found, key=lambda item: item.name))
 
 
+def stage_files(folder: Path, prefix: str = "") -> tuple[InputFile, ...]:
+    """Every file that the finished stage in ``folder`` lists, for a stage that stands on it as a whole.
+
+    Names are those of the manifest behind ``prefix``. Raises as :func:`read_success`, and :class:`InputError` if a
+    file is not as its stage left it.
+    """
+    return tuple(_listed(folder, item, prefix + item.name) for item in read_success(folder).files)
+
+
 def _find(given: str) -> list[InputFile]:
     path = Path(given)
     if path.is_dir():
@@ -83,18 +92,14 @@ def _find_in_stage(folder: Path, prefix: bool) -> list[InputFile]:
     items = [item for item in success.files if item.name.startswith("data/")]
     if not items:
         raise UsageError(f"'{folder}' is a {success.stage} stage, which holds no data/ files; give another stage.")
-    for item in items:
-        if not is_in_place(folder, item):
-            raise InputError(f"'{folder / item.name}' is not as its stage left it; run that stage again.")
-    return [
-        InputFile(
-            name=_name_below(folder, folder / item.name) if prefix else item.name,
-            path=str((folder / item.name).absolute()),
-            bytes=item.bytes,
-            digest=item.digest,
-        )
-        for item in items
-    ]
+    return [_listed(folder, item, _name_below(folder, folder / item.name) if prefix else item.name) for item in items]
+
+
+def _listed(folder: Path, item: OutputFile, name: str) -> InputFile:
+    path = folder / item.name
+    if not is_in_place(folder, item):
+        raise InputError(f"'{path}' is not as its stage left it; run that stage again.")
+    return InputFile(name=name, path=str(path.absolute()), bytes=item.bytes, digest=item.digest)
 
 
 def _find_in_folder(folder: Path) -> list[InputFile]:

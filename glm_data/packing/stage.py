@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -16,6 +15,7 @@ from glm_data import stage as stages
 from glm_data.config import to_mapping
 from glm_data.errors import UsageError
 from glm_data.formats.parquet import parquet_writer
+from glm_data.inputs import stage_files
 from glm_data.packing import shards
 from glm_data.packing.fill import MipTokens, Specials, fill_rows
 from glm_data.packing.options import PackOptions, check_options
@@ -46,6 +46,7 @@ class _Packing:
     plan: Plan
     options: PackOptions
     specials: Specials
+    tokenizer: Tokenizer
     token_type: str
     shards: int
 
@@ -70,14 +71,14 @@ def pack_stage(
         )
     model = Tokenizer.load(tokenizer)
     _check_fingerprint(stages.read_success(tokenized), model, tokenized)
-    inputs = _inputs(tokenized, "tokenized") + (_inputs(mip, "mip") if mip else ())
+    inputs = stage_files(tokenized, "tokenized/") + (stage_files(mip, "mip/") if mip else ())
     described = {**to_mapping(options), "tokenizer": model.fingerprint}
     with stages.open_stage(out, "pack", described, inputs, overwrite=overwrite) as stage:
         packing = _prepare(tokenized, mip, model, options, inputs)
         for shard in stage.pending(packing.shards):
             started = time.perf_counter()
             stages.write_shard_record(out, _write_shard(out, shard, packing), started)
-        return _succeed(stage, packing, model)
+        return _succeed(stage, packing)
 
 
 def _check_fingerprint(tokenized: Success, model: Tokenizer, folder: Path) -> None:
@@ -89,13 +90,9 @@ def _check_fingerprint(tokenized: Success, model: Tokenizer, folder: Path) -> No
         )
 
 
-def _inputs(folder: Path, prefix: str) -> tuple[InputFile, ...]:
-    found = stages.find_inputs([folder])
-    return tuple(msgspec.structs.replace(item, name=f"{prefix}/{item.name}") for item in found)
-
-
 def _names(inputs: tuple[InputFile, ...], prefix: str) -> list[str]:
-    return [item.name.removeprefix(prefix + "/") for item in inputs if item.name.startswith(prefix + "/")]
+    below = prefix + "/data/"
+    return [item.name.removeprefix(prefix + "/") for item in inputs if item.name.startswith(below)]
 
 
 def _prepare(
@@ -111,7 +108,7 @@ def _prepare(
     )
     plan = _plan(stream, samples, options, DEFAULT_MIP_RATIO if mip else 0.0)
     count = max(1, -(-plan.rows // options.rows_per_shard))
-    return _Packing(stream, samples, plan, options, ids, shards.token_type(model.vocab_size), count)
+    return _Packing(stream, samples, plan, options, ids, model, shards.token_type(model.vocab_size), count)
 
 
 def _plan(stream: TextStream, samples: MipSamples, options: PackOptions, default_ratio: float) -> Plan:
@@ -170,7 +167,7 @@ def _origins(packing: _Packing, first: int, last: int) -> tuple[np.ndarray, np.n
 
 
 def _write_tables(out: Path, packing: _Packing) -> list[stages.OutputFile]:
-    """``documents.parquet`` (number -> id, source, lang; MIP samples after documents) and the HF sidecar files."""
+    """``documents.parquet`` (number -> id, source, lang; MIP samples after documents), HF sidecars, the tokenizer."""
     columns = ["id", "source", "lang"]
     table = pa.concat_tables([packing.stream.documents.select(columns), packing.mip.table.select(columns)])
     with parquet_writer(out / DOCUMENTS, table.schema) as writer:
@@ -178,7 +175,9 @@ def _write_tables(out: Path, packing: _Packing) -> list[stages.OutputFile]:
             writer.write(batch)
     names = [shards.shard_name(shard, packing.shards) for shard in range(packing.shards)]
     sidecars = shards.write_hf_sidecars(out, names, packing.options.seq_length, packing.token_type)
-    return [stages.output_file(out, DOCUMENTS, len(table)), *(stages.output_file(out, name) for name in sidecars)]
+    packing.tokenizer.save(out)
+    others = [*sidecars, "tokenizer.model", "tokenizer.json"]
+    return [stages.output_file(out, DOCUMENTS, len(table)), *(stages.output_file(out, name) for name in others)]
 
 
 def _count(rows: Rows) -> dict[str, int]:
@@ -210,17 +209,17 @@ def _global_starts(rows: Rows, places: np.ndarray, offsets: np.ndarray) -> np.nd
     return row * rows.tokens.shape[1] + places
 
 
-def _succeed(stage: stages.Stage, packing: _Packing, model: Tokenizer) -> Success:
+def _succeed(stage: stages.Stage, packing: _Packing) -> Success:
     records = stage.records()
     total: dict[str, int] = {}
     for record in records.values():
         for name, value in record.counts.items():
             total[name] = total.get(name, 0) + value
-    facts = _facts(stage.folder, packing, model, total)
+    facts = _facts(stage.folder, packing, total)
     return stage.succeed(packing.shards, [_ratio_check(facts, packing)], facts)
 
 
-def _facts(folder: Path, packing: _Packing, model: Tokenizer, counts: Mapping[str, int]) -> dict[str, Any]:
+def _facts(folder: Path, packing: _Packing, counts: Mapping[str, int]) -> dict[str, Any]:
     names = [shards.shard_name(shard, packing.shards) for shard in range(packing.shards)]
     per_shard, rows = packing.options.rows_per_shard, packing.plan.rows
     used = sum(counts[f"tokens/{name}"] for name in KINDS)
@@ -240,8 +239,8 @@ def _facts(folder: Path, packing: _Packing, model: Tokenizer, counts: Mapping[st
             for index, name in enumerate(names)
         ],
         "specials": asdict(packing.specials),
-        "fingerprint": model.fingerprint,
-        "vocab_size": model.vocab_size,
+        "fingerprint": packing.tokenizer.fingerprint,
+        "vocab_size": packing.tokenizer.vocab_size,
         "mip_ratio": {"wanted": wanted, "got": round(counts["tokens/mip"] / max(1, used), 6)},
         "fill": round(used / max(1, rows * packing.options.seq_length), 6),
         "mask_rate": round(counts["masked/mask"] / max(1, counts["source/mask"]), 6),
