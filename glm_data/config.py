@@ -1,4 +1,4 @@
-"""Options as frozen, keyword-only structs: one schema for recipes (YAML), the command line, ``--help`` and the plan.
+"""Options as frozen, strict structs: one schema for recipes (YAML), the command line, ``--help`` and the plan.
 
 A field's documentation stands in its type, ``Annotated[int, Doc("…")]``, and is shown by every shell that offers it.
 """
@@ -24,7 +24,7 @@ def Doc(text: str) -> msgspec.Meta:  # noqa: N802 - reads as an annotation
     return msgspec.Meta(description=text)
 
 
-class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all option structs: immutable, strict about types and unknown keys."""
 
 
