@@ -6,7 +6,7 @@
 from tokenizer.errors import TokenizerError
 from tokenizer.special import SPECIAL, SPECIAL_PIECES, Special
 from tokenizer.tokenizer import DEFAULT_PAD_MULTIPLE, Tokenizer
-from tokenizer.train import TrainOptions, train
+from tokenizer.train import TrainOptions, check_options, train
 
 __all__ = [
     "DEFAULT_PAD_MULTIPLE",
@@ -16,5 +16,6 @@ __all__ = [
     "Tokenizer",
     "TokenizerError",
     "TrainOptions",
+    "check_options",
     "train",
 ]

@@ -56,7 +56,7 @@ def train(texts: Iterable[str], folder: Path, options: TrainOptions | None = Non
     :class:`TokenizerError` if the options make no sense or the texts hold too little for the vocabulary.
     """
     options = options or TrainOptions()
-    _check_options(options)
+    check_options(options)
     sentences = [sentence for text in texts for sentence in cut_sentences(text)]
     if not sentences:
         raise TokenizerError("there is no text to train a tokenizer on; give documents that are not empty.")
@@ -100,7 +100,8 @@ def _small_parts(line: str, characters: int) -> Iterator[str]:
             yield sentence
 
 
-def _check_options(options: TrainOptions) -> None:
+def check_options(options: TrainOptions) -> None:
+    """Raise :class:`TokenizerError` for options that make no sense."""
     if not SMALLEST_VOCABULARY <= options.vocab_size <= LARGEST_VOCABULARY:
         raise TokenizerError(
             f"a vocabulary of {options.vocab_size} pieces cannot be trained; "
@@ -108,6 +109,8 @@ def _check_options(options: TrainOptions) -> None:
         )
     if options.model_type not in ("bpe", "unigram"):
         raise TokenizerError(f"model type '{options.model_type}' is unknown; give 'bpe' or 'unigram'.")
+    if options.pad_multiple < 1:
+        raise TokenizerError(f"a padding multiple of {options.pad_multiple} cannot be meant; give 1 or more.")
     if not 0.9 <= options.character_coverage <= 1.0:
         raise TokenizerError(f"a coverage of {options.character_coverage} makes no sense; give 0.9 to 1.0.")
 
