@@ -112,8 +112,16 @@ def mojibake(text: str, lang: str) -> str:
     """UTF-8 read as Windows-1252 (English, after typographic quotes: can be repaired) or as GBK (Chinese: cannot)."""
     if lang == "en":
         curly = re.sub(r'"([^"\n]*)"', "“\\1”", text).replace("'", "’")
-        return curly.encode().decode("cp1252", errors="replace")
+        return "".join(map(_as_windows_1252, curly.encode()))
     return text.encode().decode("gbk", errors="replace")
+
+
+def _as_windows_1252(byte: int) -> str:
+    """A byte as browsers read it: the five that Windows-1252 leaves open stand for themselves."""
+    try:
+        return bytes([byte]).decode("cp1252")
+    except UnicodeDecodeError:
+        return chr(byte)
 
 
 # --- pages that a filter should drop ----------------------------------------------------------------------------------
