@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from glm_data.errors import MissingExtraError, UsageError, did_you_mean
+from pipelines.quiet import import_beam, quiet_beam
 
 
 @dataclass(frozen=True)
@@ -125,16 +126,19 @@ def parse_beam_options(args: Sequence[str], engine: Engine) -> Any:
     An option no Beam class knows, a wrong value, ``--streaming`` (every stage is bounded) and ``--runner`` (which has
     a place of its own) are :class:`UsageError`.
     """
+    import_beam()
     from apache_beam.options.pipeline_options import PipelineOptions
 
     checked, passed = split_pass_through(args)
     _refuse_misplaced([*checked, *passed])
     check_beam_options(checked, _JOB_SERVER_OPTIONS.get(engine.name, ()))
-    return PipelineOptions([*checked, *passed])
+    with quiet_beam():
+        return PipelineOptions([*checked, *passed])
 
 
 def check_beam_options(args: Sequence[str], extra: Sequence[str] = ()) -> None:
     """Raise :class:`UsageError` unless Beam's loaded option classes, or ``extra``, know every word of ``args``."""
+    import_beam()
     from apache_beam.options.pipeline_options import PipelineOptions
 
     parser = _StrictParser(allow_abbrev=False, add_help=False, conflict_handler="resolve")

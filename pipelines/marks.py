@@ -24,13 +24,11 @@ from pathlib import Path
 import msgspec
 
 from glm_data import files
-from glm_data.errors import GlmDataError
+from glm_data.errors import GlmDataError, InputError, OutputError
 from glm_data.stage import RUN, ShardTask
 
 _STOP = "stop"
-_ENVIRONMENT_ERRNOS = {
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE,
-}  # fmt: skip
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
 
 class Working(msgspec.Struct, frozen=True):
@@ -46,6 +44,7 @@ class Failure(msgspec.Struct, frozen=True):
 
     shard: int
     input: str
+    pid: int
     classes: tuple[str, ...]
     """The class of a user error and its bases, nearest first; empty for a bug of ours."""
     message: str
@@ -60,7 +59,8 @@ def working(task: ShardTask) -> Iterator[None]:
     """
     folder = Path(task.folder) / RUN
     mark = folder / f"working-{task.shard:05d}.json"
-    files.write_json(mark, Working(task.shard, task.input.name, os.getpid()))
+    with contextlib.suppress(OutputError):  # without a mark only the message of a killed worker is poorer
+        files.write_json(mark, Working(task.shard, task.input.name, os.getpid()))
     try:
         yield
     except Exception as error:
@@ -70,18 +70,18 @@ def working(task: ShardTask) -> Iterator[None]:
             raise
         raise meant from error
     finally:
-        mark.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            mark.unlink(missing_ok=True)
 
 
 def _as_user_error(task: ShardTask, error: Exception) -> Exception:
     where = f"shard {task.shard} ('{task.input.name}')"
     if isinstance(error, MemoryError):
         return GlmDataError(f"{where}: out of memory; use fewer --workers, then run again to go on.")
-    if isinstance(error, FileNotFoundError) and error.filename == task.input.path:
-        return GlmDataError(f"{where}: '{error.filename}' is gone; put the input back and run again to go on.")
-    if isinstance(error, OSError) and error.errno in _ENVIRONMENT_ERRNOS:
-        place = f" at '{error.filename}'" if error.filename else ""
-        return GlmDataError(f"{where}: {error.strerror}{place}; make room or set it right, then run again to go on.")
+    if isinstance(error, OSError) and error.filename == task.input.path:
+        return InputError(f"{where}: '{error.filename}' cannot be read ({error.strerror}); set it right and run again.")
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return OutputError(f"{where}: {error.strerror}; make room, then run again to go on.")
     return error
 
 
@@ -89,10 +89,19 @@ def _write_failure(folder: Path, task: ShardTask, error: Exception) -> None:
     kinds = type(error).__mro__ if isinstance(error, GlmDataError) else ()
     names = tuple(_full_name(kind) for kind in kinds if issubclass(kind, GlmDataError))
     text = "".join(traceback.format_exception(error))
-    failure = Failure(task.shard, task.input.name, names, str(error), text)
-    with contextlib.suppress(OSError):  # a full disk must not hide the error itself
-        files.write_json(folder / f"failed-{task.shard:05d}.json", failure)
+    failure = Failure(task.shard, task.input.name, os.getpid(), names, str(error), text)
+    with contextlib.suppress(OSError, OutputError):  # a full disk must not hide the error itself
+        files.write_json(_failure_path(task), failure)
         stop(folder)
+
+
+def _failure_path(task: ShardTask) -> Path:
+    return Path(task.folder) / RUN / f"failed-{task.shard:05d}.json"
+
+
+def has_failed(task: ShardTask) -> bool:
+    """Whether ``task`` has left a failure mark."""
+    return _failure_path(task).exists()
 
 
 def _full_name(kind: type) -> str:

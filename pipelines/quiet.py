@@ -39,7 +39,7 @@ def import_beam() -> Any:
         warnings.simplefilter("ignore")
         import apache_beam
         import apache_beam.runners.portability.fn_api_runner.fn_runner
-        import apache_beam.runners.portability.local_job_service  # noqa: F401 - else imported by a thread, later
+        import apache_beam.runners.portability.local_job_service
 
     return apache_beam
 

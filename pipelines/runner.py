@@ -16,9 +16,7 @@ import functools
 import logging
 import os
 import shlex
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -34,17 +32,15 @@ from pipelines import marks
 from pipelines.engines import Engine, create_beam_runner, find_engine, parse_beam_options
 from pipelines.portable import check_portable
 from pipelines.quiet import import_beam, quiet_beam
+from pipelines.watch import ProgressFunction, Watcher
 
 ShardFunction = Callable[[ShardTask], ShardRecord]
-ProgressFunction = Callable[[int, int], None]
 
 SMALL_INPUT_BYTES = 32_000_000
 """Below this, starting worker processes (2 to 3 s of CPU) costs more than they save."""
 
-_POLL_SECONDS = 0.2
 
-
-class RunnerOptions(Config):
+class RunnerOptions(Config, frozen=True):
     """Where and how wide a stage runs."""
 
     runner: Annotated[
@@ -88,7 +84,8 @@ def run_tasks(
     if not pending:
         return
     _clear_old_marks(stage.folder, pending)
-    with _translate_errors(stage.folder, pending), _watch(stage.folder, pending, len(tasks), on_progress):
+    watcher = Watcher(stage.folder, pending, len(tasks), on_progress)
+    with _translate_errors(stage.folder, watcher), watcher.watching():
         _run(stage.folder, function, pending, options, engine)
     _check_records(stage, pending, engine)
 
@@ -113,32 +110,52 @@ def _run(
 ) -> None:
     beam = import_beam()
     with quiet_beam() if engine.is_local else quiet_beam(logging.WARNING):
-        runner, beam_options = _make_runner(folder, pending, options, engine)
+        runner, beam_options, workers = _make_runner(folder, pending, options, engine)
         pipeline = beam.Pipeline(runner=runner, options=beam_options)
         encoded = [msgspec.msgpack.encode(task) for task in pending]
-        step = functools.partial(_run_encoded, function, engine.is_local)
-        _ = pipeline | "Tasks" >> beam.Create(encoded) | "RunShard" >> beam.Map(step)
+        run = _run_encoded if workers == 1 else _run_unless_stopped
+        step = functools.partial(run, function)
+        # The last step makes the shard numbers travel back, by which Beam notices that a worker process has died.
+        _ = pipeline | "Tasks" >> beam.Create(encoded) | "RunShard" >> beam.Map(step) | "Return" >> beam.Reshuffle()
         check_portable(pipeline, engine)
         state = pipeline.run().wait_until_finish()
+    if marks.read_failures(folder / RUN) and workers > 1:
+        raise RuntimeError("a shard failed in a worker process")
     if state not in (None, "DONE"):
         raise GlmDataError(f"the {engine.name} runner ended with state {state}; see its log, then run again to go on.")
 
 
-def _run_encoded(function: ShardFunction, may_stop: bool, encoded: bytes) -> int:
+def _run_encoded(function: ShardFunction, encoded: bytes) -> int:
+    return run_and_record(function, msgspec.msgpack.decode(encoded, type=ShardTask))
+
+
+def _run_unless_stopped(function: ShardFunction, encoded: bytes) -> int:
+    """As :func:`_run_encoded`, in a worker process of ours: a failure is left as a mark, and -1 returned.
+
+    Raising would make Beam's harness print a traceback of a hundred lines in every worker. Nothing is retried
+    locally, so the other workers begin no further shard.
+    """
     task = msgspec.msgpack.decode(encoded, type=ShardTask)
-    if may_stop and marks.is_stopped(Path(task.folder) / RUN):
-        raise RuntimeError("stopped because another shard failed")
-    return run_and_record(function, task)
+    if marks.is_stopped(Path(task.folder) / RUN):
+        return -1
+    try:
+        return run_and_record(function, task)
+    except Exception:
+        if not marks.has_failed(task):  # the mark could not be written
+            raise
+        return -1
 
 
-def _make_runner(folder: Path, pending: Sequence[ShardTask], options: RunnerOptions, engine: Engine) -> tuple[Any, Any]:
-    """The Beam runner and its PipelineOptions."""
+def _make_runner(
+    folder: Path, pending: Sequence[ShardTask], options: RunnerOptions, engine: Engine
+) -> tuple[Any, Any, int]:
+    """The Beam runner, its PipelineOptions, and how many worker processes of ours it starts (1 for none)."""
     if not engine.is_local:
         runner = create_beam_runner(engine)  # first: it declares options of its own
-        return runner, parse_beam_options([*_width(engine, pending, options), *options.beam_args], engine)
+        return runner, parse_beam_options([*_width(engine, pending, options), *options.beam_args], engine), 1
     beam_options = parse_beam_options(options.beam_args, engine)
     workers = count_workers(pending, _workers_of(beam_options, options))
-    return _make_local_runner(folder, beam_options, workers), beam_options
+    return _make_local_runner(folder, beam_options, workers), beam_options, workers
 
 
 def _width(engine: Engine, pending: Sequence[ShardTask], options: RunnerOptions) -> list[str]:
@@ -201,79 +218,39 @@ def _check_records(stage: Stage, pending: Sequence[ShardTask], engine: Engine) -
 
 
 @contextlib.contextmanager
-def _watch(
-    folder: Path, pending: Sequence[ShardTask], total: int, on_progress: ProgressFunction | None
-) -> Iterator[None]:
-    """Report progress, and stop the other workers once one has died, from a thread while the block runs."""
-    ended = threading.Event()
-    names = {f"{task.shard:05d}.json" for task in pending}
-    before = total - len(pending)
-
-    def watch() -> None:
-        last = before
-        while not ended.wait(_POLL_SECONDS):
-            done = before + _count_present(folder / SHARDS, names)
-            if on_progress and done != last:
-                on_progress(done, total)
-            last = done
-            if not all(marks.is_alive(pid) for pid in marks.worker_pids(folder / RUN)):
-                marks.stop(folder / RUN)
-
-    thread = threading.Thread(target=watch, name="glm-data-progress", daemon=True)
-    thread.start()
+def _translate_errors(folder: Path, watcher: Watcher) -> Iterator[None]:
+    """Raise what was meant instead of what Beam makes of it."""
     try:
         yield
-    finally:
-        ended.set()
-        thread.join()
-    if on_progress:
-        on_progress(total, total)
-
-
-def _count_present(folder: Path, names: set[str]) -> int:
-    try:
-        return len(names.intersection(os.listdir(folder)))  # noqa: PTH208 - one system call a poll
-    except FileNotFoundError:
-        return 0
-
-
-@contextlib.contextmanager
-def _translate_errors(folder: Path, pending: Sequence[ShardTask]) -> Iterator[None]:
-    """Raise what was meant instead of what Beam makes of it."""
-    interrupted = threading.Event()
-    try:
-        with _interruptible(folder / RUN, interrupted):
-            yield
-    except UsageError:
-        raise
     except (Exception, KeyboardInterrupt) as error:
-        meant = _meant_error(folder, pending, error, interrupted.is_set())
+        meant = _meant_error(folder / RUN, watcher, error)
         if meant is None:
             raise
         raise meant from None
 
 
-def _meant_error(
-    folder: Path, pending: Sequence[ShardTask], error: BaseException, interrupted: bool
-) -> BaseException | None:
+def _meant_error(run_folder: Path, watcher: Watcher, error: BaseException) -> BaseException | None:
     """The error to raise for ``error``, or None if it is a bug and speaks for itself."""
-    if interrupted or isinstance(error, KeyboardInterrupt):
-        done = _count_present(folder / SHARDS, {f"{task.shard:05d}.json" for task in pending})
+    watcher.note_lost()
+    if watcher.interrupted or (isinstance(error, KeyboardInterrupt) and watcher.lost is None):
         return InterruptedRunError(
-            f"interrupted; {done} of {len(pending)} shards were finished and are kept: run again to go on."
+            f"interrupted with {watcher.count_done()} more shards finished; they are kept: run again to go on."
         )
-    failures = marks.read_failures(folder / RUN)
+    failures = marks.read_failures(run_folder)
     for failure in failures:
         rebuilt = marks.rebuild_error(failure)
         if rebuilt is not None:
             return rebuilt
     if failures:
-        bug = failures[0]
-        error.add_note(f"while working on shard {bug.shard} ('{bug.input}'), where this was raised:\n{bug.traceback}")
-        return None
-    lost = [item for item in marks.read_working(folder / RUN) if not marks.is_alive(item.pid)]
-    if lost or any(not marks.is_alive(pid) for pid in marks.worker_pids(folder / RUN)):
-        return _worker_died(lost)
+        return _as_bug(failures[0], error)
+    return None if watcher.lost is None else _worker_died(watcher.lost)
+
+
+def _as_bug(failure: marks.Failure, error: BaseException) -> BaseException | None:
+    where = f"shard {failure.shard} ('{failure.input}')"
+    if failure.pid != os.getpid():
+        return RuntimeError(f"{where} failed in a worker process:\n{failure.traceback}")
+    error.add_note(f"while working on {where}")
     return None
 
 
@@ -283,23 +260,3 @@ def _worker_died(lost: Sequence[marks.Working]) -> GlmDataError:
         f"a worker process died with {hands} in hand (killed, or out of memory); finished shards are kept: "
         "run again to go on, with fewer --workers if memory was short."
     )
-
-
-@contextlib.contextmanager
-def _interruptible(run_folder: Path, interrupted: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C end worker processes at once: Beam would first wait for the shards they have in hand."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield
-        return
-
-    def handle(number: int, frame: Any) -> None:
-        interrupted.set()
-        marks.kill_workers(run_folder)
-        before(number, frame)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -1,8 +1,8 @@
 """A worker process of the local runner: Beam's SDK harness, quiet, and gone as soon as its driver is.
 
-Started by path, not by name, as ``python -P .../pipelines/worker.py SETTINGS``; SETTINGS is a JSON file with the driver's
-``sys_path``, so that a worker can import whatever the driver can. Beam's own worker writes dozens of lines to the
-terminal and, on Ctrl-C, a traceback for each process; errors travel through :mod:`pipelines.marks` instead.
+Started by path, not by name, as ``python -P .../pipelines/worker.py SETTINGS``; SETTINGS is a JSON file with the
+driver's ``sys_path``, so that a worker can import whatever the driver can. Beam's own worker writes dozens of lines to
+the terminal and, on Ctrl-C, a traceback for each process; errors travel through :mod:`pipelines.marks` instead.
 """
 
 from __future__ import annotations
