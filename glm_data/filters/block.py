@@ -1,0 +1,97 @@
+"""What the filter does to one block of documents: clean, measure, name the language, judge, count."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from glm_data.filters.clean import clean_block, replace_column, to_simplified
+from glm_data.filters.language import LANGUAGES, detect
+from glm_data.filters.options import FilterOptions
+from glm_data.filters.rules import Profile, Verdicts, judge
+from glm_data.text import statistics
+
+VERDICT_FIELDS = (pa.field("reason", pa.string()), pa.field("value", pa.float64()), pa.field("broken", pa.string()))
+"""Columns of dropped documents: the first reason, its measured value, and all reasons with theirs as JSON."""
+
+_encoder = msgspec.json.Encoder()
+
+
+class Filtered(NamedTuple):
+    """A block, parted; every document is in one of the two."""
+
+    kept: pa.RecordBatch
+    dropped: pa.RecordBatch
+    reasons: Counter[str]
+    """Dropped documents by first reason."""
+    counts: Counter[str]
+    """See :func:`filter_block`."""
+
+
+def filter_block(block: pa.RecordBatch, options: FilterOptions, profile: Profile) -> Filtered:
+    """Part the documents of a block into kept (cleaned, with ``lang``) and dropped (the same, with the verdict).
+
+    Counts: ``text_bytes_in`` (before cleaning), ``text_bytes_kept`` (after), ``cleaned/<step>`` documents changed,
+    ``in/<source>``, ``kept/<source>``, ``dropped/<source>/<reason>``, ``kept_documents/<lang>``, ``kept_bytes/<lang>``.
+    """
+    counts = Counter({"text_bytes_in": text_bytes(block)})
+    block, cleaned = clean_block(block, options.steps)
+    texts = block.column("text")
+    measured = statistics.count(texts)
+    languages = detect(texts, measured)
+    verdicts = judge(profile, statistics.derive(measured), languages)
+    if options.to_simplified:
+        block, languages, cleaned["to_simplified"] = _simplify(block, measured, languages)
+    counts.update({f"cleaned/{step}": count for step, count in cleaned.items() if count})
+    names = pa.DictionaryArray.from_arrays(pa.array(languages), list(LANGUAGES)).cast(pa.string())
+    block = replace_column(block, "lang", names)
+    keep = pa.array([not reason for reason in verdicts.reasons])
+    kept = block.filter(keep)
+    dropped = _with_verdicts(block, verdicts).filter(pc.invert(keep))
+    _count(block, kept, verdicts, counts)
+    return Filtered(kept, dropped, Counter(reason for reason in verdicts.reasons if reason), counts)
+
+
+def text_bytes(block: pa.RecordBatch) -> int:
+    """Bytes of the block's texts in UTF-8."""
+    return pc.sum(pc.binary_length(block.column("text"))).as_py() or 0
+
+
+def _simplify(
+    block: pa.RecordBatch, measured: NDArray[np.int64], languages: NDArray[np.int8]
+) -> tuple[pa.RecordBatch, NDArray[np.int8], int]:
+    """Convert the documents in traditional Chinese, mixed ones included; returns how many changed too."""
+    hans, hant, mixed = (LANGUAGES.index(name) for name in ("zh-Hans", "zh-Hant", "mixed"))
+    traditional = measured[:, statistics.COUNTS.index("traditional")]
+    rows = np.flatnonzero((languages == hant) | ((languages == mixed) & (traditional > 0))).tolist()
+    texts = block.column("text").to_pylist()
+    for row, text in zip(rows, to_simplified([texts[row] for row in rows]), strict=True):
+        texts[row] = text
+    languages = np.where(languages == hant, hans, languages).astype(np.int8)
+    return replace_column(block, "text", pa.array(texts, pa.string())), languages, len(rows)
+
+
+def _with_verdicts(block: pa.RecordBatch, verdicts: Verdicts) -> pa.RecordBatch:
+    values = pa.array(verdicts.values, from_pandas=True)  # NaN becomes null
+    broken = pa.array([_encoder.encode(rules).decode() if rules else "" for rules in verdicts.broken], pa.string())
+    columns = [*block.columns, pa.array(verdicts.reasons, pa.string()), values, broken]
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema([*block.schema, *VERDICT_FIELDS]))
+
+
+def _count(block: pa.RecordBatch, kept: pa.RecordBatch, verdicts: Verdicts, counts: Counter[str]) -> None:
+    sources = block.column("source").to_pylist()
+    counts["text_bytes_kept"] = text_bytes(kept)
+    counts.update(f"in/{source}" for source in sources)
+    counts.update(f"kept/{source}" for source in kept.column("source").to_pylist())
+    dropped = zip(sources, verdicts.reasons, strict=True)
+    counts.update(f"dropped/{source}/{reason}" for source, reason in dropped if reason)
+    sizes = pc.binary_length(kept.column("text")).to_pylist()
+    for language, size in zip(kept.column("lang").to_pylist(), sizes, strict=True):
+        counts[f"kept_documents/{language}"] += 1
+        counts[f"kept_bytes/{language}"] += size

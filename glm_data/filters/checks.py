@@ -1,0 +1,49 @@
+"""The filter's guard rails: a run that lost more than it should says so and ends with exit code 3."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from glm_data.filters.options import FilterOptions
+from glm_data.stage import Check, ShardRecord
+
+FEWEST = 20
+"""Documents below which a source's loss is no sign of anything."""
+
+
+def check_shards(records: Sequence[ShardRecord], options: FilterOptions) -> tuple[Check, ...]:
+    """Check the shards of a finished run against the options' limits."""
+    return check_unreadable(records, options.max_bad_fraction), check_sources(records, options.max_source_loss)
+
+
+def check_unreadable(records: Sequence[ShardRecord], limit: float) -> Check:
+    """Whether at most ``limit`` of all records were unreadable."""
+    total = sum(record.records for record in records)
+    bad = sum(sum(record.unreadable.values()) for record in records)
+    share = bad / total if total else 0.0
+    ok = share <= limit
+    sentence = f"{bad:,} of {total:,} records ({share:.2%}) are unreadable; the limit is {limit:.2%}"
+    if not ok:
+        worst = max(records, key=lambda record: sum(record.unreadable.values()))
+        sentence += f", worst is '{worst.input}': look at unreadable/, or raise --max-bad-fraction"
+    return Check(name="unreadable", ok=ok, sentence=sentence + ".")
+
+
+def check_sources(records: Sequence[ShardRecord], limit: float) -> Check:
+    """Whether no source of at least :data:`FEWEST` documents lost more than ``limit`` of them."""
+    counts: Counter[str] = Counter()
+    for record in records:
+        counts.update(record.counts)
+    sources = [name.removeprefix("in/") for name, count in counts.items() if name.startswith("in/") and count >= FEWEST]
+    losses = {source: 1 - counts[f"kept/{source}"] / counts[f"in/{source}"] for source in sources}
+    if not losses:
+        return Check(name="source loss", ok=True, sentence=f"no source has {FEWEST} documents to judge its loss by.")
+    worst = max(sorted(losses), key=lambda source: losses[source])
+    ok = losses[worst] <= limit
+    sentence = (
+        f"'{worst}' lost most, {losses[worst]:.1%} of its {counts[f'in/{worst}']:,} documents; the limit is {limit:.1%}"
+    )
+    if not ok:
+        sentence += ": look at dropped/, choose another profile, or raise --max-source-loss"
+    return Check(name="source loss", ok=ok, sentence=sentence + ".")

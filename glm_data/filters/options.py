@@ -1,0 +1,27 @@
+"""Options of the filter stage."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from glm_data.config import Config, Doc
+from glm_data.formats import DEFAULT_MAX_RECORD_BYTES
+
+Step = Literal["mojibake", "newlines", "control", "white_space", "repeats", "title"]
+ALL_STEPS: tuple[Step, ...] = ("mojibake", "newlines", "control", "white_space", "repeats", "title")
+
+Format = Literal["auto", "pile", "wudao", "jsonl", "parquet", "text"]
+OutputFormat = Literal["parquet", "jsonl.zst"]
+
+
+class FilterOptions(Config, frozen=True, kw_only=True):
+    """How records are read, cleaned and judged."""
+
+    profile: Annotated[str, Doc("rules by name (bilingual) or the path of a profile")] = "bilingual"
+    format: Annotated[Format, Doc("format of the inputs; auto: look at each")] = "auto"
+    steps: Annotated[tuple[Step, ...], Doc("cleaning steps; their order is fixed")] = ALL_STEPS
+    to_simplified: Annotated[bool, Doc("convert traditional Chinese to simplified")] = False
+    max_bad_fraction: Annotated[float, Doc("largest share of unreadable records before the run ends with 3")] = 0.01
+    max_source_loss: Annotated[float, Doc("largest share of a source to lose before the run ends with 3")] = 0.98
+    max_record_bytes: Annotated[int, Doc("longest record to read")] = DEFAULT_MAX_RECORD_BYTES
+    output_format: Annotated[OutputFormat, Doc("format of the documents written")] = "parquet"

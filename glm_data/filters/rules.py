@@ -1,0 +1,125 @@
+"""Profiles: rules over signals, as data, and the verdict they give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from glm_data.config import Config, Doc, load_yaml
+from glm_data.errors import ConfigError, did_you_mean
+from glm_data.filters.language import LANGUAGES
+from glm_data.text.statistics import SIGNALS
+
+_FOLDER = Path(__file__).with_name("profiles")
+LANGUAGE_REASON = "language"
+
+
+class Rule(Config, frozen=True, kw_only=True):
+    """A bound on a signal."""
+
+    name: Annotated[str, Doc("reason under which documents that break the rule are counted")]
+    signal: Annotated[str, Doc("the signal")]
+    min: Annotated[float | None, Doc("smallest value allowed")] = None
+    max: Annotated[float | None, Doc("largest value allowed")] = None
+    languages: Annotated[tuple[str, ...], Doc("languages it holds for; none means all")] = ()
+    given: Annotated[dict[str, float], Doc("signals that must reach these values for the rule to hold")] = (
+        msgspec.field(default_factory=dict)
+    )
+
+
+class Profile(Config, frozen=True, kw_only=True):
+    """What a document must be to be kept."""
+
+    description: Annotated[str, Doc("what the profile is for, and where its bounds come from")]
+    languages: Annotated[tuple[str, ...], Doc("languages to keep")] = LANGUAGES
+    rules: Annotated[tuple[Rule, ...], Doc("rules; the first one broken names the reason")] = ()
+
+
+class Verdicts(NamedTuple):
+    """The judgement on a block's documents."""
+
+    reasons: list[str]
+    """The first reason against each document; empty for those kept."""
+    values: NDArray[np.float64]
+    """The measured value of that reason's signal; NaN where there is none."""
+    broken: list[dict[str, float]]
+    """All rules that each document broke, with the measured values."""
+
+
+def profile_names() -> tuple[str, ...]:
+    """The profiles that come with the package."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
+
+
+def load_profile(name: str) -> Profile:
+    """The profile of the package called ``name``, or the one in the YAML file at the path ``name``.
+
+    Raises :class:`ConfigError` for one that does not exist or does not fit.
+    """
+    is_path = name.endswith((".yaml", ".yml")) or "/" in name
+    if not is_path and name not in profile_names():
+        hint = did_you_mean(name, profile_names()) or f" Profiles: {', '.join(profile_names())}, or a path."
+        raise ConfigError(f"there is no profile '{name}'.{hint}")
+    path = Path(name) if is_path else _FOLDER / f"{name}.yaml"
+    profile = load_yaml(path, Profile)
+    check_profile(profile, str(path))
+    return profile
+
+
+def check_profile(profile: Profile, where: str) -> None:
+    """Raise :class:`ConfigError` for signals and languages that do not exist, and rules without a bound."""
+    _check_known(profile.languages, LANGUAGES, where, "language")
+    for rule in profile.rules:
+        place = f"{where}, rule '{rule.name}'"
+        _check_known((rule.signal, *rule.given), SIGNALS, place, "signal")
+        _check_known(rule.languages, LANGUAGES, place, "language")
+        if rule.min is None and rule.max is None:
+            raise ConfigError(f"{place}: give min, max or both.")
+    names = [rule.name for rule in profile.rules]
+    doubled = [name for name in names if names.count(name) > 1 or name == LANGUAGE_REASON]
+    if doubled:
+        raise ConfigError(f"{where}: two rules are called '{doubled[0]}'; each needs a name of its own.")
+
+
+def _check_known(words: tuple[str, ...], known: Mapping[str, str] | tuple[str, ...], where: str, what: str) -> None:
+    for word in words:
+        if word not in known:
+            hint = did_you_mean(word, known) or f" Known: {', '.join(known)}."
+            raise ConfigError(f"{where}: there is no {what} '{word}'.{hint}")
+
+
+def judge(profile: Profile, signals: Mapping[str, NDArray[np.float64]], languages: NDArray[np.int8]) -> Verdicts:
+    """Judge documents by their signals (``float64[documents]`` each) and languages (indices of LANGUAGES)."""
+    broken: list[dict[str, float]] = [{} for _ in languages]
+    for row in np.flatnonzero(~_language_mask(profile.languages)[languages]).tolist():
+        broken[row][LANGUAGE_REASON] = float("nan")
+    for rule in profile.rules:
+        values = signals[rule.signal]
+        for row in np.flatnonzero(find_broken(rule, signals, languages)).tolist():
+            broken[row][rule.name] = float(values[row])
+    firsts = [next(iter(rules.items()), ("", float("nan"))) for rules in broken]
+    return Verdicts([reason for reason, _ in firsts], np.array([value for _, value in firsts], np.float64), broken)
+
+
+def find_broken(
+    rule: Rule, signals: Mapping[str, NDArray[np.float64]], languages: NDArray[np.int8]
+) -> NDArray[np.bool_]:
+    """Which documents break ``rule``: ``bool[documents]``."""
+    values = signals[rule.signal]
+    broken = np.zeros(len(values), bool)
+    if rule.min is not None:
+        broken |= values < rule.min
+    if rule.max is not None:
+        broken |= values > rule.max
+    for name, least in rule.given.items():
+        broken &= signals[name] >= least
+    return broken & _language_mask(rule.languages or LANGUAGES)[languages]
+
+
+def _language_mask(languages: tuple[str, ...]) -> NDArray[np.bool_]:
+    return np.array([language in languages for language in LANGUAGES])
