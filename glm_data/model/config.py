@@ -1,0 +1,101 @@
+"""The shape of a GLM, its named presets, and counting its parameters without allocating them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from glm_data.config import Config, Doc
+from glm_data.errors import ConfigError, did_you_mean
+
+EMBEDDING_STD_130B = 0.0052
+
+
+class ModelConfig(Config, frozen=True, kw_only=True):
+    """Everything that decides the network; saved as ``config.json`` beside the weights."""
+
+    vocab: Annotated[int, Doc("token ids, padding included; the tokenizer's size")]
+    layers: Annotated[int, Doc("transformer layers")]
+    hidden: Annotated[int, Doc("width of the residual stream")]
+    heads: Annotated[int, Doc("attention heads; hidden / heads must be even")]
+    ffn: Annotated[int, Doc("inner width of the GeGLU, counted once")]
+    norm: Annotated[Literal["deepnorm", "pre"], Doc("deepnorm as GLM-130B, or pre-norm")] = "deepnorm"
+    shrink: Annotated[float, Doc("share of the gradient that reaches the embedding (GLM-130B: 0.1)")] = 0.1
+    embedding_std: Annotated[float, Doc("standard deviation of the embedding at the start")] = EMBEDDING_STD_130B
+    dropout: Annotated[float, Doc("dropout on attention weights and on what each layer adds")] = 0.0
+    rope_base: Annotated[float, Doc("base of the rotary position embedding")] = 10000.0
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that cannot be built."""
+        for name in ("vocab", "layers", "hidden", "heads", "ffn"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.hidden % (2 * self.heads):
+            raise ConfigError(
+                f"model.hidden {self.hidden} does not split into {self.heads} heads of even width; "
+                "choose hidden as a multiple of 2 x heads."
+            )
+        if not 0 < self.shrink <= 1:
+            raise ConfigError(f"model.shrink is {self.shrink}; it must lie above 0 and not above 1.")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"model.dropout is {self.dropout}; it must lie in [0, 1).")
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.hidden // self.heads
+
+    @property
+    def deepnorm_alpha(self) -> float:
+        """(2N)^1/2: what the residual is multiplied by (GLM-130B paper, section 2.1)."""
+        return float((2 * self.layers) ** 0.5)
+
+    @property
+    def deepnorm_beta(self) -> float:
+        """(2N)^-1/2: Xavier gain of the value, output and feed-forward matrices (GLM-130B paper, section 2.1)."""
+        return float((2 * self.layers) ** -0.5)
+
+
+VOCAB_130B = 150528
+
+# (layers, hidden, heads, ffn). The smaller depths and widths are those of the GLM paper (table 6 and its 10B model);
+# their feed-forward is a GeGLU of 8/3 hidden, rounded up to 64, which costs what their plain 4 x hidden did.
+_SHAPES = {
+    "110m": (12, 768, 12, 2048),
+    "335m": (24, 1024, 16, 2752),
+    "2b": (36, 2048, 32, 5504),
+    "10b": (48, 4096, 64, 10944),
+    "130b": (70, 12288, 96, 32768),
+}
+PRESETS = ("tiny", *_SHAPES)
+
+
+def preset(name: str, vocab: int | None = None) -> ModelConfig:
+    """The named model: ``tiny`` (CPU, under a minute), ``110m``, ``335m``, ``2b``, ``10b`` or ``130b``.
+
+    ``vocab`` replaces the preset's vocabulary size. Raises :class:`ConfigError` for an unknown name.
+    """
+    if name == "tiny":
+        return _tiny(vocab or 4096)
+    if name not in _SHAPES:
+        raise ConfigError(
+            f"there is no model preset '{name}'.{did_you_mean(name, PRESETS)} Known: {', '.join(PRESETS)}."
+        )
+    layers, hidden, heads, ffn = _SHAPES[name]
+    dropout = 0.1
+    return ModelConfig(vocab=vocab or VOCAB_130B, layers=layers, hidden=hidden, heads=heads, ffn=ffn, dropout=dropout)
+
+
+def _tiny(vocab: int) -> ModelConfig:
+    return ModelConfig(vocab=vocab, layers=3, hidden=192, heads=6, ffn=512, norm="pre", shrink=1.0, embedding_std=0.02)
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Number of parameters, by arithmetic: 128.70 B for ``preset("130b")``.
+
+    The output head is the embedding's transpose and counts once.
+    """
+    width, inner = config.hidden, config.ffn
+    norms = 2 * 2 * width
+    attention = (3 * width * width + 3 * width) + (width * width + width)
+    feed_forward = (width * 2 * inner + 2 * inner) + (inner * width + width)
+    return config.layers * (norms + attention + feed_forward) + 2 * width + config.vocab * width

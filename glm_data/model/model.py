@@ -1,0 +1,179 @@
+"""GLM, the network: a transformer that reads a text with blanks both ways and writes the blanks left to right.
+
+::
+
+    tokens_T ── embedding ──┬─────────────────────────────────────────────────────────────┐
+                            │  N times:   h = LN(x);  x = alpha h + attention(h)            │ the same matrix,
+    positions_T ── rotary ──┤             h = LN(x);  x = alpha h + GeGLU(h)                │ transposed
+                            └── final LN ── only the positions that predict ── logits_PV ──┘
+
+What makes it GLM-130B (GLM-130B paper, section 2.1, and the official code's layout):
+
+- *DeepNorm*: layer norm after the residual, alpha = (2N)^1/2, written as a norm at each sub-layer's entry with the
+  residual taken after it (LN(alpha x + f(x)) is the entry of the next), plus a final norm.
+- *Rotary positions* over the whole head width, base 10000, halves rotated; positions are given, not counted: all
+  tokens of a [MASK] span carry the position of their mask.
+- *GeGLU*: of the two halves of the inner layer, x1 * gelu(x2).
+- One fused query-key-value matrix, laid out per head: rows (head, q|k|v, head width).
+- Biases everywhere, a tied output head, no position table.
+- *Embedding gradient shrink*: only a share ``shrink`` of the gradient reaches the embedding, at the input and at the
+  tied output, which keeps large models from diverging.
+
+Left out because it changes nothing in exact arithmetic: dividing scores by the layer's number before the softmax and
+multiplying after (a guard against FP16 overflow). Who sees whom is decided outside, by ``attend`` (``attention.py``).
+
+Shape letters: T tokens (of all pieces, one after the other), D hidden, H heads, K head width, F inner width,
+V vocabulary, P positions that predict.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glm_data.model.attention import Attend
+from glm_data.model.config import ModelConfig
+
+LAYER_NORM_EPS = 1e-5
+
+
+class GLM(nn.Module):
+    """The network. ``GLM(config)`` leaves parameters as torch makes them; :func:`build` also initialises them."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.word_embeddings = nn.Embedding(config.vocab, config.hidden)
+        self.layers = nn.ModuleList(Layer(config, number) for number in range(config.layers))
+        self.final_layernorm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
+
+    def forward(self, tokens_T: Tensor, positions_T: Tensor, attend: Attend, predict_P: Tensor | None = None) -> Tensor:
+        """Logits ``[P, V]`` at the places ``predict_P`` (int64, into T), or at all T tokens.
+
+        The head is the largest matrix of a small model, so it is applied only where something is predicted:
+        15 % of a [MASK] row.
+        """
+        rotary = rotary_table(positions_T, self.config, self.word_embeddings.weight.dtype)
+        x_TD = F.embedding(tokens_T, shrink_gradient(self.word_embeddings.weight, self.config.shrink))
+        for layer in self.layers:
+            x_TD = layer(x_TD, rotary, attend)
+        x_PD = x_TD if predict_P is None else x_TD.index_select(0, predict_P)
+        return self.head(self.final_layernorm(x_PD))
+
+    def head(self, x_PD: Tensor) -> Tensor:
+        """The tied output: scores of every token id, ``[P, V]``."""
+        return F.linear(x_PD, shrink_gradient(self.word_embeddings.weight, self.config.shrink))
+
+
+class Layer(nn.Module):
+    """One transformer layer: attention and feed-forward, each behind a layer norm."""
+
+    def __init__(self, config: ModelConfig, number: int) -> None:
+        super().__init__()
+        self.deepnorm = config.norm == "deepnorm"
+        self.alpha = config.deepnorm_alpha
+        self.input_layernorm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
+        self.attention = Attention(config, number)
+        self.post_attention_layernorm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
+        self.mlp = FeedForward(config)
+
+    def forward(self, x_TD: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+        """The residual stream after this layer, ``[T, D]``."""
+        h_TD = self.input_layernorm(x_TD)
+        x_TD = self._add(x_TD, h_TD, self.attention(h_TD, rotary, attend))
+        h_TD = self.post_attention_layernorm(x_TD)
+        return self._add(x_TD, h_TD, self.mlp(h_TD))
+
+    def _add(self, x_TD: Tensor, h_TD: Tensor, update_TD: Tensor) -> Tensor:
+        # DeepNorm is post-norm: what goes on is the *normed* residual times alpha. Pre-norm goes on with the raw one.
+        return torch.add(update_TD, h_TD, alpha=self.alpha) if self.deepnorm else x_TD + update_TD
+
+
+class Attention(nn.Module):
+    """Multi-head attention with one fused query-key-value matrix, laid out per head."""
+
+    def __init__(self, config: ModelConfig, number: int) -> None:
+        super().__init__()
+        self.number, self.heads, self.dropout = number, config.heads, config.dropout
+        self.query_key_value = nn.Linear(config.hidden, 3 * config.hidden)
+        self.dense = nn.Linear(config.hidden, config.hidden)
+
+    def forward(self, h_TD: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+        """What attention adds, ``[T, D]``."""
+        qkv_TH3K = self.query_key_value(h_TD).unflatten(-1, (self.heads, 3, -1))
+        qk_TH2K = rotate(qkv_TH3K[:, :, :2], *rotary)
+        o_THK = attend(self.number, qk_TH2K[:, :, 0], qk_TH2K[:, :, 1], qkv_TH3K[:, :, 2])
+        return F.dropout(self.dense(o_THK.flatten(1)), self.dropout, self.training)
+
+
+class FeedForward(nn.Module):
+    """GeGLU: half of the inner layer gates the other."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.dense_h_to_4h = nn.Linear(config.hidden, 2 * config.ffn)
+        self.dense_4h_to_h = nn.Linear(config.ffn, config.hidden)
+
+    def forward(self, h_TD: Tensor) -> Tensor:
+        """What the feed-forward adds, ``[T, D]``."""
+        x1_TF, x2_TF = self.dense_h_to_4h(h_TD).chunk(2, dim=-1)
+        return F.dropout(self.dense_4h_to_h(x1_TF * F.gelu(x2_TF)), self.dropout, self.training)
+
+
+def shrink_gradient(weight: Tensor, share: float) -> Tensor:
+    """``weight`` itself going forward; going back, only ``share`` of its gradient (GLM-130B paper, section 3.3)."""
+    return weight if share == 1 else torch.lerp(weight.detach(), weight, share)
+
+
+def rotary_table(positions_T: Tensor, config: ModelConfig, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of each token's angles, ``[T, 1, 1, K / 2]``, reckoned in float64."""
+    half = config.head_dim // 2
+    step = torch.arange(half, dtype=torch.float64, device=positions_T.device) / half
+    angle = positions_T.to(torch.float64)[:, None] * config.rope_base**-step
+    return angle.cos().to(dtype)[:, None, None], angle.sin().to(dtype)[:, None, None]
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the pair (i, i + K/2) of each head by its token's angle i; ``x`` is ``[T, H, ..., K]``."""
+    x1, x2 = x.chunk(2, dim=-1)
+    return torch.cat([x1 * cos - x2 * sin, x2 * cos + x1 * sin], dim=-1)
+
+
+def build(config: ModelConfig, seed: int) -> GLM:
+    """A network with its starting weights, a function of ``config`` and ``seed`` alone.
+
+    Xavier-normal matrices, zero biases, embedding N(0, ``embedding_std``). With DeepNorm the gain (2N)^-1/2 goes to
+    the value, output and both feed-forward matrices and 1 to query and key; with pre-norm it goes to the matrices
+    that write into the residual stream. Matrices fused into one are initialised as the matrices they are, so V gets
+    its gain per head: a contiguous third of the fused matrix would be a third of the *heads*.
+    """
+    model = GLM(config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        model.word_embeddings.weight.normal_(0, config.embedding_std, generator=generator)
+        for layer in model.layers:
+            _initialise(cast(Layer, layer), config, generator)
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+    return model
+
+
+def _initialise(layer: Layer, config: ModelConfig, generator: torch.Generator) -> None:
+    width, beta = config.hidden, config.deepnorm_beta
+    inner = beta if config.norm == "deepnorm" else 1.0
+    qkv_H3KD = layer.attention.query_key_value.weight.view(config.heads, 3, config.head_dim, width)
+    for part, gain in enumerate((1.0, 1.0, inner)):
+        _xavier(qkv_H3KD[:, part], width, width, gain, generator)
+    _xavier(layer.attention.dense.weight, width, width, beta, generator)
+    _xavier(layer.mlp.dense_h_to_4h.weight, width, config.ffn, inner, generator)
+    _xavier(layer.mlp.dense_4h_to_h.weight, config.ffn, width, beta, generator)
+
+
+def _xavier(weight: Tensor, fan_in: int, fan_out: int, gain: float, generator: torch.Generator) -> None:
+    deviation = gain * (2 / (fan_in + fan_out)) ** 0.5
+    weight.copy_(torch.empty(weight.shape, dtype=weight.dtype).normal_(0, deviation, generator=generator))

@@ -1,0 +1,114 @@
+"""What the trainer reads: rows from any source, flattened to the tokens that are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glm_data.model.attention import Group, lay_out
+
+KINDS = ("gmask", "mask", "mip")
+"""Names of the kinds of pieces, by number."""
+
+IntArray = np.ndarray[Any, Any]
+OrderFunction = Callable[[IntArray, int, int, int], IntArray]
+"""``(positions, rows, seed, epoch) -> rows``: which of ``range(rows)`` stand at ``positions`` in an epoch's order."""
+
+
+class Batch(Protocol):
+    """Rows as loading gives them: arrays ``[B, S]`` and per row its pieces ``int32[P, 4]`` (start, sep, end, kind)."""
+
+    @property
+    def tokens(self) -> IntArray:
+        """Token ids, int32."""
+
+    @property
+    def targets(self) -> IntArray:
+        """What is to be predicted at each position, int32."""
+
+    @property
+    def position_ids(self) -> IntArray:
+        """Positions for the rotary embedding, int32."""
+
+    @property
+    def loss_mask(self) -> IntArray:
+        """1 where the target counts, uint8."""
+
+    @property
+    def pieces(self) -> Sequence[IntArray]:
+        """The pieces of each row."""
+
+
+class Rows(Protocol):
+    """A source of rows that can be read in any order."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    def batch(self, indices: Sequence[int], /) -> Batch:
+        """The rows ``indices``, in that order."""
+
+
+@dataclass(frozen=True)
+class FlatBatch:
+    """A batch as the network takes it: T tokens of all pieces, P of them predict."""
+
+    tokens_T: Tensor
+    positions_T: Tensor
+    groups: tuple[Group, ...]
+    predict_P: Tensor
+    targets_P: Tensor
+    kind_P: IntArray
+    row_P: IntArray
+
+
+def flatten(batch: Batch) -> FlatBatch:
+    """Lay a batch out piece after piece, padding left out (see ``model/attention.py``)."""
+    width = batch.tokens.shape[1]
+    layout = lay_out(batch.pieces, width)
+    index = layout.index_T
+
+    def pick(array: IntArray) -> IntArray:
+        return array.reshape(-1)[index].astype(np.int64)
+
+    predict = np.flatnonzero(pick(batch.loss_mask))
+    return FlatBatch(
+        tokens_T=torch.from_numpy(pick(batch.tokens)),
+        positions_T=torch.from_numpy(pick(batch.position_ids)),
+        groups=layout.groups,
+        predict_P=torch.from_numpy(predict),
+        targets_P=torch.from_numpy(pick(batch.targets)[predict]),
+        kind_P=layout.kind_T[predict],
+        row_P=index[predict] // width,
+    )
+
+
+def split_rows(rows: int, held_out: int) -> tuple[IntArray, IntArray]:
+    """Row numbers to train on and to hold out; the latter spread evenly over the pack."""
+    kept_back = (np.arange(held_out) * rows) // max(1, held_out) + rows // max(1, 2 * held_out)
+    return np.setdiff1d(np.arange(rows), kept_back), kept_back
+
+
+def rows_of_step(step: int, batch_rows: int, training: IntArray, seed: int, order: OrderFunction) -> IntArray:
+    """Row numbers of one step: a function of the step alone, so a resumed run sees the same rows.
+
+    Epochs follow each other without a gap; a batch may end one and begin the next.
+    """
+    size = len(training)
+    samples = np.arange(step * batch_rows, (step + 1) * batch_rows)
+    found = np.empty(batch_rows, np.int64)
+    for epoch in np.unique(samples // size):
+        here = samples // size == epoch
+        found[here] = order(samples[here] % size, size, seed, int(epoch))
+    return training[found]
+
+
+def in_batches(indices: IntArray, size: int) -> Iterator[list[int]]:
+    """Row numbers in runs of at most ``size``."""
+    for first in range(0, len(indices), size):
+        yield [int(index) for index in indices[first : first + size]]

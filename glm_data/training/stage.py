@@ -1,0 +1,189 @@
+"""Training as a stage: a folder with weights, metrics, checkpoints and the tokenizer they belong to."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from glm_data import files
+from glm_data.config import to_mapping
+from glm_data.errors import InputError, UsageError
+from glm_data.loading import PackedRows, shuffled
+from glm_data.model.config import ModelConfig, count_parameters
+from glm_data.model.model import GLM, build
+from glm_data.model.store import DESCRIPTION, WEIGHTS, Description, save_model
+from glm_data.stage import (
+    Check,
+    InputFile,
+    OutputFile,
+    ShardRecord,
+    Stage,
+    Success,
+    describe_input,
+    find_inputs,
+    finished,
+    open_stage,
+    write_shard_record,
+)
+from glm_data.training.batches import IntArray, OrderFunction, Rows, split_rows
+from glm_data.training.loop import METRICS, Report, Trainer, fixed_threads
+from glm_data.training.losses import count_targets, measure, unigram_entropy
+from glm_data.training.options import TrainOptions, model_config, total_steps
+from tokenizer import Tokenizer
+
+STAGE = "train"
+TOKENIZER_MODEL, TOKENIZER_DESCRIPTION = "tokenizer.model", "tokenizer.json"
+COUNTED_ROWS = 4096
+"""Rows whose targets are counted for the unigram entropy; more would not change it."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything a run reads: rows, their order, the files they come from and the tokenizer's two files."""
+
+    rows: Rows
+    order: OrderFunction
+    inputs: Sequence[InputFile]
+    tokenizer: Path
+    """Folder with ``tokenizer.model`` and ``tokenizer.json``; its ``vocab_size`` is the model's vocabulary."""
+
+
+def train_stage(
+    pack: Path,
+    out: Path,
+    options: TrainOptions,
+    *,
+    tokenizer: Path | None = None,
+    overwrite: bool = False,
+    report: Report | None = None,
+) -> Success:
+    """Train on a finished pack; see :func:`train_rows`.
+
+    ``tokenizer`` is the folder of the tokenizer that made the pack; by default the pack's own folder if it holds
+    one, else ``tokenizer`` beside it. Raises :class:`UsageError` if it is another tokenizer than the pack's.
+    """
+    rows = PackedRows.open(pack)
+    folder = tokenizer or next((f for f in (pack, pack.parent / "tokenizer") if (f / TOKENIZER_MODEL).is_file()), None)
+    if folder is None:
+        raise UsageError(f"no tokenizer lies in '{pack}' or beside it; give the folder of the one it was packed with.")
+    made_with, given = rows.manifest.facts.get("fingerprint"), Tokenizer.load(folder).fingerprint
+    if made_with != given:
+        raise UsageError(
+            f"'{pack}' was packed with another tokenizer than '{folder}' (fingerprint {str(made_with)[:12]}…, given "
+            f"{given[:12]}…); give the one it was packed with."
+        )
+    data = TrainingData(rows, shuffled, find_inputs([pack]), folder)
+    return train_rows(data, out, options, overwrite=overwrite, report=report)
+
+
+def train_rows(
+    data: TrainingData,
+    out: Path,
+    options: TrainOptions,
+    *,
+    overwrite: bool = False,
+    report: Report | None = None,
+) -> Success:
+    """Train on ``data`` into the stage folder ``out``; goes on from the newest checkpoint of the same run.
+
+    The folder gets ``model.safetensors``, ``config.json``, ``metrics.jsonl``, ``checkpoints/`` and the tokenizer's
+    files. Facts: parameters, steps, first and last loss (nats a loss token, from metrics.jsonl), the unigram entropy
+    of the loss targets, and the held-out losses if rows are held out.
+    """
+    training, held_out = _split(data.rows, options)
+    tokenizer_files = _tokenizer_files(data.tokenizer)
+    inputs = (*data.inputs, *(describe_input(path, path.name) for path in tokenizer_files))
+    mapping = to_mapping(options)
+    if not overwrite and (done := finished(out, STAGE, mapping, inputs)) is not None:
+        return done
+    tokenizer = Tokenizer.load(data.tokenizer)
+    config = model_config(options, tokenizer.vocab_size)
+    with open_stage(out, STAGE, mapping, inputs, overwrite=overwrite) as stage, fixed_threads(options.threads):
+        if stage.pending(1):
+            started = time.perf_counter()
+            model = build(config, options.seed)
+            Trainer(model, data.rows, training, data.order, options, out).run(stage.key, report)
+            facts = _facts(model, data.rows, training, held_out, options, out)
+            _write_results(stage, model, config, tokenizer.fingerprint, tokenizer_files, facts)
+            write_shard_record(out, _record(out, len(data.rows), facts), started)
+        facts = files.read_json(out / DESCRIPTION)["training"]["facts"]
+        return stage.succeed(1, _checks(facts), facts)
+
+
+def _split(rows: Rows, options: TrainOptions) -> tuple[IntArray, IntArray]:
+    if options.held_out_rows >= len(rows):
+        raise UsageError(
+            f"the pack has {len(rows)} rows and held_out_rows is {options.held_out_rows}; "
+            "pack more text or hold out fewer rows."
+        )
+    return split_rows(len(rows), options.held_out_rows)
+
+
+def _tokenizer_files(folder: Path) -> list[Path]:
+    paths = [folder / TOKENIZER_MODEL, folder / TOKENIZER_DESCRIPTION]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise InputError(f"'{folder}' has no {' and no '.join(missing)}; give the folder of a trained tokenizer.")
+    return paths
+
+
+def _facts(
+    model: GLM, rows: Rows, training: IntArray, held_out: IntArray, options: TrainOptions, out: Path
+) -> dict[str, Any]:
+    lines = [msgspec.json.decode(line) for line in (out / METRICS).read_bytes().splitlines()]
+    steps = total_steps(options, len(training))
+    facts: dict[str, Any] = {
+        "parameters": count_parameters(model.config),
+        "rows": len(training),
+        "steps": steps,
+        "epochs": steps * options.batch_rows / len(training),
+        "loss_tokens": lines[-1]["loss_tokens"],
+        "first_loss": lines[0]["loss"],
+        "last_loss": lines[-1]["loss"],
+        "last_losses": {name: value for name, value in lines[-1].items() if name.startswith("loss/")},
+        "unigram_entropy": unigram_entropy(count_targets(rows, training[:COUNTED_ROWS], model.config.vocab)),
+    }
+    if len(held_out):
+        facts["held_out_rows"] = len(held_out)
+        facts["held_out"] = measure(model, rows, held_out).means()
+    return facts
+
+
+def _write_results(
+    stage: Stage,
+    model: GLM,
+    config: ModelConfig,
+    fingerprint: str,
+    tokenizer_files: list[Path],
+    facts: dict[str, Any],
+) -> None:
+    for path in tokenizer_files:
+        with files.atomic_path(stage.folder / path.name) as temporary:
+            shutil.copyfile(path, temporary)
+    description = Description(
+        model=config,
+        tokenizer=fingerprint,
+        training={"options": stage.plan["options"], "facts": facts},
+    )
+    save_model(stage.folder, model.state_dict(), description)
+
+
+def _record(out: Path, rows: int, facts: dict[str, Any]) -> ShardRecord:
+    names = (WEIGHTS, DESCRIPTION, METRICS, TOKENIZER_MODEL, TOKENIZER_DESCRIPTION)
+    outputs = [
+        OutputFile(name=name, bytes=(out / name).stat().st_size, digest=files.digest_file(out / name)) for name in names
+    ]
+    counts = {"steps": facts["steps"], "loss_tokens": facts["loss_tokens"]}
+    return ShardRecord(shard=0, input="rows", records=rows, kept=rows, counts=counts, files=tuple(outputs))
+
+
+def _checks(facts: dict[str, Any]) -> list[Check]:
+    last, entropy = facts["last_loss"], facts["unigram_entropy"]
+    sentence = f"last training loss {last:.2f} nats a token; guessing by frequency alone costs {entropy:.2f}"
+    return [Check(name="learned", ok=last < entropy, sentence=sentence)]
