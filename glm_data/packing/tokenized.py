@@ -285,7 +285,8 @@ def tokenize_stage_plan(
     tokenizer = load_tokenizer(tokenizer_folder)
     plan = {**to_mapping(options), "tokenizer": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size}
     task = {"format": options.format, "tokenizer": tokenizer.fingerprint, "folder": str(tokenizer_folder.absolute())}
-    return plan, task, {"tokenizer": tokenizer.description(), "dtype": ids_type(tokenizer.vocab_size).name}
+    facts = {"tokenizer": tokenizer.description(), "fingerprint": tokenizer.fingerprint}
+    return plan, task, {**facts, "dtype": ids_type(tokenizer.vocab_size).name}
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
