@@ -168,8 +168,9 @@ def _origins(packing: _Packing, first: int, last: int) -> tuple[np.ndarray, np.n
 
 def _write_tables(out: Path, packing: _Packing) -> list[stages.OutputFile]:
     """``documents.parquet`` (number -> id, source, lang; MIP samples after documents), HF sidecars, the tokenizer."""
-    columns = ["id", "source", "lang"]
-    table = pa.concat_tables([packing.stream.documents.select(columns), packing.mip.table.select(columns)])
+    schema = pa.schema([(name, pa.string()) for name in ("id", "source", "lang")])
+    both = (packing.stream.documents, packing.mip.table)
+    table = pa.concat_tables([part.select(schema.names).cast(schema) for part in both])
     with parquet_writer(out / DOCUMENTS, table.schema) as writer:
         for batch in table.to_batches(max_chunksize=65_536):
             writer.write(batch)
