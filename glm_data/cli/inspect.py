@@ -39,17 +39,17 @@ _PLAIN_WIDTH = 110
 @click.argument("pack", type=EXISTING_FOLDER)
 @click.option("--row", "-r", type=click.IntRange(min=0), default=0, show_default=True, help="First row to show.")
 @click.option("--rows", "-n", type=click.IntRange(min=1), default=1, show_default=True, help="How many rows.")
-@click.option("--tokenizer", type=EXISTING_FOLDER, help="The tokenizer; the one beside the pack if not given.")
 @click.option("--places", is_flag=True, help="List every place with its token, position and target.")
 @output_options
-def inspect(pack: Path, row: int, rows: int, tokenizer: Path | None, places: bool, as_json: bool, quiet: bool) -> None:
+def inspect(pack: Path, row: int, rows: int, places: bool, as_json: bool, quiet: bool) -> None:
     """Print the rows."""
     from glm_data.loading.rows import PackedRows
+    from tokenizer import Tokenizer
 
     packed = PackedRows.open(pack)
     if row >= len(packed):
         raise UsageError(f"--row {row} is outside '{pack}', which has {len(packed)} rows; the first is 0.")
-    model = _load_tokenizer(packed, tokenizer)
+    model = Tokenizer.load(pack)
     shown = [describe_row(packed, model, number) for number in range(row, min(row + rows, len(packed)))]
     output = Output(as_json=as_json, quiet=quiet)
     output.value(shown)
@@ -59,18 +59,6 @@ def inspect(pack: Path, row: int, rows: int, tokenizer: Path | None, places: boo
         _print_row(item, len(packed))
         if places:
             _print_places(packed, model, item["row"])
-
-
-def _load_tokenizer(packed: PackedRows, given: Path | None) -> Tokenizer:
-    from tokenizer import Tokenizer
-
-    folder = given or packed.folder.parent / "tokenizer"
-    if not folder.is_dir():
-        raise UsageError(f"there is no tokenizer in '{folder}'; give its folder with --tokenizer.")
-    model = Tokenizer.load(folder)
-    if model.fingerprint != packed.manifest.facts["fingerprint"]:
-        raise UsageError(f"'{folder}' is not the tokenizer that '{packed.folder}' was packed with; give that one.")
-    return model
 
 
 def describe_row(packed: PackedRows, model: Tokenizer, row: int) -> dict[str, Any]:
@@ -110,20 +98,31 @@ def _origins(packed: PackedRows, row: int) -> list[dict[str, Any]]:
     ]
 
 
+def text_of(tokens: Any, model: Tokenizer) -> str:
+    """The text of ``tokens`` with task tokens by name: ``<eos>`` where a document ends."""
+    from tokenizer import SPECIAL_PIECES
+
+    parts, place = [], 0
+    for at in (tokens < len(SPECIAL_PIECES)).nonzero()[0].tolist():
+        parts += [model.decode(tokens[place:at].tolist()), SPECIAL_PIECES[tokens[at]]]
+        place = at + 1
+    return "".join([*parts, model.decode(tokens[place:].tolist())])
+
+
 def _part_a(tokens: Any, start: int, sep: int, spans: list[list[int]], model: Tokenizer) -> list[str | int]:
     """Part A as texts and, for each mask, the number (from 1, in part-B order) of its span."""
     parts: list[str | int] = []
     place = start
     for mask, number in sorted((span[0], number) for number, span in enumerate(spans, 1)):
-        parts += [model.decode(tokens[place:mask].tolist()), number]
+        parts += [text_of(tokens[place:mask], model), number]
         place = mask + 1
-    return [*parts, model.decode(tokens[place:sep].tolist())]
+    return [*parts, text_of(tokens[place:sep], model)]
 
 
 def _span(tokens: Any, span: list[int], start: int, kind: str, model: Tokenizer) -> dict[str, Any]:
     mask, first, length = span
     position = (mask if kind == "mask" else first) - start
-    text = model.decode(tokens[first + 1 : first + length].tolist())
+    text = text_of(tokens[first + 1 : first + length], model)
     return {"mask": mask, "start": first, "length": length, "position": position, "text": text}
 
 
@@ -186,9 +185,9 @@ def _print_places(packed: PackedRows, model: Tokenizer, row: int) -> None:
     for place in range(int(packed.rows([row]).row_pieces(0)[:, 2].max())):
         token, target = int(batch.tokens[0, place]), int(batch.targets[0, place])
         counts = bool(batch.loss_mask[0, place])
-        said = (str(target), visible(model.decode([target]))) if counts else ("", "")
+        said = (str(target), visible(text_of(batch.targets[0, place : place + 1], model))) if counts else ("", "")
         where = (str(place), str(batch.segments[0, place]), str(batch.position_ids[0, place]))
-        lines.append((*where, str(token), visible(model.decode([token])), *said))
+        lines.append((*where, str(token), visible(text_of(batch.tokens[0, place : place + 1], model)), *said))
     for line in table(lines):
         _print(Text(line))
 

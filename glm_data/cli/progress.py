@@ -58,14 +58,16 @@ def _watch_in_lines(output: Output, folder: Path, stage: str, stop: threading.Ev
 def how_far(folder: Path) -> str:
     """What the folder of a running stage shows: shards done, or the newest line of a training's metrics."""
     try:
-        inputs = len(files.read_json(folder / PLAN)["inputs"])
-    except (OSError, msgspec.DecodeError):
+        newest = max(folder.rglob(PLAN), key=lambda path: path.stat().st_mtime_ns)
+        inputs = len(files.read_json(newest)["inputs"])
+    except (OSError, ValueError, msgspec.DecodeError):  # not begun, or another file is just being written
         return ""
     metrics = _last_metrics(folder / "metrics.jsonl")
     if metrics:
         return ", ".join(f"{name} {_short(metrics[name])}" for name in ("step", "loss", "lr") if name in metrics)
-    done = sum(1 for _ in (folder / SHARDS).glob("[0-9]*.json"))
-    return f"{done} of {inputs} shards" if done <= inputs and inputs > 1 else f"{done} shards"
+    done = sum(1 for _ in (newest.parent / SHARDS).glob("[0-9]*.json"))
+    step = "" if newest.parent == folder else f"{newest.parent.name}, "  # a stage may have stages of its own
+    return f"{step}{done} of {inputs} shards" if done <= inputs and inputs > 1 else f"{step}{done} shards"
 
 
 def _last_metrics(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,7 +139,10 @@ def _write_demo_input(loaded: Loaded, folder: Path, output: Output) -> None:
     files.remove_temporaries(folder / recipes.RAW)
     summary = write_demo_input(folder / recipes.RAW, loaded.recipe.demo_input.seed)
     output.say(f"{sum(summary.values()):,} raw records -> {folder / recipes.RAW}", bold=True)
-    output.say(f"  {', '.join(f'{kind} {count:,}' for kind, count in summary.items())}", dim=True)
+    kinds: Counter[str] = Counter()
+    for kind, count in summary.items():
+        kinds[kind.partition("/")[0].replace("_", " ")] += count
+    output.say(f"  {', '.join(f'{kind} {count:,}' for kind, count in kinds.most_common())}", dim=True)
 
 
 def _perform(step: Step, runner: Any, output: Output, overwrite: bool) -> Success:

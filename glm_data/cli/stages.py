@@ -37,14 +37,20 @@ def stage_command(
             output = Output(as_json=given.pop("as_json"), quiet=given.pop("quiet"))
             return _command(stage, function, given, output)
 
-        command.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
         decorated = _stage_options(stage, command)
+        # Click shows what was added last first.
+        decorated.__click_params__ += _own_parameters(function)  # type: ignore[attr-defined]
         made = click.command(name, cls=Command, help=help, example=example)(decorated)
         if group is not None:
             group.add_command(made)
         return made
 
     return decorate
+
+
+def _own_parameters(function: Callable[..., Any]) -> list[click.Parameter]:
+    """What click's decorators declared on ``function`` itself."""
+    return list(getattr(function, "__click_params__", []))
 
 
 def _stage_options(stage: str, function: FunctionT) -> FunctionT:
@@ -67,8 +73,8 @@ def runner_type() -> type[msgspec.Struct]:
 
 
 def _command(stage: str, function: Callable[..., Any], given: dict[str, Any], output: Output) -> int:
-    own = {parameter.name for parameter in getattr(function, "__click_params__", [])}
-    inputs: Mapping[str, Any] = function(**{name: given[name] for name in own})
+    own = {str(parameter.name): given[str(parameter.name)] for parameter in _own_parameters(function)}
+    inputs: Mapping[str, Any] = function(**own)
     base = recipes.section(given["recipe"], stage) if given["recipe"] else {}
     options = build(recipes.options_type(stage), given, base)
     step = Step(stage=stage, out=given["out"], options=options, **inputs)

@@ -1,0 +1,43 @@
+"""What a model makes of prompts: blanks filled in, texts continued."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import msgspec
+
+MASK, GMASK = "[MASK]", "[gMASK]"
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """A prompt and the model's text for each of its blanks; a prompt without ``[MASK]`` has one blank, at its end."""
+
+    prompt: str
+    filled: tuple[str, ...]
+
+    def parts(self) -> tuple[str, ...]:
+        """The prompt's text around the blanks: one part more than there are blanks."""
+        if MASK in self.prompt:
+            return tuple(self.prompt.split(MASK))
+        return self.prompt.removesuffix(GMASK), ""
+
+    def text(self) -> str:
+        """The prompt with its blanks filled."""
+        first, *rest = self.parts()
+        return first + "".join(filled + part for filled, part in zip(self.filled, rest, strict=True))
+
+    def shown(self) -> str:
+        """The text with what the model wrote underlined in colour (terminals) and in brackets (elsewhere, stripped)."""
+        first, *rest = self.parts()
+        blanks = (click.style(f"[{filled}]", fg="cyan", bold=True) for filled in self.filled)
+        return first + "".join(blank + part for blank, part in zip(blanks, rest, strict=True))
+
+
+def complete(folder: Path, prompts: Sequence[str]) -> list[Completion]:
+    """Fill the blanks of ``prompts`` greedily with the model in ``folder``."""
+    from glm_data.generation import Glm
+
+    model = Glm.load(folder)
+    return [complete_one(model, prompt) for prompt in prompts]
