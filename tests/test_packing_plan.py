@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain, pairwise
+
 import msgspec
 import numpy as np
 import pytest
@@ -9,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glm_data.errors import UsageError
+from glm_data.packing.binning import best_fit, choose_mip
 from glm_data.packing.fill import MipTokens, Specials, fill_rows
-from glm_data.packing.options import PackOptions, check_options
-from glm_data.packing.plan import best_fit, choose_mip, plan_rows, text_tokens
+from glm_data.packing.options import PRESETS, PackOptions, resolve
+from glm_data.packing.plan import plan_rows
 from glm_data.packing.rows import GMASK, MASK, MIP, assemble, invert
 
 SPECIALS = Specials(mask=5, gmask=6, sop=3, eop=4, eos=2, pad=0)
@@ -24,12 +27,33 @@ def mip_samples(rng: np.random.Generator, samples: int) -> tuple[MipTokens, np.n
     return MipTokens(ids, offsets), lengths.reshape(-1, 2).sum(1) + 2
 
 
-def build(tokens: int, samples: int, options: PackOptions, seed: int = 0):
+def build(tokens: int, samples: int, options: PackOptions, seed: int = 0, documents: int = 1):
+    """Random text of ``tokens``, in ``documents`` cut at random, planned and filled as one shard."""
     rng = np.random.default_rng(seed)
     text = rng.integers(10, 1000, tokens).astype(np.int32)
+    cuts = np.sort(rng.choice(np.arange(1, tokens), min(documents, tokens) - 1, replace=False)) if tokens > 1 else []
+    starts = np.concatenate([[0], cuts, [tokens]]).astype(np.int64)
     mip, lengths = mip_samples(rng, samples)
-    plan = plan_rows(tokens, lengths, np.arange(samples), options)
-    return text, mip, lengths, plan, fill_rows(plan, 0, plan.rows, text, 0, mip, options, SPECIALS)
+    recipe = resolve(options)
+    plan = plan_rows(starts, lengths, np.arange(samples), recipe)
+    rows = fill_rows(plan, 0, plan.rows, text, plan.pieces.start, mip, recipe, SPECIALS)
+    return text, starts, mip, plan, rows
+
+
+STREAM = PackOptions(preset="glm-130b")
+
+
+def variant(options: PackOptions, **changes: object) -> PackOptions:
+    return msgspec.structs.replace(options, **changes)
+
+
+def pieces_of(rows, wanted_mip: bool):
+    """Inverted pieces of the text or of MIP, in row order."""
+    found = []
+    for row in range(len(rows)):
+        kinds = rows.row_pieces(row)[:, 3].tolist()
+        found += [ids for ids, kind in zip(invert(rows, row), kinds, strict=True) if (kind == MIP) == wanted_mip]
+    return found
 
 
 @settings(deadline=None, max_examples=40)
@@ -40,25 +64,51 @@ def build(tokens: int, samples: int, options: PackOptions, seed: int = 0):
     share=st.sampled_from([0.0, 0.3, 1.0]),
     length=st.sampled_from([256, 512, 2048]),
 )
-def test_every_token_of_stream_and_samples_comes_back_from_the_rows(tokens, samples, seed, share, length):
-    options = PackOptions(seed=seed, mask_share=share, seq_length=length)
-    text, mip, _, _, rows = build(tokens, samples, options)
-    stream, found = [], []
-    for row in range(len(rows)):
-        kinds = {kind for *_, kind in rows.row_pieces(row).tolist()}
-        assert len(kinds) == 1, "one kind a row"
-        (found if kinds == {MIP} else stream).extend(invert(rows, row))
-    assert np.concatenate(stream).tolist() == text.tolist()
+def test_running_text_comes_back_from_the_rows_in_order(tokens, samples, seed, share, length):
+    options = variant(STREAM, seed=seed, mask_share=share, seq_length=length)
+    text, _, mip, _, rows = build(tokens, samples, options)
+    assert np.concatenate(pieces_of(rows, False)).tolist() == text.tolist()
     wanted = [mip.ids[mip.offsets[2 * i] : mip.offsets[2 * i + 2]].tolist() for i in range(samples)]
-    assert sorted(piece.tolist() for piece in found) == sorted(wanted)
+    assert sorted(piece.tolist() for piece in pieces_of(rows, True)) == sorted(wanted)
+    for row in range(len(rows)):
+        assert len(set(rows.row_pieces(row)[:, 3].tolist())) == 1, "one kind a row"
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    tokens=st.integers(1, 20_000),
+    documents=st.integers(1, 300),
+    samples=st.integers(0, 60),
+    seed=st.integers(0, 2**62),
+    preset=st.sampled_from(["documents", "prefix", "causal"]),
+    length=st.sampled_from([256, 2048]),
+)
+def test_every_document_comes_back_from_pieces_of_its_own(tokens, documents, samples, seed, preset, length):
+    options = PackOptions(preset=preset, seed=seed, seq_length=length)
+    text, starts, _, plan, rows = build(tokens, samples, options, documents=documents)
+    restored: dict[int, list[int]] = {}
+    is_text = plan.pieces.kind != MIP
+    for start, closed, ids in zip(
+        plan.pieces.start[is_text], plan.pieces.closed[is_text], pieces_of(rows, False), strict=True
+    ):
+        taken = ids.tolist()
+        if closed:
+            assert taken.pop() == SPECIALS.eop, "a text that ends in its [gMASK] piece ends with <eop>"
+        restored[int(start)] = taken
+    for begin, end in pairwise(starts):
+        inside = [restored[start] for start in sorted(restored) if begin <= start < end - 1]
+        assert list(chain(*inside)) == text[begin : end - 1].tolist()
+    assert len(pieces_of(rows, True)) == samples
+    if preset == "causal":
+        assert (rows.pieces[is_text, 1] - rows.pieces[is_text, 0] == 1).all(), "part A is the mask alone"
 
 
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 2**62))
-def test_pieces_keep_their_windows_and_rows_are_full(seed):
-    options = PackOptions(seed=seed, short_share=0.0)
-    _, _, _, plan, rows = build(60_000, 50, options)
-    window = options.seq_length // options.windows
+def test_pieces_of_running_text_keep_their_windows_and_rows_are_full(seed):
+    options = variant(STREAM, seed=seed, short_share=0.0)
+    _, _, _, _, rows = build(60_000, 50, options)
+    window = options.seq_length // 4
     used = np.zeros(len(rows), np.int64)
     for row in range(len(rows)):
         pieces = rows.row_pieces(row)
@@ -73,11 +123,26 @@ def test_pieces_keep_their_windows_and_rows_are_full(seed):
     last_text = np.flatnonzero(text_rows)[-1]
     inner = text_rows & (np.arange(len(rows)) != last_text)
     assert used[inner].sum() >= 0.995 * inner.sum() * options.seq_length
-    assert used[text_rows].sum() == text_tokens(plan)
+
+
+def test_sizes_in_the_plan_are_the_places_taken():
+    for options in (STREAM, PackOptions()):
+        _, _, _, plan, rows = build(100_000, 50, options, documents=400)
+        assert (plan.pieces.size() == rows.pieces[:, 2] - rows.pieces[:, 0]).all()
+        assert (plan.pieces.place == rows.pieces[:, 0]).all()
+
+
+def test_documents_waste_next_to_nothing_and_are_shuffled():
+    _, _, _, plan, rows = build(2_000_000, 500, PackOptions(), documents=4000)
+    used = (rows.pieces[:, 2] - rows.pieces[:, 0]).sum()
+    assert used >= 0.998 * rows.tokens.size
+    counts = np.diff(plan.row_offsets)
+    halves = counts[: plan.rows // 2].mean(), counts[plan.rows // 2 :].mean()
+    assert halves[0] == pytest.approx(halves[1], rel=0.2), "short documents are not all at one end"
 
 
 def test_the_mask_share_and_the_suffix_lengths_follow_the_recipe():
-    _, _, _, _, rows = build(4_000_000, 0, PackOptions(seed=7))
+    _, _, _, _, rows = build(4_000_000, 0, variant(STREAM, seed=7))
     kinds = rows.pieces[rows.piece_offsets[:-1], 3]
     assert (kinds == MASK).mean() == pytest.approx(0.3, abs=0.03)
     gmask = rows.pieces[rows.pieces[:, 3] == GMASK][:-1]
@@ -87,29 +152,27 @@ def test_the_mask_share_and_the_suffix_lengths_follow_the_recipe():
     assert suffix.mean() == pytest.approx(0.6, abs=0.02)
 
 
-def test_no_target_is_ever_lost():
-    _, _, _, plan, rows = build(300_000, 0, PackOptions(seed=3))
+@pytest.mark.parametrize("options", [STREAM, PackOptions()], ids=["stream", "documents"])
+def test_no_target_is_ever_lost(options):
+    _, _, _, plan, rows = build(300_000, 0, options, documents=500)
     derived = assemble(rows, SPECIALS.eop)
     assert int(derived.loss_mask.sum()) == int(rows.spans[:, 2].sum())
-    masked = plan.tokens[plan.kind == MASK]
-    mask_spans = plan.spans[plan.kind == MASK]
-    in_mask_rows = 0
-    for row in range(len(rows)):
-        if rows.row_pieces(row)[0, 3] == MASK:
-            targets = derived.targets[row][derived.loss_mask[row] == 1]
-            assert (targets == SPECIALS.eop).sum() == len(rows.row_spans(row)), "each span ends with <eop>"
-            in_mask_rows += len(targets) - len(rows.row_spans(row))
-    assert len(mask_spans) > 100
-    assert in_mask_rows >= 0.15 * masked.sum() * 0.97, "2 % of the pieces have one span only"
+    masked, at = 0, 0
+    for piece, spans in enumerate(plan.pieces.spans.tolist()):
+        if plan.pieces.kind[piece] == MASK:
+            masked += int(rows.spans[at : at + spans, 2].sum()) - spans
+        at += spans
+    source = int(plan.pieces.tokens[plan.pieces.kind == MASK].sum())
+    assert source > 50_000
+    assert masked >= 0.15 * source * 0.97, "2 % of the pieces have one span only"
 
 
 def test_filling_in_parts_gives_the_same_rows():
-    options = PackOptions(seed=11)
-    text, mip, _, plan, whole = build(50_000, 30, options)
+    text, _, mip, plan, whole = build(50_000, 30, variant(STREAM, seed=11))
+    recipe = resolve(variant(STREAM, seed=11))
     cut = plan.rows // 2
-    starts = plan.start[(plan.kind != MIP) & (np.arange(len(plan.kind)) >= plan.row_offsets[cut])]
-    offset = int(starts.min())
-    second = fill_rows(plan, cut, plan.rows, text[offset:], offset, mip, options, SPECIALS)
+    starts = plan.pieces.start[plan.row_offsets[cut] :]
+    second = fill_rows(plan, cut, plan.rows, text, starts, mip, recipe, SPECIALS)
     assert (second.tokens == whole.tokens[cut:]).all()
     assert (second.spans == whole.spans[whole.span_offsets[cut] :]).all()
 
@@ -146,5 +209,21 @@ def test_mip_choice_meets_the_wanted_tokens_and_the_repeat_cap():
     ("field", "value"), [("mask_share", 1.5), ("windows", 3), ("seq_length", 10), ("mip_window", 4), ("seed", -1)]
 )
 def test_options_out_of_range_are_refused_by_name(field, value):
-    with pytest.raises(UsageError, match=field.replace("_", "-")):
-        check_options(msgspec.structs.replace(PackOptions(), **{field: value}))
+    with pytest.raises(UsageError, match="--" + field.replace("_", "-")):
+        resolve(variant(STREAM, **{field: value}))
+
+
+def test_what_does_not_go_together_is_refused():
+    with pytest.raises(UsageError, match="--windows 4 is for --boundaries stream"):
+        resolve(PackOptions(windows=4))
+    with pytest.raises(UsageError, match="--short-share"):
+        resolve(PackOptions(short_share=0.1))
+
+
+def test_presets_fill_in_what_is_not_given():
+    published = resolve(STREAM)
+    assert (published.mask_share, published.gmask_least, published.windows) == (0.3, 0.2, 4)
+    assert (published.mask_rate, published.span_mean, published.short_share) == (0.15, 3.0, 0.02)
+    assert resolve(PackOptions(mask_share=0.5)).mask_share == 0.5
+    for name in PRESETS:
+        assert resolve(PackOptions(preset=name)).seq_length == 2048  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ from glm_data.packing.stage import pack_stage
 from glm_data.stage import read_success
 from tokenizer import Tokenizer
 
-SMALL = PackOptions(seq_length=256, rows_per_shard=16)
+SMALL = PackOptions(preset="glm-130b", seq_length=256, rows_per_shard=16)
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def inputs(tmp_path_factory):
     return make_inputs(folder)
 
 
-@pytest.fixture(scope="module")
-def pack(tmp_path_factory):
-    return make_pack(tmp_path_factory.mktemp("pack"), rows_per_shard=16)
+@pytest.fixture(scope="module", params=["glm-130b", "documents"])
+def pack(request, tmp_path_factory):
+    return make_pack(tmp_path_factory.mktemp("pack"), rows_per_shard=16, preset=request.param)
 
 
 def test_three_readers_see_the_same_tokens(pack, recwarn):
@@ -60,12 +60,15 @@ def test_every_document_comes_back_from_the_rows(pack):
     found: dict[int, dict[int, list[int]]] = {}
     for row in range(len(rows)):
         taken = rows.rows([row])
-        if taken.pieces[0, 3] == MIP:
-            continue
-        ids = np.concatenate(invert(taken, 0)).tolist()
-        for document, offset, length in rows.origins(row).tolist():
-            found.setdefault(document, {})[offset], ids = ids[:length], ids[length:]
-        assert ids == []
+        slices = iter(rows.origins(row).tolist())
+        for ids, kind in zip(invert(taken, 0), taken.pieces[:, 3].tolist(), strict=True):
+            left = ids.tolist()
+            while left and left != [tokenizer.special.eop]:
+                document, offset, length = next(slices)
+                if kind == MIP:
+                    break
+                found.setdefault(document, {})[offset], left = left[:length], left[length:]
+        assert next(slices, None) is None
     restored = {
         names[document]: tokenizer.decode([token for offset in sorted(parts) for token in parts[offset]])
         for document, parts in found.items()
@@ -81,9 +84,9 @@ def test_mip_pieces_hold_prompt_and_target(pack):
     seen = set()
     for row in range(len(rows)):
         taken = rows.rows([row])
-        if taken.pieces[0, 3] != MIP:
-            continue
-        for ids, (start, sep, end, _) in zip(invert(taken, 0), taken.pieces.tolist(), strict=True):
+        for ids, (start, sep, end, kind) in zip(invert(taken, 0), taken.pieces.tolist(), strict=True):
+            if kind != MIP:
+                continue
             assert tokenizer.decode(taken.tokens[0, sep:end]) == "yes it is"
             assert tokenizer.decode(taken.tokens[0, start:sep]).endswith("Is it true?")
             seen.add(tokenizer.decode(ids))
@@ -164,7 +167,8 @@ def test_killing_the_packer_and_running_again_gives_the_same_bytes(inputs, tmp_p
         "import sys; from pathlib import Path; from glm_data.packing.stage import pack_stage\n"
         "from glm_data.packing.options import PackOptions\n"
         "ids, out, tok, mip = map(Path, sys.argv[1:])\n"
-        "pack_stage(ids, out, PackOptions(seq_length=256, rows_per_shard=1), tokenizer=tok, mip=mip)\n"
+        "options = PackOptions(preset='glm-130b', seq_length=256, rows_per_shard=1)\n"
+        "pack_stage(ids, out, options, tokenizer=tok, mip=mip)\n"
     )
     out = tmp_path / "killed"
     command = [sys.executable, "-c", code, str(ids), str(out), str(tokenizer), str(mip)]
@@ -236,6 +240,7 @@ def test_verify_finds_broken_rows_behind_matching_digests(pack, tmp_path):
     rows = PackedRows.open(pack)
     mask_row = next(row for row in range(16) if rows.rows([row]).pieces[0, 3] == 1)
     span = rows.rows([mask_row]).spans[0]
+    text = int(np.flatnonzero(rows.rows([mask_row]).tokens[0] > 8)[0])
 
     def lose_mask(tokens):
         tokens[mask_row, span[0]] = 99
@@ -244,7 +249,7 @@ def test_verify_finds_broken_rows_behind_matching_digests(pack, tmp_path):
         tokens[mask_row, span[1]] = 99
 
     def outside(tokens):
-        tokens[mask_row, 3] = 60_000
+        tokens[mask_row, text] = 60_000
 
     for number, (change, words) in enumerate(
         [(lose_mask, "does not point at its mask"), (lose_sop, "does not begin with <sop>"), (outside, "vocabulary")]

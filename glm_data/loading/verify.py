@@ -44,9 +44,12 @@ def _what_is_wrong(folder: Path, item: OutputFile) -> str:
 def row_faults(rows: Rows, manifest: Success, first: int = 0) -> Iterator[str]:
     """Sentences about rows that break an invariant; ``first`` is the number of the first row."""
     special, vocab = manifest.facts["specials"], manifest.facts["vocab_size"]
+    one_kind = manifest.facts["boundaries"] == "stream"
     for row in range(len(rows)):
         for fault in _faults(rows, row, special, vocab):
             yield f"row {first + row}: {fault}"
+        if one_kind and len(set(rows.row_pieces(row)[:, 3].tolist())) > 1:
+            yield f"row {first + row}: more than one kind of piece"
 
 
 def _faults(rows: Rows, row: int, special: dict[str, int], vocab: int) -> Iterator[str]:
@@ -60,8 +63,6 @@ def _faults(rows: Rows, row: int, special: dict[str, int], vocab: int) -> Iterat
     if (starts[1:] < ends[:-1]).any() or (starts >= seps).any() or (seps >= ends).any() or ends[-1] > len(tokens):
         yield "pieces overlap or leave the row"
         return
-    if len(set(kinds.tolist())) != 1:
-        yield "more than one kind of piece"
     if len(rows.row_tails(row)) != int((kinds == GMASK).sum()):
         yield "the number of tails is not that of the [gMASK] pieces"
     outside = np.ones(len(tokens), bool)

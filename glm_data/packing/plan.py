@@ -1,9 +1,12 @@
 """The plan: from lengths alone, which slice of what goes to which piece of which row.
 
-Text documents are taken in a seeded order and joined to one stream with ``<eos>`` after each; rows take slices of it.
-The number of tokens a [MASK] piece takes depends on its drawn spans, so the plan walks the stream once and draws
-lengths only; filling draws the same lengths again from the same keys. MIP samples are packed best-fit into
-rows of their own, which stand at seeded places between the text rows.
+Text documents are taken in a seeded order and joined to one stream with ``<eos>`` after each; every slice of text is
+``(start, tokens)`` in that stream. How many tokens a [MASK] piece takes depends on its drawn spans, so the plan draws
+their lengths; filling draws the same lengths again from the same keys.
+
+*Running text* (``boundaries: stream``): the stream is walked once, row by row; a row takes what fits. MIP samples are
+packed best-fit into rows of their own at seeded places. *Documents* (``boundaries: documents``): every document is one
+piece, or several if it is longer than a row; pieces and MIP samples are packed best-fit together, rows are shuffled.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from glm_data.packing.options import PackOptions
-from glm_data.packing.rng import MIP_ORDER, MIP_POSITION, PIECE, ROW_KIND, draw, make_key, permutation
+from glm_data.packing.binning import best_fit
+from glm_data.packing.options import Recipe
+from glm_data.packing.rng import MIP_POSITION, PIECE, ROW_KIND, ROW_ORDER, draw, make_key, permutation
 from glm_data.packing.rows import GMASK, MASK, MIP
 from glm_data.packing.spans import MAX_SPANS, length_table, piece_budget, threshold
 
@@ -23,23 +27,52 @@ _MIN_GMASK_TOKENS = 2
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Every piece of every row, in row order; ``R`` rows, ``P`` pieces."""
+class Pieces:
+    """``P`` pieces, not yet or already in rows."""
 
-    row_offsets: np.ndarray
-    """``int64[R + 1]``: the pieces of row r are ``row_offsets[r] : row_offsets[r + 1]``."""
     kind: np.ndarray
     """``uint8[P]``: GMASK, MASK or MIP."""
     place: np.ndarray
-    """``int32[P]``: where in the row the piece starts."""
+    """``int32[P]``: where in its row the piece starts."""
     start: np.ndarray
     """``int64[P]``: where in the text stream its tokens start; for MIP the sample's number."""
     tokens: np.ndarray
-    """``int32[P]``: source tokens; for MIP the whole piece."""
+    """``int32[P]``: source tokens; for MIP the places it takes."""
     spans: np.ndarray
     """``int32[P]``: masked spans (1 for [gMASK] and MIP)."""
-    key_row: np.ndarray
-    """``int64[P]``: the text row's ordinal, part of the key of the piece's draws."""
+    closed: np.ndarray
+    """``bool[P]``: a [gMASK] piece whose text ends with it, so that its last target is <eop>."""
+    key: np.ndarray
+    """``uint64[P]``: the key of the piece's draws."""
+
+    def size(self) -> np.ndarray:
+        """``int64[P]``: the places each takes in its row: n + 2 spans, n + 1 (+ 1 if closed), or as given for MIP."""
+        extra = np.where(self.kind == MASK, 2 * self.spans, np.where(self.kind == GMASK, 1 + self.closed, 0))
+        return self.tokens.astype(np.int64) + extra
+
+    def take(self, index: np.ndarray) -> Pieces:
+        """The pieces ``index``, in that order."""
+        return Pieces(*(getattr(self, name)[index] for name in _COLUMNS))
+
+
+_COLUMNS = {
+    "kind": np.uint8,
+    "place": np.int32,
+    "start": np.int64,
+    "tokens": np.int32,
+    "spans": np.int32,
+    "closed": np.bool_,
+    "key": np.uint64,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every piece of every row, in row order."""
+
+    row_offsets: np.ndarray
+    """``int64[R + 1]``: the pieces of row r are ``row_offsets[r] : row_offsets[r + 1]``."""
+    pieces: Pieces
 
     @property
     def rows(self) -> int:
@@ -47,118 +80,81 @@ class Plan:
         return len(self.row_offsets) - 1
 
 
-def plan_rows(stream_tokens: int, mip_lengths: np.ndarray, mip_choice: np.ndarray, options: PackOptions) -> Plan:
-    """Plan all rows for a text stream of ``stream_tokens`` and the chosen MIP samples.
+def plan_text(starts: np.ndarray, recipe: Recipe) -> Plan | Pieces:
+    """The text alone: rows of running text, or the pieces of documents before they are packed.
 
-    ``mip_lengths`` is ``int64[samples]`` (prompt + target + 2 tokens), ``mip_choice`` the samples to use, repeats
-    included.
+    ``starts`` is ``int64[D + 1]``: where each document starts in the stream; each ends one before the next starts,
+    with its <eos>.
     """
-    text = _plan_text_rows(stream_tokens, options)
-    bins = best_fit(mip_lengths[mip_choice], options.seq_length)
-    return _interleave(text, mip_choice, mip_lengths, bins, options.seed)
+    if recipe.boundaries == "documents":
+        return _document_pieces(starts, recipe)
+    return _stream_rows(int(starts[-1]), recipe)
 
 
-def text_tokens(plan: Plan) -> int:
-    """Places that text pieces take in their rows, padding excluded."""
-    text = plan.kind != MIP
-    extra = np.where(plan.kind == MASK, 2 * plan.spans, 1)
-    return int((plan.tokens + extra)[text].sum())
+def add_mip(text: Plan | Pieces, lengths: np.ndarray, choice: np.ndarray, recipe: Recipe) -> Plan:
+    """All rows: the planned text and the chosen MIP samples.
 
-
-def choose_mip(lengths: np.ndarray, wanted_tokens: float, repeats: int, seed: int) -> np.ndarray:
-    """Choose samples, in a seeded order and at most ``repeats`` times each, whose tokens come nearest to the wanted.
-
-    Returns ``int64[n]`` sample numbers. Samples of length 0 (refused ones) are never chosen.
+    ``lengths`` is ``int64[samples]`` (prompt + target + 2 tokens), ``choice`` the samples to use, repeats included.
     """
-    order = permutation(seed, len(lengths), MIP_ORDER)
-    order = order[lengths[order] > 0]
-    if not len(order) or wanted_tokens <= 0:
-        return np.empty(0, np.int64)
-    total = int(lengths[order].sum())
-    rounds = min(repeats, int(wanted_tokens // total) + 1)
-    candidates = np.tile(order, rounds)
-    reached = np.cumsum(lengths[candidates])
-    whole = int(np.searchsorted(reached, wanted_tokens, "right"))
-    gap = wanted_tokens - (float(reached[whole - 1]) if whole else 0.0)
-    return np.concatenate([candidates[:whole], _fill_gap(candidates[whole:], lengths, gap)])
+    mip = _mip_pieces(choice, lengths)
+    if isinstance(text, Pieces):
+        both = _concat(text, mip)
+        return _shuffle_rows(_pack(both, recipe.seq_length), recipe.seed)
+    return _interleave(text, _pack(mip, recipe.seq_length), recipe.seed)
 
 
-def _fill_gap(candidates: np.ndarray, lengths: np.ndarray, gap: float) -> np.ndarray:
-    """Of ``candidates`` those that fill ``gap`` tokens most nearly: the longest that fits, again and again."""
-    left = candidates[np.argsort(lengths[candidates], kind="stable")]
-    chosen: list[int] = []
-    while len(left):
-        at = int(np.searchsorted(lengths[left], gap, "right")) - 1
-        if at < 0 and lengths[left[0]] - gap >= gap:
-            break
-        chosen.append(int(left[max(at, 0)]))
-        gap -= int(lengths[chosen[-1]])
-        left = np.delete(left, max(at, 0))
-    return np.array(chosen, np.int64)
+def plan_rows(starts: np.ndarray, lengths: np.ndarray, choice: np.ndarray, recipe: Recipe) -> Plan:
+    """:func:`plan_text` and :func:`add_mip` in one."""
+    return add_mip(plan_text(starts, recipe), lengths, choice, recipe)
 
 
-def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
-    """Best-fit-decreasing (Ding et al. 2024): ``int64[n]``, the bin of each item; bins are numbered as opened."""
-    order = np.argsort(-lengths, kind="stable")
-    return _best_fit(lengths.astype(np.int64), order, capacity)
-
-
-@njit(cache=True)
-def _best_fit(lengths: np.ndarray, order: np.ndarray, capacity: int) -> np.ndarray:
-    newest = np.full(capacity + 1, -1, np.int64)  # newest open bin with exactly this room
-    older = np.full(len(lengths), -1, np.int64)  # the next bin in the same list
-    bins = np.empty(len(lengths), np.int64)
-    opened = 0
-    for item in order:
-        room = lengths[item]
-        while room <= capacity and newest[room] < 0:
-            room += 1
-        if room > capacity:
-            chosen, room = opened, capacity
-            opened += 1
-        else:
-            chosen = newest[room]
-            newest[room] = older[chosen]
-        left = room - lengths[item]
-        older[chosen], newest[left] = newest[left], chosen
-        bins[item] = chosen
-    return bins
-
-
-def _plan_text_rows(stream_tokens: int, options: PackOptions) -> Plan:
-    settings = (
-        options.seed,
-        options.seq_length,
-        options.windows,
-        threshold(options.mask_share),
-        options.mask_rate,
-        threshold(options.short_share),
-        threshold(options.single_span_share),
-        length_table(options.span_mean, options.span_longest),
+def _settings(recipe: Recipe) -> tuple[Any, ...]:
+    return (
+        recipe.seed,
+        recipe.seq_length,
+        threshold(recipe.mask_share),
+        recipe.mask_rate,
+        threshold(recipe.short_share),
+        threshold(recipe.single_span_share),
+        length_table(recipe.span_mean, recipe.span_longest),
     )
-    nothing = _empty_pieces(0)
-    rows, pieces = _walk(stream_tokens, *settings, False, np.empty(0, np.int64), *nothing)
-    row_offsets, columns = np.zeros(rows + 1, np.int64), _empty_pieces(pieces)
-    _walk(stream_tokens, *settings, True, row_offsets, *columns)
-    return Plan(row_offsets, *columns)
 
 
-def _empty_pieces(count: int) -> tuple[np.ndarray, ...]:
-    kinds = (np.uint8, np.int32, np.int64, np.int32, np.int32, np.int64)
-    return tuple(np.zeros(count, kind) for kind in kinds)
+def _empty(count: int) -> Pieces:
+    return Pieces(*(np.zeros(count, kind) for kind in _COLUMNS.values()))
+
+
+def _columns(pieces: Pieces) -> tuple[np.ndarray, ...]:
+    return tuple(getattr(pieces, name) for name in _COLUMNS)
+
+
+def _concat(left: Pieces, right: Pieces) -> Pieces:
+    return Pieces(*(np.concatenate(pair) for pair in zip(_columns(left), _columns(right), strict=True)))
+
+
+def _mip_pieces(choice: np.ndarray, lengths: np.ndarray) -> Pieces:
+    pieces = _empty(len(choice))
+    pieces.kind[:], pieces.spans[:] = MIP, 1
+    pieces.start[:], pieces.tokens[:] = choice, lengths[choice]
+    return pieces
+
+
+# --- running text -----------------------------------------------------------------------------------------------------
+
+
+def _stream_rows(stream_tokens: int, recipe: Recipe) -> Plan:
+    settings = _settings(recipe)
+    rows, count = _walk(stream_tokens, recipe.windows, settings, False, np.empty(0, np.int64), *_columns(_empty(0)))
+    row_offsets, pieces = np.zeros(rows + 1, np.int64), _empty(count)
+    _walk(stream_tokens, recipe.windows, settings, True, row_offsets, *_columns(pieces))
+    return Plan(row_offsets, pieces)
 
 
 @njit(cache=True)
 def _walk(
     stream: int,
-    seed: int,
-    length: int,
     windows: int,
-    mask_share: int,
-    rate: float,
-    short: int,
-    single: int,
-    table: np.ndarray,
+    settings: tuple[Any, ...],
     write: bool,
     row_offsets: np.ndarray,
     kinds: np.ndarray,
@@ -166,9 +162,11 @@ def _walk(
     starts: np.ndarray,
     tokens: np.ndarray,
     spans: np.ndarray,
-    key_rows: np.ndarray,
+    closed: np.ndarray,
+    keys: np.ndarray,
 ) -> tuple[int, int]:
     """Walk the stream row by row; count rows and pieces, and write them if ``write``."""
+    seed, length, mask_share, rate, short, single, table = settings
     lengths = np.zeros(MAX_SPANS, np.int64)
     window = length // windows
     position, row, piece = 0, 0, 0
@@ -176,8 +174,8 @@ def _walk(
         is_mask = draw(make_key(seed, row, 0, ROW_KIND), 0) < mask_share or stream - position < _MIN_GMASK_TOKENS
         for index in range(windows if is_mask else 1):
             left = stream - position
+            key = make_key(seed, row, index, PIECE)
             if is_mask:
-                key = make_key(seed, row, index, PIECE)
                 taken, count = piece_budget(key, window, left, rate, short, single, table, lengths)
             else:
                 taken, count = min(left, length - 1), 1
@@ -186,7 +184,7 @@ def _walk(
             if write:
                 kinds[piece] = MASK if is_mask else GMASK
                 places[piece] = index * window if is_mask else 0
-                starts[piece], tokens[piece], spans[piece], key_rows[piece] = position, taken, count, row
+                starts[piece], tokens[piece], spans[piece], keys[piece] = position, taken, count, key
             position += taken
             piece += 1
         row += 1
@@ -195,40 +193,88 @@ def _walk(
     return row, piece
 
 
-def _interleave(text: Plan, choice: np.ndarray, lengths: np.ndarray, bins: np.ndarray, seed: int) -> Plan:
-    """Put the MIP rows (``bins`` of the ``choice``) at seeded places between the text rows."""
-    mip_rows = int(bins.max()) + 1 if len(bins) else 0
-    by_bin = np.argsort(bins, kind="stable")
-    sizes = lengths[choice[by_bin]]
-    mip_counts = np.bincount(bins, minlength=mip_rows) if mip_rows else np.empty(0, np.int64)
-    first = np.repeat(np.concatenate([[0], np.cumsum(mip_counts)[:-1]]), mip_counts) if mip_rows else mip_counts
-    before = np.concatenate([[0], np.cumsum(sizes)])[:-1] if mip_rows else sizes
-    places = before - before[first] if mip_rows else before
-    mip = _mip_columns(choice[by_bin], places, sizes)
-    total = text.rows + mip_rows
+def _interleave(text: Plan, mip: Plan, seed: int) -> Plan:
+    """Put the MIP rows at seeded places between the text rows, which keep their order."""
+    total = text.rows + mip.rows
     is_mip = np.zeros(total, bool)
-    is_mip[permutation(seed, total, MIP_POSITION)[:mip_rows]] = True
+    is_mip[permutation(seed, total, MIP_POSITION)[: mip.rows]] = True
     counts = np.zeros(total, np.int64)
-    counts[~is_mip], counts[is_mip] = np.diff(text.row_offsets), mip_counts
-    piece_is_mip = np.repeat(is_mip, counts)
-    text_columns = (text.kind, text.place, text.start, text.tokens, text.spans, text.key_row)
-    merged = [_merge(left, right, piece_is_mip) for left, right in zip(text_columns, mip, strict=True)]
-    return Plan(np.concatenate([[0], np.cumsum(counts)]), *merged)
+    counts[~is_mip], counts[is_mip] = np.diff(text.row_offsets), np.diff(mip.row_offsets)
+    of_mip = np.repeat(is_mip, counts)
+    index = np.empty(len(of_mip), np.int64)
+    index[~of_mip] = np.arange(len(text.pieces.kind))
+    index[of_mip] = len(text.pieces.kind) + np.arange(len(mip.pieces.kind))
+    return Plan(np.concatenate([[0], np.cumsum(counts)]), _concat(text.pieces, mip.pieces).take(index))
 
 
-def _mip_columns(samples: np.ndarray, places: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, ...]:
-    count = len(samples)
-    return (
-        np.full(count, MIP, np.uint8),
-        places.astype(np.int32),
-        samples.astype(np.int64),
-        sizes.astype(np.int32),
-        np.ones(count, np.int32),
-        np.zeros(count, np.int64),
-    )
+# --- documents --------------------------------------------------------------------------------------------------------
 
 
-def _merge(text: np.ndarray, mip: np.ndarray, is_mip: np.ndarray) -> np.ndarray:
-    merged: np.ndarray[Any, Any] = np.empty(len(is_mip), text.dtype)
-    merged[~is_mip], merged[is_mip] = text, mip
-    return merged
+def _document_pieces(starts: np.ndarray, recipe: Recipe) -> Pieces:
+    settings = _settings(recipe)
+    count = _cut(starts, settings, False, *_columns(_empty(0)))
+    pieces = _empty(count)
+    _cut(starts, settings, True, *_columns(pieces))
+    return pieces
+
+
+@njit(cache=True)
+def _cut(
+    document_starts: np.ndarray,
+    settings: tuple[Any, ...],
+    write: bool,
+    kinds: np.ndarray,
+    places: np.ndarray,
+    starts: np.ndarray,
+    tokens: np.ndarray,
+    spans: np.ndarray,
+    closed: np.ndarray,
+    keys: np.ndarray,
+) -> int:
+    """Cut every document into pieces of at most a row; count them, and write them if ``write``."""
+    seed, length, mask_share, rate, short, single, table = settings
+    lengths = np.zeros(MAX_SPANS, np.int64)
+    piece = 0
+    for document in range(len(document_starts) - 1):
+        position, end = document_starts[document], document_starts[document + 1] - 1
+        part = 0
+        while position < end:
+            key = make_key(seed, document, part, PIECE)
+            is_mask = draw(make_key(seed, document, part, ROW_KIND), 0) < mask_share
+            left, ends = end - position, False
+            if is_mask:
+                taken, count = piece_budget(key, length, left, rate, short, single, table, lengths)
+            else:
+                ends = left <= length - 2
+                taken, count = min(left, length - 1), 1
+            if write:
+                kinds[piece] = MASK if is_mask else GMASK
+                starts[piece], tokens[piece], spans[piece] = position, taken, count
+                closed[piece], keys[piece] = ends, key
+            position += taken
+            piece += 1
+            part += 1
+    return piece
+
+
+def _pack(pieces: Pieces, capacity: int) -> Plan:
+    """Pack pieces best-fit into rows; they stand in a row in the order in which they were given."""
+    sizes = pieces.size()
+    bins = best_fit(sizes, capacity)
+    order = np.argsort(bins, kind="stable")
+    counts = np.bincount(bins) if len(bins) else np.zeros(0, np.int64)
+    packed = pieces.take(order)
+    before = np.cumsum(sizes[order]) - sizes[order]
+    firsts = np.cumsum(counts) - counts
+    packed.place[:] = before - np.repeat(before[firsts], counts)
+    return Plan(np.concatenate([[0], np.cumsum(counts)]), packed)
+
+
+def _shuffle_rows(plan: Plan, seed: int) -> Plan:
+    """Rows in a seeded order: best fit puts long documents first and short ones last."""
+    order = permutation(seed, plan.rows, ROW_ORDER)
+    counts = np.diff(plan.row_offsets)[order]
+    ends = np.cumsum(counts)
+    within = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - counts, counts)
+    index = np.repeat(plan.row_offsets[:-1][order], counts) + within
+    return Plan(np.concatenate([[0], ends]), plan.pieces.take(index))

@@ -201,7 +201,8 @@ def lay_out_suffix(
 def invert(rows: Rows, row: int) -> list[np.ndarray]:
     """The source token ids of each piece of a row: the masked text restored, or context + continuation (+ tail).
 
-    For MIP pieces the mask between prompt and target is dropped too. Exact for every row that the packer writes.
+    A [gMASK] piece that ends its document ends with <eop>. For MIP the mask between prompt and target is dropped too.
+    Exact for every row that the packer writes.
     """
     tokens, spans = rows.tokens[row].astype(np.int64), rows.row_spans(row).tolist()
     tails = iter(rows.row_tails(row).tolist())

@@ -58,6 +58,14 @@ class TextStream:
             place += 1
         return out
 
+    def gather(self, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """``int32[sum(lengths)]``: several slices of the stream one after another; neighbours are read as one."""
+        ends = starts + lengths
+        joins = np.flatnonzero(np.concatenate([[True], starts[1:] != ends[:-1]])) if len(starts) else np.empty(0, int)
+        lasts = np.append(joins[1:], len(starts)) - 1
+        parts = [self.read(int(starts[a]), int(ends[b])) for a, b in zip(joins, lasts, strict=False) if b >= a]
+        return np.concatenate(parts) if parts else np.empty(0, np.int32)
+
     def origins(self, starts: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The document slices of stream slices: ``int64[n, 3]`` (document, offset, tokens) and how many each has."""
         first = np.searchsorted(self.starts, starts, "right") - 1

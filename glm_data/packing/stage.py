@@ -17,9 +17,10 @@ from glm_data.errors import UsageError
 from glm_data.formats.parquet import parquet_writer
 from glm_data.inputs import stage_files
 from glm_data.packing import shards
+from glm_data.packing.binning import choose_mip
 from glm_data.packing.fill import MipTokens, Specials, fill_rows
-from glm_data.packing.options import PackOptions, check_options
-from glm_data.packing.plan import Plan, choose_mip, plan_rows, text_tokens
+from glm_data.packing.options import PackOptions, Recipe, resolve
+from glm_data.packing.plan import Pieces, Plan, add_mip, plan_text
 from glm_data.packing.rows import KINDS, MASK, MIP, Rows
 from glm_data.packing.sources import MipSamples, TextStream, open_stream, read_mip
 from glm_data.stage import Check, InputFile, ShardRecord, Success
@@ -44,7 +45,7 @@ class _Packing:
     stream: TextStream
     mip: MipSamples
     plan: Plan
-    options: PackOptions
+    recipe: Recipe
     specials: Specials
     tokenizer: Tokenizer
     token_type: str
@@ -64,7 +65,7 @@ def pack_stage(
 
     Raises :class:`UsageError` for options that cannot be meant or a tokenizer other than the one that made the ids.
     """
-    check_options(options)
+    recipe = resolve(options)
     if mip is None and options.mip_ratio:
         raise UsageError(
             f"--mip-ratio {options.mip_ratio} needs rendered MIP rows; give their stage folder with --mip."
@@ -72,9 +73,9 @@ def pack_stage(
     model = Tokenizer.load(tokenizer)
     _check_fingerprint(stages.read_success(tokenized), model, tokenized)
     inputs = stage_files(tokenized, "tokenized/") + (stage_files(mip, "mip/") if mip else ())
-    described = {**to_mapping(options), "tokenizer": model.fingerprint}
+    described = {**to_mapping(recipe), "tokenizer": model.fingerprint}
     with stages.open_stage(out, "pack", described, inputs, overwrite=overwrite) as stage:
-        packing = _prepare(tokenized, mip, model, options, inputs)
+        packing = _prepare(tokenized, mip, model, recipe, inputs)
         for shard in stage.pending(packing.shards):
             started = time.perf_counter()
             stages.write_shard_record(out, _write_shard(out, shard, packing), started)
@@ -96,38 +97,34 @@ def _names(inputs: tuple[InputFile, ...], prefix: str) -> list[str]:
 
 
 def _prepare(
-    tokenized: Path, mip: Path | None, model: Tokenizer, options: PackOptions, inputs: tuple[InputFile, ...]
+    tokenized: Path, mip: Path | None, model: Tokenizer, recipe: Recipe, inputs: tuple[InputFile, ...]
 ) -> _Packing:
     special = model.special
     ids = Specials(
         mask=special.mask, gmask=special.gmask, sop=special.sop, eop=special.eop, eos=special.eos, pad=special.pad
     )
-    stream = open_stream(tokenized, _names(inputs, "tokenized"), options.seed, ids.eos)
-    samples = (
-        read_mip(mip, _names(inputs, "mip"), model, min(options.mip_window, options.seq_length)) if mip else _NO_MIP
-    )
-    plan = _plan(stream, samples, options, DEFAULT_MIP_RATIO if mip else 0.0)
-    count = max(1, -(-plan.rows // options.rows_per_shard))
-    return _Packing(stream, samples, plan, options, ids, model, shards.token_type(model.vocab_size), count)
+    stream = open_stream(tokenized, _names(inputs, "tokenized"), recipe.seed, ids.eos)
+    samples = read_mip(mip, _names(inputs, "mip"), model, min(recipe.mip_window, recipe.seq_length)) if mip else _NO_MIP
+    plan = _plan(stream, samples, recipe, DEFAULT_MIP_RATIO if mip else 0.0)
+    count = max(1, -(-plan.rows // recipe.rows_per_shard))
+    return _Packing(stream, samples, plan, recipe, ids, model, shards.token_type(model.vocab_size), count)
 
 
-def _plan(stream: TextStream, samples: MipSamples, options: PackOptions, default_ratio: float) -> Plan:
+def _plan(stream: TextStream, samples: MipSamples, recipe: Recipe, default_ratio: float) -> Plan:
     """Plan text first; its tokens and the ratio say how many MIP tokens are wanted: ``r / (1 - r)`` of them."""
-    ratio = default_ratio if options.mip_ratio is None else options.mip_ratio
-    text_only = plan_rows(stream.tokens, samples.lengths, np.empty(0, np.int64), options)
-    if not ratio:
-        return text_only
-    wanted = ratio / (1 - ratio) * text_tokens(text_only)
-    choice = choose_mip(samples.lengths, wanted, options.mip_repeats, options.seed)
-    return plan_rows(stream.tokens, samples.lengths, choice, options)
+    ratio = default_ratio if recipe.mip_ratio is None else recipe.mip_ratio
+    text = plan_text(stream.starts, recipe)
+    places = int((text if isinstance(text, Pieces) else text.pieces).size().sum())
+    choice = choose_mip(samples.lengths, ratio / (1 - ratio) * places, recipe.mip_repeats, recipe.seed)
+    return add_mip(text, samples.lengths, choice, recipe)
 
 
 def _write_shard(out: Path, shard: int, packing: _Packing) -> ShardRecord:
-    plan, per_shard = packing.plan, packing.options.rows_per_shard
+    plan, per_shard = packing.plan, packing.recipe.rows_per_shard
     first, last = shard * per_shard, min((shard + 1) * per_shard, plan.rows)
-    text, text_start = _read_text(packing, first, last)
+    text, text_starts = _read_text(packing, first, last)
     mip = packing.mip.tokens
-    rows = fill_rows(plan, first, last, text, text_start, mip, packing.options, packing.specials)
+    rows = fill_rows(plan, first, last, text, text_starts, mip, packing.recipe, packing.specials)
     offsets, origins = _origins(packing, first, last)
     name = shards.shard_name(shard, packing.shards)
     shards.write_shard(out / name, shards.to_batch(rows, offsets, origins, packing.token_type))
@@ -138,29 +135,30 @@ def _write_shard(out: Path, shard: int, packing: _Packing) -> ShardRecord:
     return ShardRecord(shard=shard, input=name, records=len(rows), kept=len(rows), counts=counts, files=tuple(outputs))
 
 
-def _read_text(packing: _Packing, first: int, last: int) -> tuple[np.ndarray, int]:
-    """The stretch of the stream that the text rows of a shard take: they are neighbours in it."""
-    plan = packing.plan
-    pieces = slice(plan.row_offsets[first], plan.row_offsets[last])
-    text = plan.kind[pieces] != MIP
-    if not text.any():
-        return np.empty(0, np.int32), 0
-    starts, tokens = plan.start[pieces][text], plan.tokens[pieces][text]
-    return packing.stream.read(int(starts[0]), int(starts[-1] + tokens[-1])), int(starts[0])
+def _read_text(packing: _Packing, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """The text of a shard's rows as ``int32``, and where in it each piece starts (MIP: the sample's number)."""
+    pieces = _pieces_of(packing.plan, first, last)
+    starts, is_text = pieces.start.copy(), pieces.kind != MIP
+    lengths = pieces.tokens[is_text].astype(np.int64)
+    starts[is_text] = np.cumsum(lengths) - lengths
+    return packing.stream.gather(pieces.start[is_text], lengths), starts
+
+
+def _pieces_of(plan: Plan, first: int, last: int) -> Pieces:
+    return plan.pieces.take(np.arange(plan.row_offsets[first], plan.row_offsets[last]))
 
 
 def _origins(packing: _Packing, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
     """Provenance of rows: ``int64[n, 3]`` slices (document, offset, tokens) and their ``int64[R + 1]`` offsets."""
-    plan = packing.plan
-    pieces = slice(plan.row_offsets[first], plan.row_offsets[last])
-    is_mip, starts, tokens = plan.kind[pieces] == MIP, plan.start[pieces], plan.tokens[pieces].astype(np.int64)
-    text, counts = packing.stream.origins(starts[~is_mip], tokens[~is_mip])
-    per_piece = np.ones(len(starts), np.int64)
+    plan, pieces = packing.plan, _pieces_of(packing.plan, first, last)
+    is_mip, tokens = pieces.kind == MIP, pieces.tokens.astype(np.int64)
+    text, counts = packing.stream.origins(pieces.start[~is_mip], tokens[~is_mip])
+    per_piece = np.ones(len(tokens), np.int64)
     per_piece[~is_mip] = counts
     slices = np.empty((int(per_piece.sum()), 3), np.int64)
     of_mip = np.repeat(is_mip, per_piece)
     slices[~of_mip] = text
-    number = len(packing.stream.documents) + starts[is_mip]
+    number = len(packing.stream.documents) + pieces.start[is_mip]
     slices[of_mip] = np.stack([number, np.zeros_like(number), tokens[is_mip]], 1)
     ends = np.concatenate([[0], np.cumsum(per_piece)])
     return ends[plan.row_offsets[first : last + 1] - plan.row_offsets[first]], slices
@@ -175,14 +173,14 @@ def _write_tables(out: Path, packing: _Packing) -> list[stages.OutputFile]:
         for batch in table.to_batches(max_chunksize=65_536):
             writer.write(batch)
     names = [shards.shard_name(shard, packing.shards) for shard in range(packing.shards)]
-    sidecars = shards.write_hf_sidecars(out, names, packing.options.seq_length, packing.token_type)
+    sidecars = shards.write_hf_sidecars(out, names, packing.recipe.seq_length, packing.token_type)
     packing.tokenizer.save(out)
     others = [*sidecars, "tokenizer.model", "tokenizer.json"]
     return [stages.output_file(out, DOCUMENTS, len(table)), *(stages.output_file(out, name) for name in others)]
 
 
 def _count(rows: Rows) -> dict[str, int]:
-    """Counters by kind: rows, pieces, tokens (places taken), loss (targets), spans; and padding."""
+    """Counters by kind: pieces, tokens (places taken), loss (targets), spans; and padding."""
     piece_of_span = np.searchsorted(
         _global_starts(rows, rows.pieces[:, 0], rows.piece_offsets),
         _global_starts(rows, rows.spans[:, 1], rows.span_offsets),
@@ -199,8 +197,6 @@ def _count(rows: Rows) -> dict[str, int]:
     counts["spans/mask"] = int((span_kinds == MASK).sum())
     counts["masked/mask"] = counts["loss/mask"] - counts["spans/mask"]
     counts["source/mask"] = int((rows.pieces[mask, 2] - rows.pieces[mask, 0]).sum()) - 2 * counts["spans/mask"]
-    first_kinds = rows.pieces[rows.piece_offsets[:-1], 3]
-    counts |= {f"rows/{name}": int((first_kinds == kind).sum()) for kind, name in enumerate(KINDS)}
     used = sum(counts[f"tokens/{name}"] for name in KINDS)
     return {**counts, "padding": rows.tokens.size - used}
 
@@ -222,14 +218,15 @@ def _succeed(stage: stages.Stage, packing: _Packing) -> Success:
 
 def _facts(folder: Path, packing: _Packing, counts: Mapping[str, int]) -> dict[str, Any]:
     names = [shards.shard_name(shard, packing.shards) for shard in range(packing.shards)]
-    per_shard, rows = packing.options.rows_per_shard, packing.plan.rows
+    per_shard, rows = packing.recipe.rows_per_shard, packing.plan.rows
     used = sum(counts[f"tokens/{name}"] for name in KINDS)
-    wanted = packing.options.mip_ratio
+    wanted = packing.recipe.mip_ratio
     if wanted is None:
         wanted = DEFAULT_MIP_RATIO if len(packing.mip.table) else 0.0
     return {
         "rows": rows,
-        "seq_length": packing.options.seq_length,
+        "seq_length": packing.recipe.seq_length,
+        "boundaries": packing.recipe.boundaries,
         "token_type": packing.token_type,
         "shards": [
             {
@@ -243,7 +240,7 @@ def _facts(folder: Path, packing: _Packing, counts: Mapping[str, int]) -> dict[s
         "fingerprint": packing.tokenizer.fingerprint,
         "vocab_size": packing.tokenizer.vocab_size,
         "mip_ratio": {"wanted": wanted, "got": round(counts["tokens/mip"] / max(1, used), 6)},
-        "fill": round(used / max(1, rows * packing.options.seq_length), 6),
+        "fill": round(used / max(1, rows * packing.recipe.seq_length), 6),
         "mask_rate": round(counts["masked/mask"] / max(1, counts["source/mask"]), 6),
         "span_mean": round(counts["masked/mask"] / max(1, counts["spans/mask"]), 6),
         "mip_prompts_cut": packing.mip.cut,
@@ -263,7 +260,7 @@ def _ratio_check(facts: Mapping[str, Any], packing: _Packing) -> Check:
     if not ok:
         supply = int(packing.mip.lengths.sum())
         sentence += (
-            f" The samples hold {supply} tokens and may be used {packing.options.mip_repeats} times;"
+            f" The samples hold {supply} tokens and may be used {packing.recipe.mip_repeats} times;"
             " render more, raise --mip-repeats or lower --mip-ratio."
         )
     return Check(name="mip_ratio", ok=ok, sentence=sentence)
