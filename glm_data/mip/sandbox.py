@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import xxhash
 from jinja2 import Template, Undefined, pass_context
@@ -123,8 +123,7 @@ class TemplateEnvironment(SandboxedEnvironment):
         self._draw_key = ""
         self.finalize = self._finalize_output  # wants the context, so that Jinja folds no constant while compiling
         self.globals = {"range": self._range, "zip": self._zip, "namespace": Namespace}
-        tests: Mapping[str, Callable[..., Any]] = TESTS
-        self.tests = {name: self._weighed(tests[name]) for name in dialect.TESTS}
+        self.tests = {name: self._weighed(cast(Callable[..., Any], TESTS[name])) for name in dialect.TESTS}
         self.filters = self._make_filters()
 
     def compile_checked(self, checked: Checked, where: str) -> Template:
