@@ -12,6 +12,7 @@
     train: {steps: 200}
     quantize: {}
     infill: ["The quick brown fox [MASK] over the lazy dog."]
+    generation: {max_length: 32}            how the prompts of 'infill' are answered
 
 Each stage has a folder of its own name in the run's folder and reads the nearest earlier one that makes what it needs:
 ``filter -> dedupe -> tokenizer, tokenize -> pack -> train -> quantize``, with ``mip`` beside them. A stage of a run and
@@ -62,6 +63,7 @@ class Recipe(Config, frozen=True):
     train: Section = msgspec.UNSET
     quantize: Section = msgspec.UNSET
     infill: tuple[str, ...] = ()
+    generation: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Loaded:
     options: Mapping[str, msgspec.Struct]
     """Options by stage, in running order: the sections that the recipe has."""
     mip_manifest: Path | None
+    generation: Any
+    """``GenerationOptions`` for the prompts of ``infill``, or None for the defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +156,13 @@ def _pack(step: Step, runner: Any, overwrite: bool) -> Success:
 
 
 def _train(step: Step, runner: Any, overwrite: bool) -> Success:
-    from glm_data.training.stage import train_stage
+    from glm_data.inputs import stage_files
+    from glm_data.loading import PackedRows, shuffled
+    from glm_data.training.stage import TrainingData, train_rows
 
-    return train_stage(Path(step.inputs[0]), step.out, step.options, overwrite=overwrite)
+    pack = Path(step.inputs[0])
+    data = TrainingData(rows=PackedRows.open(pack), order=shuffled, inputs=stage_files(pack, "pack/"), tokenizer=pack)
+    return train_rows(data, step.out, step.options, overwrite=overwrite)
 
 
 def _quantize(step: Step, runner: Any, overwrite: bool) -> Success:
@@ -183,13 +191,20 @@ def load(path: Path) -> Loaded:
     recipe = load_yaml(path, Recipe)
     sections = {stage: getattr(recipe, stage) for stage in STAGES}
     present = {stage: dict(section or {}) for stage, section in sections.items() if section is not msgspec.UNSET}
+    _check(path, recipe, present)
     manifest = _take_manifest(path, present)
     options = {
         stage: from_mapping(values, options_type(stage), f"{path}: {stage}") for stage, values in present.items()
     }
-    loaded = Loaded(path, recipe, options, manifest)
-    _check(loaded)
-    return loaded
+    return Loaded(path, recipe, options, manifest, _generation(path, recipe))
+
+
+def _generation(path: Path, recipe: Recipe) -> Any:
+    if recipe.generation is None:
+        return None
+    from glm_data.generation.options import GenerationOptions
+
+    return from_mapping(recipe.generation, GenerationOptions, f"{path}: generation")
 
 
 def section(path: Path, stage: str) -> dict[str, Any]:
@@ -220,10 +235,8 @@ def resolve(recipe: Path, given: str) -> str:
     return str(beside) if beside.exists() else given
 
 
-def _check(loaded: Loaded) -> None:
+def _check(where: Path, recipe: Recipe, present: Mapping[str, Any]) -> None:
     """Refuse a recipe that cannot run to its end, before anything runs."""
-    recipe, present = loaded.recipe, loaded.options
-    where = loaded.path
     if not recipe.inputs and recipe.demo_input is None:
         raise ConfigError(f"{where}: needs 'inputs', a list of files, folders or patterns to read.")
     if recipe.inputs and recipe.demo_input is not None:

@@ -101,7 +101,7 @@ def test_inspect_shows_the_source_text_of_every_piece(pack: Path, capsys: pytest
 
 def test_inspect_draws_masks_and_part_b(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
     packed = PackedRows.open(pack)
-    kinds = {int(packed.rows([row]).row_pieces(0)[0, 3]): row for row in range(len(packed))}
+    kinds = {kind: row for row in range(len(packed)) for kind in packed.rows([row]).row_pieces(0)[:, 3].tolist()}
     for kind, words in {0: "[gMASK]1", 1: "[MASK]1", 2: "MIP"}.items():
         assert run(["inspect", str(pack), "--row", str(kinds[kind])]) == 0
         said = capsys.readouterr().out

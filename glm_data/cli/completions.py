@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
+
+if TYPE_CHECKING:
+    from glm_data.generation.glm import Glm
+    from glm_data.generation.options import GenerationOptions
 
 MASK, GMASK = "[MASK]", "[gMASK]"
 
@@ -35,9 +40,15 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
         return first + "".join(blank + part for blank, part in zip(blanks, rest, strict=True))
 
 
-def complete(folder: Path, prompts: Sequence[str]) -> list[Completion]:
-    """Fill the blanks of ``prompts`` greedily with the model in ``folder``."""
-    from glm_data.generation import Glm
+def complete(folder: Path, prompts: Sequence[str], options: GenerationOptions | None = None) -> list[Completion]:
+    """Fill the blanks of ``prompts`` with the model in ``folder``, greedily by default."""
+    from glm_data.generation.glm import Glm
 
     model = Glm.load(folder)
-    return [complete_one(model, prompt) for prompt in prompts]
+    return [_complete_one(model, prompt, options) for prompt in prompts]
+
+
+def _complete_one(model: Glm, prompt: str, options: GenerationOptions | None) -> Completion:
+    if MASK in prompt:
+        return Completion(prompt=prompt, filled=model.infill(prompt, options).answers)
+    return Completion(prompt=prompt, filled=(model.generate(prompt, options),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,13 @@ def demo(folder: Path, workers: int | None, overwrite: bool, as_json: bool, quie
     loaded = recipes.load(manifests.path("demo.yaml"))
     outcome = run_recipe(loaded, folder, output, workers=workers, overwrite=overwrite)
     fates = find_fates(folder)
-    checks = judge(fates, outcome)
+    checks = judge(fates)
     ok = outcome.ok and all(check.ok for check in checks)
     output.value(
         {
             "folder": str(folder),
             "ok": ok,
-            "planted": [dict(zip(("kind", *FATES), row, strict=True)) for row in fates],
+            "planted": {kind: {fate: counts[fate] for fate in FATES} for kind, counts in fates.items()},
             "training": outcome.stages["train"].facts,
             "completions": outcome.completions,
             "checks": msgspec.to_builtins(checks),
@@ -63,8 +64,9 @@ def demo(folder: Path, workers: int | None, overwrite: bool, as_json: bool, quie
 # --- what became of what was planted ----------------------------------------------------------------------------------
 
 FATES = ("planted", "filtered", "duplicates", "left")
-Fates = list[tuple[str, int, int, int, int]]
-"""(kind, planted, stopped by the filter or unreadable, removed as duplicates, left), near-duplicates together."""
+Fates = dict[str, Counter[str]]
+"""For each kind of planted record, near-duplicates together, counts of :data:`FATES`: ``filtered`` counts what the
+filter dropped or could not read."""
 
 
 def find_fates(folder: Path) -> Fates:
@@ -72,13 +74,12 @@ def find_fates(folder: Path) -> Fates:
     from glm_data.demo_input import read_planted
 
     filtered, deduped = _document_ids(folder / "filter"), _document_ids(folder / "dedupe")
-    counts: dict[str, list[int]] = {}
+    counts: dict[str, Counter[str]] = {}
     for identity, (kind, _) in read_planted(folder / recipes.RAW).records.items():
-        row = counts.setdefault(kind.partition("/")[0], [0, 0, 0, 0])
-        row[0] += 1
-        row[1 if identity not in filtered else 2 if identity not in deduped else 3] += 1
+        fate = "filtered" if identity not in filtered else "duplicates" if identity not in deduped else "left"
+        counts.setdefault(kind.partition("/")[0], Counter()).update(("planted", fate))
     order = ("unique", "near_duplicate", *_TWINS, "mojibake", *_NOISE, "broken")
-    return [(kind, *counts[kind]) for kind in sorted(counts, key=order.index)]
+    return {kind: counts[kind] for kind in sorted(counts, key=order.index)}
 
 
 def _document_ids(stage: Path) -> set[str]:
@@ -89,39 +90,28 @@ def _document_ids(stage: Path) -> set[str]:
     return {identity for batch in batches for identity in batch.column("id").to_pylist()}
 
 
-def judge(fates: Fates, outcome: Outcome) -> list[Check]:
-    """Whether the demo shows what it should: originals stay, copies and noise go, and the model has learnt."""
-    by_kind = {kind: row for kind, *row in fates}
-    unique = by_kind["unique"]
-    copies = _sum(by_kind[kind] for kind in ("near_duplicate", *_TWINS) if kind in by_kind)
-    noise = _sum(by_kind[kind] for kind in _NOISE if kind in by_kind)
+def judge(fates: Fates) -> list[Check]:
+    """Whether the corpus stages did what they should: originals stay, copies and noise go."""
+    copies = _sum(fates, ("near_duplicate", *_TWINS))
+    noise = _sum(fates, _NOISE)
+    unique = fates["unique"]
+    gone = "of their copies, near-duplicates and twins are gone"
     return [
-        _share_check(
-            "originals", "of the documents written for the demo are left", unique[3], unique[0], LEAST_UNIQUE_KEPT
+        _check(
+            "originals", unique["left"], unique, "of the documents written for the demo are left", LEAST_UNIQUE_KEPT
         ),
-        _share_check(
-            "copies",
-            "of their copies, near-duplicates and twins are gone",
-            copies[0] - copies[3],
-            copies[0],
-            LEAST_COPIES_FOUND,
-        ),
-        _share_check(
-            "noise",
-            "of the spam, boilerplate and garbage pages are gone",
-            noise[0] - noise[3],
-            noise[0],
-            LEAST_NOISE_FOUND,
-        ),
+        _check("copies", copies["planted"] - copies["left"], copies, gone, LEAST_COPIES_FOUND),
+        _check("noise", noise["planted"] - noise["left"], noise, "of the noise pages are gone", LEAST_NOISE_FOUND),
     ]
 
 
-def _sum(rows: Iterable[list[int]]) -> list[int]:
-    return [sum(column) for column in zip(*rows, strict=True)] or [0, 0, 0, 0]
+def _sum(fates: Fates, kinds: Iterable[str]) -> Counter[str]:
+    return sum((fates[kind] for kind in kinds if kind in fates), Counter())
 
 
-def _share_check(name: str, what: str, part: int, whole: int, least: float) -> Check:
-    return Check(name=name, ok=part >= least * whole, sentence=f"{part:,} of {whole:,} {what}.")
+def _check(name: str, part: int, fate: Counter[str], what: str, least: float) -> Check:
+    sentence = f"{part:,} of {fate['planted']:,} {what}; at least {least:.0%} should be."
+    return Check(name=name, ok=part >= least * fate["planted"], sentence=sentence)
 
 
 # --- telling it -------------------------------------------------------------------------------------------------------
@@ -129,7 +119,10 @@ def _share_check(name: str, what: str, part: int, whole: int, least: float) -> C
 
 def _show(output: Output, outcome: Outcome, fates: Fates, checks: list[Check]) -> None:
     output.say("\nWhat was planted in the raw shards, and what became of it", bold=True)
-    rows = [("", *FATES), *((kind.replace("_", " "), *map(str, row)) for kind, *row in fates)]
+    rows = [
+        ("", *FATES),
+        *((kind.replace("_", " "), *(str(counts[fate]) for fate in FATES)) for kind, counts in fates.items()),
+    ]
     for line in table(rows):
         output.say("  " + line)
     for check in checks:

@@ -18,6 +18,8 @@ from glm_data.stage import PLAN, SHARDS
 LIVE_SECONDS = 0.2
 LOG_SECONDS = 5.0
 _METRICS_TAIL_BYTES = 4096
+_IN_ONE_PIECE = {"tokenizer", "train", "quantize"}
+"""Stages that are one shard however many files they read."""
 
 
 @contextlib.contextmanager
@@ -59,13 +61,15 @@ def how_far(folder: Path) -> str:
     """What the folder of a running stage shows: shards done, or the newest line of a training's metrics."""
     try:
         newest = max(folder.rglob(PLAN), key=lambda path: path.stat().st_mtime_ns)
-        inputs = len(files.read_json(newest)["inputs"])
+        plan = files.read_json(newest)
     except (OSError, ValueError, msgspec.DecodeError):  # not begun, or another file is just being written
         return ""
     metrics = _last_metrics(folder / "metrics.jsonl")
     if metrics:
         return ", ".join(f"{name} {_short(metrics[name])}" for name in ("step", "loss", "lr") if name in metrics)
-    done = sum(1 for _ in (newest.parent / SHARDS).glob("[0-9]*.json"))
+    if plan["stage"] in _IN_ONE_PIECE:
+        return ""
+    done, inputs = sum(1 for _ in (newest.parent / SHARDS).glob("[0-9]*.json")), len(plan["inputs"])
     step = "" if newest.parent == folder else f"{newest.parent.name}, "  # a stage may have stages of its own
     return f"{step}{done} of {inputs} shards" if done <= inputs and inputs > 1 else f"{step}{done} shards"
 

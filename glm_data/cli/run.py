@@ -108,7 +108,8 @@ def run_recipe(
             output.say(f"  {command_line(step, loaded.path)}", dim=True)
             outcome.stages[step.stage] = _perform(step, runner_options, output, overwrite)
         if until is None and loaded.recipe.infill:
-            outcome.completions = complete(recipes.model_folder(loaded, folder), loaded.recipe.infill)
+            model = recipes.model_folder(loaded, folder)
+            outcome.completions = complete(model, loaded.recipe.infill, loaded.generation)
     _write_report(loaded, outcome, time.perf_counter() - started)
     return outcome
 
