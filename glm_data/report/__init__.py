@@ -1,1 +1,17 @@
-"""Placeholder."""
+"""The run report: what the stages of a run wrote, collected into plain values and rendered as one HTML file.
+
+::
+
+    run folder --collect()--> plain dict --render()--> one page of HTML
+                                   `-----------------> report.json
+
+Nothing here runs a stage or reads a document: numbers come from the stages' manifests, plans and measurements, the loss
+curve from ``train/metrics.jsonl``, and the infill samples from ``infill.json`` in the run's folder (a list of objects
+with ``prompt``, ``text`` and ``fills``, the texts that took the place of the prompt's masks in their order).
+"""
+
+from glm_data.report.collect import collect
+from glm_data.report.render import render
+from glm_data.report.write import REPORT_HTML, REPORT_JSON, write_report
+
+__all__ = ["REPORT_HTML", "REPORT_JSON", "collect", "render", "write_report"]
