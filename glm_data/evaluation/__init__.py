@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Measuring a model on packed rows: ``held_out.py``."""

@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Infilling and generating text with a trained model: ``Glm.load(folder)``."""

@@ -1,0 +1,142 @@
+"""Quantising as a stage: reads a model tensor by tensor and writes it the same way."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from glm_data import files
+from glm_data.config import to_mapping
+from glm_data.errors import InputError
+from glm_data.int4.linear import is_quantized
+from glm_data.int4.options import QuantizeOptions
+from glm_data.int4.quantize import dequantize, quantize
+from glm_data.int4.safetensors_stream import TensorSpec, write_tensors
+from glm_data.model.store import DESCRIPTION, WEIGHTS, Description, Quantization, read_description
+from glm_data.stage import (
+    Check,
+    ShardRecord,
+    Success,
+    describe_input,
+    finished,
+    open_stage,
+    output_file,
+    write_shard_record,
+)
+
+STAGE = "quantize"
+TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json")
+REPORT = "quantize.json"
+WORST_ERROR = 0.5
+"""Relative error of a matrix beyond which the guard rail trips; Gaussian rows of any width stay below 0.2."""
+
+
+def quantize_stage(model: Path, out: Path, options: QuantizeOptions, *, overwrite: bool = False) -> Success:
+    """Quantise the model folder ``model`` into the stage folder ``out``.
+
+    The folder gets ``model.safetensors`` with ``*.qweight`` and ``*.scales`` in place of each matrix and everything
+    else as FP16, ``config.json`` and the tokenizer's files. Peak memory is the largest tensor and its quantised twin.
+    Facts, also in ``quantize.json``: bytes before and after, and of each matrix the relative error ||W - W'|| / ||W||.
+    """
+    description = read_description(model)
+    if description.quantization is not None:
+        raise InputError(f"'{model}' is quantised already; give the folder that training wrote.")
+    names = (WEIGHTS, DESCRIPTION, *(name for name in TOKENIZER_FILES if (model / name).is_file()))
+    missing = [name for name in names if not (model / name).is_file()]
+    if missing:
+        raise InputError(f"'{model}' has no {missing[0]}; train again.")
+    inputs = tuple(describe_input(model / name, name) for name in names)
+    mapping = to_mapping(options)
+    if not overwrite and (done := finished(out, STAGE, mapping, inputs)) is not None:
+        return done
+    with open_stage(out, STAGE, mapping, inputs, overwrite=overwrite) as stage:
+        if stage.pending(1):
+            started = time.perf_counter()
+            errors = _write_weights(model / WEIGHTS, out / WEIGHTS, options)
+            files.write_json(out / REPORT, _report(model / WEIGHTS, out / WEIGHTS, errors))
+            _write_rest(model, out, description, options)
+            outputs = tuple(output_file(out, name) for name in (*names, REPORT))
+            write_shard_record(out, ShardRecord(shard=0, input=WEIGHTS, records=1, kept=1, files=outputs), started)
+        facts = files.read_json(out / REPORT)
+        return stage.succeed(1, [_check(facts)], facts)
+
+
+def _write_weights(source: Path, target: Path, options: QuantizeOptions) -> dict[str, float]:
+    """Quantise file to file; returns the relative error of each matrix."""
+    errors: dict[str, float] = {}
+    try:
+        with safe_open(source, framework="pt") as handle:
+            specs = [spec for name in sorted(handle.keys()) for spec in _specs(handle, name, options.group)]
+            with files.atomic_path(target) as temporary:
+                write_tensors(temporary, specs, _converted(handle, options, errors))
+    except SafetensorError as error:
+        raise InputError(f"'{source}' is damaged ({error}); train again.") from None
+    return errors
+
+
+def _specs(handle: Any, name: str, group: int) -> list[TensorSpec]:
+    """What the tensor ``name`` becomes, from its shape alone."""
+    shape = tuple(handle.get_slice(name).get_shape())
+    if not is_quantized(name):
+        return [TensorSpec(name, shape, torch.float16)]
+    rows, columns = shape
+    stem = name.removesuffix(".weight")
+    return [
+        TensorSpec(stem + ".qweight", (rows, columns // 2), torch.uint8),
+        TensorSpec(stem + ".scales", (rows, -(-columns // (group or columns))), torch.float16),
+    ]
+
+
+def _converted(handle: Any, options: QuantizeOptions, errors: dict[str, float]) -> Iterator[Tensor]:
+    for name in sorted(handle.keys()):
+        tensor = handle.get_tensor(name)
+        if not is_quantized(name):
+            yield tensor.half()
+            continue
+        tensor = tensor.float()
+        qweight, scales = quantize(tensor, options.group, options.scale)
+        errors[name.removesuffix(".weight")] = _relative_error(tensor, qweight, scales, options.group)
+        yield qweight
+        yield scales
+
+
+def _relative_error(weight_NK: Tensor, qweight: Tensor, scales: Tensor, group: int) -> float:
+    error = weight_NK - dequantize(qweight, scales, group)
+    return float(error.norm() / weight_NK.norm().clamp(min=1e-30))
+
+
+def _report(before: Path, after: Path, errors: dict[str, float]) -> dict[str, Any]:
+    sizes = {"bytes_before": before.stat().st_size, "bytes_after": after.stat().st_size}
+    worst = max(errors, key=lambda name: errors[name])
+    mean = sum(errors.values()) / len(errors)
+    return {
+        **sizes,
+        "size_ratio": sizes["bytes_after"] / sizes["bytes_before"],
+        "relative_error": errors,
+        "mean_relative_error": mean,
+        "worst": worst,
+        "worst_relative_error": errors[worst],
+    }
+
+
+def _write_rest(model: Path, out: Path, description: Description, options: QuantizeOptions) -> None:
+    for name in TOKENIZER_FILES:
+        if (model / name).is_file():
+            with files.atomic_path(out / name) as temporary:
+                shutil.copyfile(model / name, temporary)
+    quantization = Quantization(group=options.group, scale=options.scale)
+    files.write_json(out / DESCRIPTION, msgspec.structs.replace(description, quantization=quantization))
+
+
+def _check(facts: dict[str, Any]) -> Check:
+    worst, error = facts["worst"], facts["worst_relative_error"]
+    sentence = f"the worst matrix, {worst}, is off by {error:.1%}; all of them by {facts['mean_relative_error']:.1%}"
+    return Check(name="int4_error", ok=error <= WORST_ERROR, sentence=sentence)

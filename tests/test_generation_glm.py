@@ -1,0 +1,225 @@
+import itertools
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tokenizer
+from glm_data.errors import ConfigError, InputError, UsageError
+from glm_data.generation.glm import Decoder, Glm, load_model, text_of
+from glm_data.generation.options import GenerationOptions
+from glm_data.generation.sampling import choose, repeated, shares
+from glm_data.int4 import QuantizeOptions
+from glm_data.int4.stage import quantize_stage
+from glm_data.model.attention import PieceAttention, lay_out
+from glm_data.model.config import ModelConfig
+from glm_data.model.model import build
+from glm_data.model.store import Description, save_model
+from tokenizer import SPECIAL, Tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A saved model with sharp, arbitrary opinions, and a tokenizer small enough to train in a moment."""
+    path = tmp_path_factory.mktemp("model")
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefghijklmnop"), 6)) for _ in range(60)] + ["床前明月光，", "the fox"] * 9
+    texts = [" ".join(rng.choice(words, 30)) for _ in range(60)]
+    tokenizer.train(texts, path, tokenizer.TrainOptions(vocab_size=512))
+    config = ModelConfig(vocab=576, layers=2, hidden=32, heads=2, ffn=48, embedding_std=0.5)
+    model = build(config, 7)
+    save_model(path, model.state_dict(), Description(model=config))
+    return path
+
+
+@pytest.fixture(scope="module")
+def glm(folder):
+    return Glm.load(folder)
+
+
+def forward(glm, context, spans, running=False):
+    """Logits of one training-like forward at the part-B tokens; ``spans`` are (mask position, tokens)."""
+    part_b = [token for _, tokens in spans for token in tokens]
+    positions = list(range(len(context)))
+    for mask, tokens in spans:
+        positions += [mask + running * (1 + i) for i in range(len(tokens))]
+    ids = torch.tensor([*context, *part_b])
+    layout = lay_out([np.array([[0, len(context), len(ids), 1]])], len(ids))
+    with torch.inference_mode():
+        return glm.model(ids, torch.tensor(positions), PieceAttention(layout.groups))[len(context) :]
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_step_by_step_decoding_equals_the_trainers_forward(glm, running):
+    rng = np.random.default_rng(1)
+    context = rng.integers(8, 500, 20).tolist()
+    first, second = [SPECIAL.sop, *rng.integers(8, 500, 5).tolist()], [SPECIAL.sop, *rng.integers(8, 500, 3).tolist()]
+    spans = [(19, first)] if running else [(4, first), (11, second)]
+    decoder = Decoder(glm.model, context, 64)
+    with torch.inference_mode():
+        found = [
+            decoder.step(token, mask + running * (1 + i)) for mask, tokens in spans for i, token in enumerate(tokens)
+        ]
+    expected = forward(glm, context, spans, running)
+    assert torch.allclose(torch.stack(found), expected, atol=1e-4)
+    assert expected.std() > 0.5  # not equal because everything is flat
+
+
+def greedy_twin(glm, context, blanks, options, running=False):
+    """Greedy answers with a whole forward for every token."""
+    spans = []
+    for blank in blanks:
+        tokens = [SPECIAL.sop]
+        spans.append((blank, tokens))
+        while True:
+            logits = forward(glm, context, spans, running)[-1].double()
+            logits[[i for i in SPECIAL if i not in (SPECIAL.eop, SPECIAL.eos)]] = -torch.inf
+            logits[glm.tokenizer.pieces :] = -torch.inf
+            if len(tokens) - 1 < options.min_length:
+                logits[[SPECIAL.eop, SPECIAL.eos]] = -torch.inf
+            best = int(logits.argmax())
+            if len(tokens) - 1 == options.max_length or best in (SPECIAL.eop, SPECIAL.eos):
+                break
+            tokens.append(best)
+    return [text_of(glm.tokenizer, tokens[1:]) for _, tokens in spans]
+
+
+OPTIONS = GenerationOptions(max_length=6, no_repeat_ngram=0)
+
+
+def test_infill_fills_blanks_from_left_to_right(glm):
+    encode = glm.tokenizer.encode
+    parts = [encode(part).tolist() for part in ("the fox", " the", "。")]
+    context = [*parts[0], SPECIAL.mask, *parts[1], SPECIAL.mask, *parts[2]]
+    blanks = [len(parts[0]), len(parts[0]) + 1 + len(parts[1])]
+    expected = greedy_twin(glm, context, blanks, OPTIONS)
+    found = glm.infill("the fox [MASK] the[MASK]。", OPTIONS)
+    assert list(found.answers) == [answer.strip(" ") for answer in expected]
+    first = expected[0] if expected[0].startswith(" ") else " " + expected[0]
+    assert found.text == f"the fox{first} the{expected[1]}。"
+
+
+def test_generate_continues_with_running_positions(glm):
+    context = [*glm.tokenizer.encode("床前明月光，the").tolist(), SPECIAL.gmask]
+    expected = greedy_twin(glm, context, [len(context) - 1], OPTIONS, running=True)[0]
+    assert glm.generate("床前明月光，the", OPTIONS) == expected
+    assert glm.generate("床前明月光，the[gMASK]", OPTIONS) == expected
+
+
+def test_draws_are_a_function_of_the_seed(glm):
+    options = [GenerationOptions(temperature=2.0, seed=seed, max_length=12) for seed in (1, 1, 2)]
+    texts = [glm.generate("the fox", option) for option in options]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_lengths_are_kept(glm):
+    for length in (1, 4):
+        options = GenerationOptions(min_length=length, max_length=length, no_repeat_ngram=0)
+        found = glm._answer([9, 10, SPECIAL.mask], [2], running=False, options=options)
+        assert len(found) == 1
+    decoded = []
+    original = glm.tokenizer.decode_bytes
+
+    class Spy(Tokenizer):
+        def decode_bytes(self, ids, *, special=False):
+            decoded.append(len(ids))
+            return original(ids, special=special)
+
+    spy = Glm(glm.model, Spy(glm.tokenizer.model_bytes))
+    spy.generate("the", GenerationOptions(min_length=5, max_length=5))
+    assert decoded == [5]
+
+
+def pairs_of(glm, options):
+    decoder = Decoder(glm.model, [9, 10, SPECIAL.gmask], 80)
+    with torch.inference_mode():
+        answer = glm._decode(decoder, 2, True, options, torch.Generator().manual_seed(0))
+    assert len(answer) == 60
+    return list(itertools.pairwise(answer))
+
+
+def test_no_ngram_comes_twice(glm):
+    options = GenerationOptions(min_length=60, max_length=60, no_repeat_ngram=2)
+    pairs = pairs_of(glm, options)
+    assert len(set(pairs)) == len(pairs)
+    free = pairs_of(glm, msgspec.structs.replace(options, no_repeat_ngram=0))
+    assert len(set(free)) < len(free)
+
+
+@pytest.mark.parametrize("group", [0, 32])
+def test_quantised_folder_is_loaded_packed_and_answers_like_its_levels(folder, tmp_path, group):
+    quantize_stage(folder, tmp_path / "q", QuantizeOptions(group=group))
+    packed = Glm.load(tmp_path / "q")
+    assert packed.model.layers[0].mlp.dense_4h_to_h.qweight.dtype == torch.uint8
+    logits = forward(packed, [9, 10, 11], [(1, [SPECIAL.sop])])
+    plain = forward(Glm.load(folder), [9, 10, 11], [(1, [SPECIAL.sop])])
+    assert 0 < (logits - plain).norm() / plain.norm() < 0.5
+    assert packed.infill("the [MASK] fox", OPTIONS).answers[0]
+
+
+@given(st.lists(st.integers(0, 3), max_size=30), st.integers(0, 4))
+@settings(deadline=None)
+def test_repeated_ngrams_against_a_search(answer, size):
+    def repeats(token):
+        longer = [*answer, token]
+        grams = [tuple(longer[i : i + size]) for i in range(len(longer) - size + 1)]
+        return size > 0 and bool(grams) and grams[-1] in grams[:-1]
+
+    assert set(repeated(answer, size)) == {token for token in range(4) if repeats(token)}
+
+
+@given(st.integers(0, 6), st.floats(0.05, 1.0), st.integers(0, 100))
+@settings(deadline=None)
+def test_shares_keep_the_likeliest_and_sum_to_one(top_k, top_p, seed):
+    scores = torch.randn(8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    found = shares(scores, top_k, top_p)
+    assert found.sum().item() == pytest.approx(1)
+    ranked = sorted(range(8), key=lambda i: -scores[i].item())
+    full = scores.softmax(0)
+    keep, held = [], 0.0
+    for token in ranked:
+        if held >= top_p or (top_k and len(keep) == top_k):
+            break
+        keep.append(token)
+        held += full[token].item()
+    assert {i for i in range(8) if found[i] > 0} == set(keep)
+
+
+def test_choice_of_the_likeliest_of_what_is_allowed():
+    logits = torch.tensor([3.0, 5.0, 5.0, 4.0])
+    draws = torch.Generator()
+    assert choose(logits, [], {1}, GenerationOptions(), draws) == 2
+    assert choose(logits, [], set(), GenerationOptions(), draws) == 1
+    assert choose(logits, [1, 1], set(), GenerationOptions(no_repeat_ngram=2), draws) == 2
+    only = GenerationOptions(no_repeat_ngram=1)
+    assert choose(logits, [1, 2], {0, 3}, only, draws) == 1  # everything else is banned: the n-gram rule gives way
+
+
+def test_cut_characters_are_left_out(glm):
+    ids = glm.tokenizer.encode("aЖ")  # Ж is two byte pieces
+    assert len(ids) >= 3
+    assert text_of(glm.tokenizer, ids) == "aЖ"
+    assert text_of(glm.tokenizer, ids[:-1]) == "a"
+
+
+def test_what_cannot_be_meant_is_one_sentence(glm, folder, tmp_path):
+    with pytest.raises(UsageError, match="no \\[MASK\\]"):
+        glm.infill("nothing to fill")
+    with pytest.raises(UsageError, match="fill them with infill"):
+        glm.generate("a [MASK] b")
+    with pytest.raises(UsageError, match="2048 fit"):
+        glm.generate("the fox " * 3000)
+    with pytest.raises(InputError, match=r"config\.json is missing"):
+        Glm.load(tmp_path)
+    for change in ({"temperature": -1.0}, {"top_p": 0.0}, {"max_length": 0}, {"min_length": 65}):
+        with pytest.raises(ConfigError):
+            GenerationOptions(**change)
+    save_model(tmp_path, {"final_layernorm.bias": torch.zeros(3)}, Description(model=glm.model.config))
+    with pytest.raises(InputError, match="do not fit"):
+        load_model(tmp_path)
+    small = build(ModelConfig(vocab=64, layers=1, hidden=8, heads=1, ffn=8), 0)
+    with pytest.raises(InputError, match="belong together"):
+        Glm(small, glm.tokenizer)

@@ -1,0 +1,208 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from glm_data.errors import ConfigError, InputError, UsageError
+from glm_data.int4 import QuantizeOptions, quantize
+from glm_data.int4.linear import Int4Linear, is_quantized, with_int4_layers
+from glm_data.int4.safetensors_stream import TensorSpec, write_tensors
+from glm_data.int4.stage import quantize_stage
+from glm_data.model.config import ModelConfig
+from glm_data.model.model import GLM, build
+from glm_data.model.store import Description, read_description, save_model
+
+CONFIG = ModelConfig(vocab=64, layers=2, hidden=32, heads=2, ffn=44, embedding_std=0.02)
+
+
+def naive(row, rule):
+    """GLM-130B's arithmetic on one row, number by number: (levels, scale)."""
+    top = np.float16(np.float32(np.abs(row).max()) / np.float32(7))
+    shares = [1.0] if rule == "absmax" else quantize._CANDIDATES
+    best = None
+    for share in shares:
+        scale = np.float16(np.float32(np.abs(row).max()) / np.float32(7) * np.float32(share)) if share < 1 else top
+        levels = np.clip(np.round(row / np.float32(scale)), -7, 7) if scale else np.zeros_like(row)
+        error = float(((levels * np.float32(scale) - row).astype(np.float64) ** 2).sum())
+        if best is None or error < best[0] * (1 - 1e-6):
+            best = (error, levels, scale)
+    return best[1], best[2]
+
+
+@pytest.mark.parametrize("rule", ["absmax", "mse"])
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_against_the_naive_twin(rule, seed):
+    rng = np.random.default_rng(seed)
+    weight = rng.standard_t(4, (9, 24)).astype(np.float32)
+    qweight, scales = quantize.quantize(torch.from_numpy(weight), 0, rule)
+    levels = quantize.unpack_nibbles(qweight).numpy()
+    for row, found, scale in zip(weight, levels, scales[:, 0].numpy(), strict=True):
+        expected, expected_scale = naive(row, rule)
+        assert scale == expected_scale
+        assert found.tolist() == expected.tolist()
+
+
+def test_bytes_are_the_documented_ones():
+    weight = torch.tensor([[7.0, -7.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    qweight, scales = quantize.quantize(weight, 0, "absmax")
+    assert qweight.tolist() == [[0x1F, 0x89], [0x88, 0x88]]  # high nibble: odd column, low: even; level + 8
+    assert scales.tolist() == [[1.0], [0.0]]
+    assert quantize.to_glm130b(qweight).view(torch.uint8).tolist() == [[0x79, 0x10], [0, 0]]  # even column high
+
+
+@given(st.integers(1, 5), st.integers(1, 6), st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_nibble_orders_convert_both_ways(rows, half, random):
+    levels = torch.tensor([[random.randrange(-8, 8) for _ in range(2 * half)] for _ in range(rows)], dtype=torch.int8)
+    packed = quantize.pack_nibbles(levels)
+    assert torch.equal(quantize.unpack_nibbles(packed), levels)
+    theirs = quantize.to_glm130b(packed)
+    assert theirs.dtype == torch.int8
+    for row in range(rows):
+        for j in range(half):
+            byte = int(theirs[row, j])
+            assert (byte >> 4, ((byte & 15) ^ 8) - 8) == (levels[row, 2 * j], levels[row, 2 * j + 1])
+    assert torch.equal(quantize.from_glm130b(theirs), packed)
+
+
+@pytest.mark.parametrize("rule", ["absmax", "mse"])
+@pytest.mark.parametrize("value", [0.0, 1e-45, 1e-12, 1e-8, 3e-7, 1.0, 6e5, 1e30])
+def test_extreme_rows_stay_finite_and_as_near_as_can_be(rule, value):
+    weight = torch.full((1, 8), value)
+    weight[0, 3] = -value / 2
+    qweight, scales = quantize.quantize(weight, 0, rule)
+    found = quantize.dequantize(qweight, scales, 0)
+    assert torch.isfinite(found).all()
+    if 1e-6 < value < 4e5:
+        assert (found - weight).abs().max() <= 0.51 * value / 7
+    if value == 0:
+        assert not found.any()
+
+
+@pytest.mark.parametrize("group", [32, 64, 128])
+def test_groups_have_their_own_scales_and_the_last_may_be_short(group):
+    torch.manual_seed(0)
+    weight = torch.randn(5, 200) * torch.linspace(0.1, 3, 200)
+    qweight, scales = quantize.quantize(weight, group, "absmax")
+    assert scales.shape == (5, -(-200 // group))
+    found = quantize.dequantize(qweight, scales, group)
+    for first in range(0, 200, group):
+        part = weight[:, first : first + group].contiguous()
+        alone = quantize.dequantize(*quantize.quantize(part, 0, "absmax"), 0)
+        assert torch.equal(found[:, first : first + group], alone)
+
+
+def test_mse_is_never_worse_than_absmax_and_finer_groups_never_much():
+    torch.manual_seed(1)
+    weight = torch.distributions.StudentT(5.0).sample((64, 512))
+
+    def error(group, rule):
+        found = quantize.dequantize(*quantize.quantize(weight, group, rule), group)
+        return float((found - weight).norm() / weight.norm())
+
+    assert error(0, "mse") < 0.8 * error(0, "absmax")
+    assert error(32, "mse") < error(128, "mse") < error(0, "mse")
+
+
+def test_rows_in_blocks_equal_rows_at_once(monkeypatch):
+    weight = torch.randn(70, 16, generator=torch.Generator().manual_seed(2))
+    whole = quantize.quantize(weight, 0, "mse")
+    monkeypatch.setattr(quantize, "_ROWS_AT_ONCE", 9)
+    for one, other in zip(whole, quantize.quantize(weight, 0, "mse"), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("weight", "word"), [(torch.ones(2, 3), "even"), (torch.tensor([[1.0, float("nan")]]), "finite")]
+)
+def test_matrices_that_cannot_be_packed_are_refused(weight, word):
+    with pytest.raises(InputError, match=word):
+        quantize.quantize(weight, 0, "mse")
+
+
+def test_linear_equals_its_dequantised_matrix():
+    torch.manual_seed(3)
+    layer = Int4Linear(64, 10, 32)
+    layer.qweight, layer.scales = quantize.quantize(torch.randn(10, 64), 32, "mse")
+    layer.bias = torch.randn(10)
+    x = torch.randn(4, 64)
+    expected = x @ quantize.dequantize(layer.qweight, layer.scales, 32).T + layer.bias
+    assert torch.allclose(layer(x), expected, atol=1e-6)
+
+
+def test_every_matrix_of_the_network_and_nothing_else_is_replaced():
+    model = with_int4_layers(build(CONFIG, 0), 0)
+    kinds = {name: type(module) for name, module in model.named_modules() if hasattr(module, "bias")}
+    replaced = {name for name, kind in kinds.items() if kind is Int4Linear}
+    expected = {name.removesuffix(".weight") for name, _ in GLM(CONFIG).named_parameters() if is_quantized(name)}
+    assert replaced == expected
+    assert len(replaced) == 8
+
+
+def test_streamed_file_is_what_the_library_reads(tmp_path):
+    tensors = {"a": torch.randn(3, 5), "b.x": torch.arange(7, dtype=torch.uint8), "c": torch.randn(2, 2).half()}
+    specs = [TensorSpec(name, tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()]
+    write_tensors(tmp_path / "m.safetensors", specs, iter(tensors.values()))
+    found = load_file(tmp_path / "m.safetensors")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    with safe_open(tmp_path / "m.safetensors", framework="pt") as handle:
+        assert handle.get_slice("a").get_shape() == [3, 5]
+
+
+def saved(folder, seed=0):
+    folder.mkdir()
+    save_model(folder, build(CONFIG, seed).state_dict(), Description(model=CONFIG, tokenizer="abc"))
+    (folder / "tokenizer.model").write_bytes(b"model")
+    (folder / "tokenizer.json").write_bytes(b"{}")
+    return folder
+
+
+@pytest.mark.parametrize("options", [QuantizeOptions(), QuantizeOptions(group=32, scale="absmax")])
+def test_stage_writes_a_self_describing_folder(tmp_path, options):
+    source = saved(tmp_path / "train")
+    success = quantize_stage(source, tmp_path / "q", options)
+    assert success.ok
+    before, after = load_file(source / "model.safetensors"), load_file(tmp_path / "q" / "model.safetensors")
+    for name, tensor in before.items():
+        if is_quantized(name):
+            stem = name.removesuffix(".weight")
+            expected = quantize.quantize(tensor, options.group, options.scale)
+            assert torch.equal(after[stem + ".qweight"], expected[0])
+            assert torch.equal(after[stem + ".scales"], expected[1])
+            error = tensor - quantize.dequantize(*expected, options.group)
+            assert success.facts["relative_error"][stem] == pytest.approx(float(error.norm() / tensor.norm()))
+        else:
+            assert torch.equal(after[name], tensor.half())
+    assert success.facts["bytes_after"] == (tmp_path / "q" / "model.safetensors").stat().st_size
+    assert success.facts["bytes_after"] < 0.4 * success.facts["bytes_before"]
+    description = read_description(tmp_path / "q")
+    assert (description.quantization.group, description.quantization.scale) == (options.group, options.scale)
+    assert description.tokenizer == "abc"
+    assert (tmp_path / "q" / "tokenizer.model").read_bytes() == b"model"
+    assert json.loads((tmp_path / "q" / "quantize.json").read_text()) == success.facts
+    again = quantize_stage(source, tmp_path / "q2", options)
+    assert again.digest == success.digest
+    assert quantize_stage(source, tmp_path / "q", options) == success
+
+
+def test_stage_refuses_what_it_cannot_quantise(tmp_path):
+    source = saved(tmp_path / "train")
+    quantize_stage(source, tmp_path / "q", QuantizeOptions())
+    with pytest.raises(InputError, match="already"):
+        quantize_stage(tmp_path / "q", tmp_path / "q2", QuantizeOptions())
+    with pytest.raises(InputError, match="no model"):
+        quantize_stage(tmp_path, tmp_path / "q3", QuantizeOptions())
+    with pytest.raises(UsageError, match="scale 'mse' -> 'absmax'"):
+        quantize_stage(source, tmp_path / "q", QuantizeOptions(scale="absmax"))
+    weights = source / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(InputError, match="damaged"):
+        quantize_stage(source, tmp_path / "q4", QuantizeOptions())
+    with pytest.raises(ConfigError, match="group is 48"):
+        QuantizeOptions(group=48)
