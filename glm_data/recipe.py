@@ -137,7 +137,7 @@ def _tokenizer(step: Step, runner: Any, overwrite: bool) -> Success:
 
 
 def _tokenize(step: Step, runner: Any, overwrite: bool) -> Success:
-    from pipelines import tokenize as pipeline
+    from pipelines import tokenize_documents as pipeline
 
     return pipeline.run(step.inputs, step.tokenizer, step.out, step.options, runner, overwrite=overwrite)
 

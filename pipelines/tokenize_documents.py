@@ -1,6 +1,6 @@
 """Tokenize stage: document files to flat ids and a table of documents, one output shard an input file.
 
-``python pipelines/tokenize.py INPUT... --tokenizer DIR --output DIR``
+``python pipelines/tokenize_documents.py INPUT... --tokenizer DIR --output DIR``
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Arguments(TokenizeOptions, frozen=True, kw_only=True):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The stage's command line; returns the exit code."""
-    return stage_main(argv, NAME, __doc__ or "", _Arguments, _run_arguments)
+    return stage_main(argv, "tokenize_documents", __doc__ or "", _Arguments, _run_arguments)
 
 
 def _run_arguments(
