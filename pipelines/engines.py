@@ -68,7 +68,7 @@ _ALIASES = {
 }
 
 # Options that only the job server of a runner knows, so that no Beam class lists them.
-_JOB_SERVER_OPTIONS = {"flink": ("--parallelism", "--max_parallelism")}
+_JOB_SERVER_OPTIONS = {"flink": ("--max_parallelism",)}
 
 
 def find_engine(name: str) -> Engine:

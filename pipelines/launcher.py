@@ -140,7 +140,7 @@ def _run_foreign(target: str, is_file: bool, arguments: Sequence[str]) -> int:
 
 
 def name_runner(arguments: Sequence[str]) -> list[str]:
-    """``arguments`` with friendly runner names in Beam's words; without ``--runner`` the local one is added, and said."""
+    """``arguments`` with Beam's word for a friendly runner name; if none is named the local one is added, and said."""
     words = list(arguments)
     for place, word in enumerate(words):
         name, equals, value = word.partition("=")
@@ -230,6 +230,8 @@ def _hand_over(command: str, rest: list[str]) -> int:
             with _program(["beam", command, *rest], None):
                 return _exit_code(entry.load())
     hint = did_you_mean(command, (*_COMMANDS, "--help", "--version")) or " Commands: run, runners; see beam --help."
+    if _name_of_own(Path(command), find_own_pipelines()):
+        hint = f" Did you mean 'beam run {command}'?"
     raise UsageError(f"there is no command 'beam {command}'.{hint}")
 
 

@@ -7,13 +7,18 @@ import logging
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+
+NOTHING = logging.CRITICAL + 1
+"""A level above all log records."""
 
 
 @contextlib.contextmanager
-def quiet_beam(level: int = logging.CRITICAL + 1) -> Iterator[None]:
+def quiet_beam(level: int = NOTHING, on_thread_error: Callable[[str], None] | None = None) -> Iterator[None]:
     """Within the block, apache_beam logs only from ``level`` on and never configures the root logger.
+
+    Exceptions in Beam's threads go to ``on_thread_error(thread name)`` instead of the terminal.
 
     Beam logs on the root logger while it is imported, and its options call ``logging.basicConfig``; both would fix
     the whole program's logging. Import apache_beam inside such a block for the first time.
@@ -25,7 +30,7 @@ def quiet_beam(level: int = logging.CRITICAL + 1) -> Iterator[None]:
     root.addFilter(_is_not_beams)
     beam.setLevel(level)
     try:
-        with _quiet_threads():
+        with _quiet_threads(on_thread_error):
             yield
     finally:
         beam.setLevel(before)
@@ -49,7 +54,7 @@ def _is_not_beams(record: logging.LogRecord) -> bool:
 
 
 @contextlib.contextmanager
-def _quiet_threads() -> Iterator[None]:
+def _quiet_threads(on_thread_error: Callable[[str], None] | None) -> Iterator[None]:
     # The thread that waits for a worker process raises when that process is killed; the driver reports it better.
     before = threading.excepthook
 
@@ -57,6 +62,8 @@ def _quiet_threads() -> Iterator[None]:
         frames = traceback.extract_tb(args.exc_traceback)
         if not any("apache_beam" in frame.filename for frame in frames):
             before(args)
+        elif on_thread_error:
+            on_thread_error(args.thread.name if args.thread else "")
 
     threading.excepthook = hook
     try:

@@ -31,7 +31,7 @@ from glm_data.stage import RUN, SHARDS, ShardRecord, ShardTask, Stage, write_sha
 from pipelines import marks
 from pipelines.engines import Engine, create_beam_runner, find_engine, parse_beam_options
 from pipelines.portable import check_portable
-from pipelines.quiet import import_beam, quiet_beam
+from pipelines.quiet import NOTHING, import_beam, quiet_beam
 from pipelines.watch import ProgressFunction, Watcher
 
 ShardFunction = Callable[[ShardTask], ShardRecord]
@@ -86,7 +86,7 @@ def run_tasks(
     _clear_old_marks(stage.folder, pending)
     watcher = Watcher(stage.folder, pending, len(tasks), on_progress)
     with _translate_errors(stage.folder, watcher), watcher.watching():
-        _run(stage.folder, function, pending, options, engine)
+        _run(stage.folder, function, pending, options, watcher)
     _check_records(stage, pending, engine)
 
 
@@ -106,10 +106,11 @@ def count_cores() -> int:
 
 
 def _run(
-    folder: Path, function: ShardFunction, pending: Sequence[ShardTask], options: RunnerOptions, engine: Engine
+    folder: Path, function: ShardFunction, pending: Sequence[ShardTask], options: RunnerOptions, watcher: Watcher
 ) -> None:
-    beam = import_beam()
-    with quiet_beam() if engine.is_local else quiet_beam(logging.WARNING):
+    beam, engine = import_beam(), find_engine(options.runner)
+    level = NOTHING if engine.is_local else logging.WARNING
+    with quiet_beam(level, on_thread_error=watcher.note_thread_error):
         runner, beam_options, workers = _make_runner(folder, pending, options, engine)
         pipeline = beam.Pipeline(runner=runner, options=beam_options)
         encoded = [msgspec.msgpack.encode(task) for task in pending]
@@ -255,8 +256,9 @@ def _as_bug(failure: marks.Failure, error: BaseException) -> BaseException | Non
 
 
 def _worker_died(lost: Sequence[marks.Working]) -> GlmDataError:
-    hands = ", ".join(f"shard {item.shard} ('{item.input}')" for item in lost) or "no shard"
+    shards = ", ".join(f"shard {item.shard} ('{item.input}')" for item in lost)
+    when = f"with {shards} in hand" if shards else "between shards"
     return GlmDataError(
-        f"a worker process died with {hands} in hand (killed, or out of memory); finished shards are kept: "
+        f"a worker process died {when} (killed, or out of memory); finished shards are kept: "
         "run again to go on, with fewer --workers if memory was short."
     )

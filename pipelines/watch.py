@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import os
 import signal
@@ -40,6 +39,7 @@ class Watcher:
         self._told = self._finished_before
         self._on_progress = on_progress
         self._ended = threading.Event()
+        self._died = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._watch, name="glm-data-watch", daemon=True)
         self._in_main = threading.current_thread() is threading.main_thread()
@@ -80,8 +80,13 @@ class Watcher:
             self._on_progress(done, self._total)
         self._told = done
 
+    def note_thread_error(self, thread: str) -> None:
+        """Beam's thread that waits for a worker process has raised: the process ended with an error."""
+        if thread == "run_worker":
+            self._died.set()
+
     def _has_dead_worker(self) -> bool:
-        return not all(marks.is_alive(pid) for pid in marks.worker_pids(self._run))
+        return self._died.is_set() or not all(marks.is_alive(pid) for pid in marks.worker_pids(self._run))
 
     def note_lost(self) -> None:
         """Set ``lost`` if a worker process has died and nobody has noted it yet."""
@@ -102,7 +107,7 @@ class Watcher:
                 break
         with self._lock:
             if self._in_main and not self._ended.is_set():
-                _thread.interrupt_main()
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
