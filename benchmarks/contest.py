@@ -1,0 +1,78 @@
+"""One contestant in a process of its own: set up, warm up, repeat, say rate and peak memory as JSON.
+
+    python -m benchmarks.contest MODULE CONTESTANT FOLDER REPEATS
+
+Imports nothing but the standard library, so that it also runs in the environment of the peers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Work = Callable[[], object]
+Setup = Callable[[Path], tuple[Work, float]]
+"""Takes the folder of inputs; returns the work to time and its amount in the contest's unit times seconds."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to do the work of a contest."""
+
+    name: str
+    setup: Setup
+    is_peer: bool = False
+    """Whether it runs in the environment of the peers."""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The same work done by several contestants; the first one is ours."""
+
+    title: str
+    unit: str
+    contestants: tuple[Contestant, ...]
+    note: str
+
+
+def measure(contestant: Contestant, folder: Path, repeats: int) -> dict[str, Any]:
+    """Median of ``repeats`` runs after one that warms caches and compiles; ``peak_bytes`` is of the whole process."""
+    work, amount = contestant.setup(folder)
+    work()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"rate": amount / statistics.median(seconds), "seconds": seconds, "peak_bytes": peak}
+
+
+def read_texts(path: Path) -> list[str]:
+    """The texts of an input file: one JSON string a line."""
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def megabytes(texts: list[str]) -> float:
+    """Size of texts as UTF-8, in 10^6 bytes."""
+    return sum(len(text.encode()) for text in texts) / 1e6
+
+
+def main(module: str, name: str, folder: str, repeats: str) -> None:
+    """Measure one contestant of ``benchmarks.<module>`` and print what came out."""
+    contests = importlib.import_module(f"benchmarks.{module}").CONTESTS
+    (contestant,) = (item for contest in contests for item in contest.contestants if item.name == name)
+    print(json.dumps(measure(contestant, Path(folder), int(repeats))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,116 @@
+"""Runs contests: every contestant in a process of its own, in turns, so that ratios compare neighbours in time."""
+
+from __future__ import annotations
+
+import importlib.metadata as metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contest import Contest, Contestant
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("numpy", "numba", "pyarrow", "apache-beam", "sentencepiece", "datasets", "datasketch", "jinja2")
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "ARROW_NUM_THREADS"), "1")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One contestant over all rounds."""
+
+    name: str
+    rate: float
+    """Median of the rounds."""
+    spread: tuple[float, float]
+    """Slowest and fastest round."""
+    ours_to_it: float
+    """Median over the rounds of our rate by its."""
+    peak_bytes: int
+
+
+def run_contest(module: str, contest: Contest, folder: Path, peers: Path, rounds: int, repeats: int) -> list[Score]:
+    """Measure all contestants ``rounds`` times in turn, ``repeats`` timed runs each time."""
+    names = [contestant.name for contestant in contest.contestants]
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for contestant in contest.contestants:
+            results[contestant.name].append(_run(module, contestant, folder, peers, repeats))
+    return [_score(name, results[name], results[names[0]]) for name in names]
+
+
+def _run(module: str, contestant: Contestant, folder: Path, peers: Path, repeats: int) -> dict[str, Any]:
+    python = peers if contestant.is_peer else sys.executable
+    command = [str(python), "-m", "benchmarks.contest", module, contestant.name, str(folder), str(repeats)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **_ONE_THREAD}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{contestant.name} failed:\n{done.stderr}")
+    value: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return value
+
+
+def _score(name: str, results: list[dict[str, Any]], ours: list[dict[str, Any]]) -> Score:
+    rates = [result["rate"] for result in results]
+    ratios = [mine["rate"] / its["rate"] for mine, its in zip(ours, results, strict=True)]
+    return Score(
+        name=name,
+        rate=statistics.median(rates),
+        spread=(min(rates), max(rates)),
+        ours_to_it=statistics.median(ratios),
+        peak_bytes=max(result["peak_bytes"] for result in results),
+    )
+
+
+def contest_table(contest: Contest, scores: Sequence[Score]) -> list[tuple[str, ...]]:
+    """Rows of a contest's table, the head first."""
+    head = ("", contest.unit, "slowest - fastest round", "first to this", "peak MB")
+    rows = [
+        (
+            score.name,
+            _rate(score.rate),
+            f"{_rate(score.spread[0])} - {_rate(score.spread[1])}",
+            f"{score.ours_to_it:.3g} x",
+            f"{score.peak_bytes / 1e6:.0f}",
+        )
+        for score in scores
+    ]
+    return [head, *rows]
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; columns of numbers to the right."""
+    head, *body = rows
+    marks = ["---" if column == 0 else "---:" for column in range(len(head))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, marks, *body)) + "\n"
+
+
+def machine() -> str:
+    """One paragraph: processor, cores, memory, load, system, Python and the versions that matter."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
+    today = datetime.now(UTC).date().isoformat()
+    return (
+        f"Measured on {today}: {_processor()}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GB, "
+        f"{platform.system()} {platform.machine()}, load average {os.getloadavg()[0]:.1f} before the first run; "
+        f"Python {platform.python_version()}, {versions}."
+    )
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"

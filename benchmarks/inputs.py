@@ -1,0 +1,72 @@
+"""What the benchmarks work on, in one folder: a run up to its pack, and samples of its texts that any peer can read.
+
+::
+
+    run/              filter, dedupe, tokenizer, tokenize, mip, pack of the input
+    english.jsonl     one JSON string a line
+    chinese.jsonl
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+
+SAMPLE_BYTES = 1_500_000
+LONGEST_BYTES = 50_000
+VOCAB_SIZE, TOKENIZER_SAMPLE_BYTES = 32_000, 20_000_000
+
+
+def write_recipe(path: Path, data: Sequence[Path]) -> None:
+    """The demo's recipe without its model, and with ``data`` (if any) in place of the bundled corpus."""
+    import manifests
+
+    recipe = yaml.safe_load(manifests.path("demo.yaml").read_text(encoding="utf-8"))
+    for section in ("train", "quantize", "infill"):
+        recipe.pop(section, None)
+    recipe["mip"]["manifest"] = str(manifests.path(recipe["mip"]["manifest"]))
+    if data:
+        recipe.pop("demo_input")
+        recipe["inputs"] = [str(path.resolve()) for path in data]
+        recipe["dedupe"] = {}
+        recipe["tokenizer"] = {"vocab_size": VOCAB_SIZE, "sample_bytes": TOKENIZER_SAMPLE_BYTES}
+    path.write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
+
+
+def run_stages(folder: Path, recipe: Path) -> None:
+    """Run the recipe with one worker into ``folder / "run"``; a tripped guard rail (exit code 3) is no failure."""
+    command = [sys.executable, "-m", "glm_data.cli", "run", str(recipe), "--out", str(folder / "run"), "--workers", "1"]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+    if done.returncode not in (0, 3):
+        raise SystemExit(f"'{' '.join(command)}' ended with {done.returncode}")
+
+
+def write_samples(folder: Path) -> None:
+    """Samples of the filtered texts, spread evenly over them, at most ``SAMPLE_BYTES`` a language."""
+    for name, language in (("english", "en"), ("chinese", "zh")):
+        with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as out:
+            for text in _spread(list(_texts(folder / "run" / "filter", language))):
+                out.write(json.dumps(text, ensure_ascii=False) + "\n")
+
+
+def _texts(stage: Path, language: str) -> Iterator[str]:
+    from glm_data.formats.parquet import read_batches
+    from glm_data.stage import find_inputs
+
+    for item in find_inputs([stage]):
+        for batch in read_batches(Path(item.path), ["text", "lang"]):
+            for text, lang in zip(batch.column("text").to_pylist(), batch.column("lang").to_pylist(), strict=True):
+                if lang.startswith(language):
+                    yield text
+
+
+def _spread(texts: list[str]) -> list[str]:
+    sizes = [len(text.encode()) for text in texts]
+    texts = [text for text, size in zip(texts, sizes, strict=True) if size <= LONGEST_BYTES]
+    step = max(1, sum(size for size in sizes if size <= LONGEST_BYTES) // SAMPLE_BYTES)
+    return texts[::step]

@@ -1,0 +1,29 @@
+"""The stages of the main job up to the pack: seconds, throughput and peak memory from what the stages recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+HEAD = ("stage", "records", "kept", "MB in", "MB/s", "s", "peak MB")
+
+
+def table(run: Path) -> list[tuple[str, ...]]:
+    """One row a finished stage, in running order. ``MB in`` is UTF-8 text where the stage counts it, else file size."""
+    from glm_data import recipe
+
+    folders = [run / stage for stage in recipe.STAGES if (run / stage / "_SUCCESS.json").exists()]
+    return [HEAD, *(_row(folder) for folder in folders)]
+
+
+def _row(folder: Path) -> tuple[str, ...]:
+    from glm_data import files
+    from glm_data.stage import PLAN, RUN, read_success
+
+    success, measured = read_success(folder), files.read_json(folder / RUN / "stage.json")
+    size = success.counts.get("text_bytes_in") or sum(
+        item["bytes"] for item in files.read_json(folder / PLAN)["inputs"]
+    )
+    seconds, peak = measured["seconds"], measured["peak_bytes"] / 1e6
+    rate = f"{size / 1e6 / seconds:.1f}"
+    counts = (f"{success.records:,}", f"{success.kept:,}")
+    return (folder.name, *counts, f"{size / 1e6:.1f}", rate, f"{seconds:.1f}", f"{peak:.0f}")
