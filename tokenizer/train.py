@@ -164,8 +164,7 @@ def _explain(message: str, vocab_size: int) -> str:
             f"ask for at least {needed.group(1)} pieces, better twice as many."
         )
     if possible := re.search(r"value <= (\d+)", message):
-        return (
-            f"the texts hold too little for a vocabulary of {vocab_size} pieces; "
-            f"ask for at most {possible.group(1)} or give more text."
-        )
+        most = int(possible.group(1))
+        cure = f"ask for at most {most} or give more text" if most >= SMALLEST_VOCABULARY else "give more text"
+        return f"the texts hold too little for a vocabulary of {vocab_size} pieces; {cure}."
     return f"SentencePiece could not train a vocabulary of {vocab_size} pieces ({' '.join(message.split())})."
