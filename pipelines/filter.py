@@ -6,10 +6,6 @@
 from __future__ import annotations
 
 import sys
-
-if sys.path and __name__ == "__main__" and sys.path[0] == __file__.rpartition("/")[0]:
-    del sys.path[0]  # where tokenize.py would hide the standard library's
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -18,11 +18,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from glm_data.filters.options import Step
 from glm_data.text import defects
@@ -48,22 +49,25 @@ def fix_mojibake(text: str) -> str:
 
 def fix_newlines(text: str) -> str:
     """One kind of line end."""
-    return _patterns()["newlines"].sub("\n", text)
+    return _patterns()["newlines"].sub("\n", text.replace("\r\n", "\n"))
 
 
 def remove_controls(text: str) -> str:
     """Drop invisible characters; joiners only where no script needs them (emoji and Indic scripts do)."""
     found = _patterns()
-    return found["joiner"].sub("", found["control"].sub("", text))
+    text = found["control"].sub("", text)
+    return found["joiner"].sub("", text) if any(chr(point) in text for point in defects.JOINERS) else text
 
 
 def fix_white_space(text: str) -> str:
     """Blanks for odd spaces, no indentation of paragraphs by them, nothing at line ends, at most one blank line."""
     found = _patterns()
-    text = found["indent"].sub("", text)
-    text = found["space"].sub(" ", text)
-    text = found["trailing"].sub("\n", text)
-    return found["blank lines"].sub("\n\n", text).lstrip("\n").rstrip()
+    if any(chr(point) in text for point in defects.SPACES):
+        text = found["space"].sub(" ", found["indent"].sub("", text))
+    text = "\n".join(line.rstrip(" \t") for line in text.split("\n"))
+    while "\n\n\n" in text:
+        text = text.replace("\n\n\n", "\n\n")
+    return text.strip("\n")
 
 
 def shorten_repeats(text: str) -> str:
@@ -90,40 +94,43 @@ def _patterns() -> dict[str, re.Pattern[str]]:
     spaces = class_of(defects.SPACES)
     no_joiner = r"\u3400-\u9fff\x00-\x7f"
     patterns = {
-        "newlines": rf"\r\n|[{class_of(defects.LINE_ENDS)}]",
+        "newlines": f"[{class_of(defects.LINE_ENDS)}]",
         "control": f"[{class_of(defects.CONTROLS)}]+",
         "joiner": rf"(?<=[{no_joiner}])[\u200c\u200d]+|[\u200c\u200d]+(?=[{no_joiner}]|$)",
         "indent": rf"^[{spaces}]+",
         "space": f"[{spaces}]",
-        "trailing": r"[ \t]+\n",
-        "blank lines": r"\n{3,}",
         "repeats": r"([!?！？。，、；～])\1{3,}",
         "ellipses": r"…{3,}",
     }
     return {name: re.compile(pattern, re.MULTILINE) for name, pattern in patterns.items()}
 
 
-_TEXT_STEPS: dict[Step, tuple[int, Callable[[str], str]]] = {
-    "mojibake": (defects.MOJIBAKE, fix_mojibake),
-    "newlines": (defects.NEWLINES, fix_newlines),
-    "control": (defects.CONTROL | defects.JOINER, remove_controls),
-    "white_space": (defects.WHITE_SPACE, fix_white_space),
-    "repeats": (defects.REPEATS, shorten_repeats),
+class _TextStep(NamedTuple):
+    function: Callable[[str], str]
+    flags: int
+    """Flags of the documents that need it."""
+    leaves: int
+    """Flags of what may need doing once it has changed a text."""
+
+
+_ALL = -1
+_TEXT_STEPS: dict[Step, _TextStep] = {
+    "mojibake": _TextStep(fix_mojibake, defects.MOJIBAKE, _ALL),
+    "newlines": _TextStep(fix_newlines, defects.NEWLINES, defects.LAYOUT),
+    "control": _TextStep(remove_controls, defects.CONTROL | defects.JOINER, defects.LAYOUT | defects.REPEATS),
+    "white_space": _TextStep(fix_white_space, defects.ODD_SPACE | defects.LAYOUT, 0),
+    "repeats": _TextStep(shorten_repeats, defects.REPEATS, 0),
 }
 
 
 def clean_text(text: str, flags: int, steps: Sequence[Step], cleaned: Counter[str]) -> str:
-    """Run the text steps that ``flags`` ask for; ``cleaned`` counts those that changed something.
-
-    A step may leave work for the next (a removed control character, trailing blanks), so once one has changed the
-    text, all later ones look at it.
-    """
-    for step, (mask, function) in _TEXT_STEPS.items():
-        if step in steps and flags & mask:
-            changed = function(text)
+    """Run the text steps that ``flags`` (of :mod:`glm_data.text.defects`) ask for; ``cleaned`` counts changes."""
+    for name, step in _TEXT_STEPS.items():
+        if name in steps and flags & step.flags:
+            changed = step.function(text)
             if changed != text:
-                cleaned[step] += 1
-                text, flags = changed, -1
+                cleaned[name] += 1
+                text, flags = changed, flags | step.leaves
     return text
 
 
@@ -135,28 +142,24 @@ def clean_block(block: pa.RecordBatch, steps: Sequence[Step]) -> tuple[pa.Record
     column = block.column("text")
     flags = defects.find_defects(column)
     cleaned: Counter[str] = Counter()
-    changed: dict[int, str] = {}
-    for row in np.flatnonzero(flags).tolist():
-        text = column[row].as_py()
-        changed[row] = clean_text(text, int(flags[row]), steps, cleaned)
-    if "title" in steps:
-        _join_titles(block, changed, cleaned)
-    if not changed:
+    titled = _titled_rows(block) if "title" in steps else []
+    if not titled and not flags.any():
         return block, cleaned
-    texts = [changed.get(row) if row in changed else text for row, text in enumerate(column.to_pylist())]
+    texts = column.to_pylist()
+    for row in np.flatnonzero(flags).tolist():
+        texts[row] = clean_text(texts[row], int(flags[row]), steps, cleaned)
+    for row, title in titled:
+        text = join_title(texts[row], title)
+        cleaned["title"] += text != texts[row]
+        texts[row] = text
     return replace_column(block, "text", pa.array(texts, pa.string())), cleaned
 
 
-def _join_titles(block: pa.RecordBatch, changed: dict[int, str], cleaned: Counter[str]) -> None:
-    for row, source in enumerate(block.column("source").to_pylist()):
-        if source.partition("/")[0] != _TITLED_SOURCES:
-            continue
-        title = title_of(block.column("meta")[row].as_py())
-        before = changed[row] if row in changed else block.column("text")[row].as_py()
-        text = join_title(before, title)
-        if text != before:
-            cleaned["title"] += 1
-            changed[row] = text
+def _titled_rows(block: pa.RecordBatch) -> list[tuple[int, str]]:
+    """Rows of WuDao documents that have a title, and the title."""
+    rows = pc.indices_nonzero(pc.starts_with(block.column("source"), _TITLED_SOURCES))
+    titles = [title_of(meta) for meta in block.column("meta").take(rows).to_pylist()]
+    return [(row, title) for row, title in zip(rows.to_pylist(), titles, strict=True) if title]
 
 
 def title_of(meta: str) -> str:

@@ -26,8 +26,11 @@ SOME = 0.1
 KANA = 0.1
 """Share of kana among kana and Han characters from which these are Japanese."""
 
-_VOTE_BYTES = 4096
+_VOTE_BYTES = 2048
 _VOTE_PERCENT = 60
+_ENGLISH_WORDS = (b" the ", b" of ", b" and ")
+_WORDS_BYTES = 200
+"""One of these words in so many bytes makes a text English."""
 _SHORTEST_VOTE = 200
 """Bytes below which pycld2 guesses."""
 
@@ -65,13 +68,17 @@ def by_script(counts: NDArray[np.int64]) -> NDArray[np.int8]:
 def is_foreign(text: pa.Buffer) -> bool:
     """Whether pycld2 is sure that a text (UTF-8) in Latin script is in a language other than English.
 
-    The first 4 KiB vote; code, lists and short texts, of which it is not sure, are taken for English.
+    The first 2 KiB vote, unless function words of English settle it; code, lists and short texts, of which it is not
+    sure, are taken for English.
     """
     import pycld2
 
     if text.size < _SHORTEST_VOTE:
         return False
-    head = bytes(text[:_VOTE_BYTES]).decode("utf-8", "ignore").encode()
+    head = bytes(text[:_VOTE_BYTES])
+    if sum(map(head.count, _ENGLISH_WORDS)) * _WORDS_BYTES >= len(head):
+        return False
+    head = head.decode("utf-8", "ignore").encode()
     try:
         reliable, _, details = pycld2.detect(head, isPlainText=True)
     except pycld2.error:  # bytes that it takes for no text

@@ -27,7 +27,10 @@ class Rule(Config, frozen=True, kw_only=True):
     min: Annotated[float | None, Doc("smallest value allowed")] = None
     max: Annotated[float | None, Doc("largest value allowed")] = None
     languages: Annotated[tuple[str, ...], Doc("languages it holds for; none means all")] = ()
-    given: Annotated[dict[str, float], Doc("signals that must reach these values for the rule to hold")] = (
+    given: Annotated[dict[str, float], Doc("signals that must all reach these values for the rule to hold")] = (
+        msgspec.field(default_factory=dict)
+    )
+    unless: Annotated[dict[str, float], Doc("signals that must all stay below these values for it to hold")] = (
         msgspec.field(default_factory=dict)
     )
 
@@ -76,7 +79,7 @@ def check_profile(profile: Profile, where: str) -> None:
     _check_known(profile.languages, LANGUAGES, where, "language")
     for rule in profile.rules:
         place = f"{where}, rule '{rule.name}'"
-        _check_known((rule.signal, *rule.given), SIGNALS, place, "signal")
+        _check_known((rule.signal, *rule.given, *rule.unless), SIGNALS, place, "signal")
         _check_known(rule.languages, LANGUAGES, place, "language")
         if rule.min is None and rule.max is None:
             raise ConfigError(f"{place}: give min, max or both.")
@@ -118,6 +121,8 @@ def find_broken(
         broken |= values > rule.max
     for name, least in rule.given.items():
         broken &= signals[name] >= least
+    for name, least in rule.unless.items():
+        broken &= signals[name] < least
     return broken & _language_mask(rule.languages or LANGUAGES)[languages]
 
 

@@ -25,7 +25,7 @@ OpenCC changes on the way to the other script, so that they tell which one a tex
 
 END_MARKS = ".!?。！？…．｡"
 CLOSERS = "\"'”’»)]}」』）】》〉］｝"
-BULLETS = "•-*·●○■□▪◆◇▶►–—※★☆"
+BULLETS = "•-*+·●○■□▪◆◇▶►–—※★☆"
 
 _HAN_RANGES = ((0x3005, 0x3007), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF))
 _KANA_RANGES = ((0x3041, 0x30FA), (0x30FC, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9D))

@@ -15,9 +15,10 @@ from glm_data.text.characters import decode_at
 from glm_data.text.compiled import compiled
 from glm_data.text.statistics import utf8_buffers
 
-CONTROL, NEWLINES, WHITE_SPACE, MOJIBAKE, REPEATS, JOINER = 1, 2, 4, 8, 16, 32
-"""Flags of a document: holds control or zero-width characters, carriage returns or other line ends, white space that
-is not as it should be, what looks like UTF-8 read as Latin-1, runs of sentence marks, zero-width joiners."""
+CONTROL, NEWLINES, ODD_SPACE, LAYOUT, MOJIBAKE, REPEATS, JOINER = 1, 2, 4, 8, 16, 32, 64
+"""Flags of a document: holds control or zero-width characters; carriage returns or other line ends; spaces other than
+blank and tab; blanks at line ends or needless blank lines; what looks like UTF-8 read as Latin-1; runs of sentence
+marks; zero-width joiners."""
 
 CONTROLS = (
     *range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), *range(0x7F, 0x85), *range(0x86, 0xA0), 0xAD, 0x180E, 0x200B,
@@ -40,7 +41,7 @@ RUN = 4
 
 # What the bytes 0x80 to 0xBF become in Windows-1252: they follow the first character of UTF-8 read as Latin-1.
 _CONTINUATIONS = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
-_LEAD, _CONTINUATION, _REPEATABLE = 64, 128, 256
+_LEAD, _CONTINUATION, _REPEATABLE = 128, 256, 512
 
 
 @lru_cache(maxsize=1)
@@ -50,7 +51,7 @@ def _table() -> NDArray[np.uint16]:
     for points, flag in (
         (CONTROLS, CONTROL),
         (LINE_ENDS, NEWLINES),
-        (SPACES, WHITE_SPACE),
+        (SPACES, ODD_SPACE),
         (JOINERS, JOINER),
         (leads, _LEAD),
         (continuations, _CONTINUATION),
@@ -87,7 +88,7 @@ def _flags_of(data: NDArray[np.uint8], start: int, end: int, table: NDArray[np.u
         if point == 0x0A:
             newlines += 1
             if newlines > 2 or before == 0x20 or before == 0x09:
-                found |= WHITE_SPACE
+                found |= LAYOUT
             before, run, before_entry = point, 0, 0
             continue
         newlines = 0
@@ -98,8 +99,8 @@ def _flags_of(data: NDArray[np.uint8], start: int, end: int, table: NDArray[np.u
                 found |= REPEATS
             if entry & _CONTINUATION and before_entry & _LEAD:
                 found |= MOJIBAKE
-            found |= entry & (CONTROL | NEWLINES | WHITE_SPACE | JOINER)
+            found |= entry & (CONTROL | NEWLINES | ODD_SPACE | JOINER)
         before, before_entry = point, entry
     if end > start and (before == 0x0A or before == 0x20 or before == 0x09):
-        found |= WHITE_SPACE
+        found |= LAYOUT
     return found

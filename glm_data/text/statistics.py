@@ -1,6 +1,8 @@
 """Signals of documents, measured in one compiled pass over a block's UTF-8.
 
-Lines are what ``\\n`` parts, stripped of white space; blank ones do not count. A share of nothing is 0.
+Lines are what ``\\n`` parts, stripped of white space; blank ones do not count. Of a run of one punctuation mark or
+symbol only the first counts as such; the rest is a ruler, as are the lines of tables and the underlines of titles.
+A share of nothing is 0.
 """
 
 from __future__ import annotations
@@ -16,18 +18,32 @@ from glm_data.text.characters import character_table, decode_at, entry_of
 from glm_data.text.compiled import compiled
 
 GRAM = 13
-"""Characters of a gram: white space left out, 13 as in ChineseWebText's repetition rule."""
+"""Characters of a gram: white space and rulers left out, 13 as in ChineseWebText's repetition rule."""
 
 GRAM_CHARACTERS = 1 << 17
 """Characters, from the start, that grams are taken of."""
 
-_CLASSES = ("han", "kana", "hangul", "latin", "letter", "digit", "space", "punctuation", "symbol", "garbled", "control")
+_CLASSES = (
+    "han",
+    "kana",
+    "hangul",
+    "latin",
+    "letter",
+    "digit",
+    "space",
+    "punctuation",
+    "symbol",
+    "garbled",
+    "control",
+    "ruler",
+)
 COUNTS = (
     *_CLASSES, "simplified", "traditional", "words", "lines", "line_characters", "end_mark_lines", "bullet_lines",
     "ellipsis_lines", "duplicate_line_characters", "grams", "repeated_grams",
 )  # fmt: skip
 """What the kernel counts; the classes stand first, in the order of their numbers."""
 
+_RULER = _CLASSES.index("ruler")
 _SIMPLIFIED, _TRADITIONAL, _WORDS, _LINES, _LINE_CHARACTERS, _END, _BULLET, _ELLIPSIS, _DUPLICATE, _GRAMS, _REPEATED = (
     range(len(_CLASSES), len(COUNTS))
 )
@@ -37,20 +53,20 @@ SIGNALS = {
     "han": "Han characters",
     "words": "runs of Latin letters",
     "lines": "lines that are not blank",
-    "letter_share": "letters of all scripts / characters that are not white space",
+    "letter_share": "letters of all scripts / solid characters: neither white space nor ruler",
     "han_share": "Han characters / letters of all scripts",
-    "digit_share": "digits / characters that are not white space",
-    "punctuation_share": "punctuation / characters that are not white space",
-    "symbol_share": "symbols / characters that are not white space",
+    "digit_share": "digits / solid characters",
+    "punctuation_share": "punctuation / solid characters",
+    "symbol_share": "symbols / solid characters",
     "space_share": "white space / characters",
-    "garbled_share": "U+FFFD, private-use and unassigned characters / characters that are not white space",
+    "garbled_share": "U+FFFD, private-use and unassigned characters / solid characters",
     "mean_word_length": "Latin letters / runs of them",
     "mean_line_length": "characters of lines / lines",
     "end_mark_share": "lines that end in one of .!?。！？… (before closing quotes and brackets) / lines",
     "bullet_share": "lines that begin with a bullet / lines",
     "ellipsis_share": "lines that end in … or ... / lines",
     "duplicate_line_share": "characters of lines that repeat an earlier line / characters of lines",
-    "repeated_gram_share": "13-character grams that repeat an earlier one / grams, white space left out",
+    "repeated_gram_share": "13-character grams that repeat an earlier one / grams, of solid characters",
 }
 """The signals that rules of profiles may bound, and what each is."""
 
@@ -93,7 +109,7 @@ def derive(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
     """The signals of :data:`SIGNALS`, by name, from :func:`count`'s counts."""
     column = dict(zip(COUNTS, counts.T.astype(np.float64), strict=True))
     characters = sum(column[name] for name in _CLASSES)
-    solid = characters - column["space"]
+    solid = characters - column["space"] - column["ruler"]
     letters = sum(column[name] for name in ("han", "kana", "hangul", "latin", "letter"))
     lines = column["lines"]
     shares = {f"{name}_share": (column[name], solid) for name in ("digit", "punctuation", "symbol", "garbled")}
@@ -140,12 +156,15 @@ def _count_all(
 def _count_characters(
     data: NDArray[np.uint8], start: int, end: int, table: NDArray[np.uint16], counts: NDArray[np.int64]
 ) -> None:
-    position, before = start, ch.SPACE
+    position, before, before_point = start, ch.SPACE, 0
     while position < end:
         point, size = decode_at(data, position)
         position += size
         entry = entry_of(table, point)
         kind = entry & ch.CLASS_BITS
+        if point == before_point and _is_mark(kind):
+            counts[_RULER] += 1
+            continue
         counts[kind] += 1
         if kind == ch.LATIN and before != ch.LATIN:
             counts[_WORDS] += 1
@@ -153,7 +172,7 @@ def _count_characters(
             counts[_SIMPLIFIED] += 1
         elif entry & ch.TRADITIONAL:
             counts[_TRADITIONAL] += 1
-        before = kind
+        before, before_point = kind, point
 
 
 @compiled
@@ -210,12 +229,14 @@ def _count_grams(
     for _ in range(GRAM):
         leaving *= _BASE
     running = np.uint64(0)
-    position, taken, slot = start, 0, 0
+    position, taken, slot, before = start, 0, 0, 0
     while position < end and taken < GRAM_CHARACTERS:
         point, size = decode_at(data, position)
         position += size
-        if entry_of(table, point) & ch.CLASS_BITS == ch.SPACE:
+        kind = entry_of(table, point) & ch.CLASS_BITS
+        if kind == ch.SPACE or (point == before and _is_mark(kind)):
             continue
+        before = point
         entering = np.uint64(point) + np.uint64(1)
         running = running * _BASE + entering - window[slot] * leaving
         window[slot] = entering
@@ -225,6 +246,12 @@ def _count_grams(
         if taken >= GRAM and (key >> np.uint64(40)) & sample == 0:
             counts[_GRAMS] += 1
             counts[_REPEATED] += _put(key, owner, keys, owners, mask)
+
+
+@compiled
+def _is_mark(kind: int) -> bool:
+    """Whether a run of characters of this class is a ruler."""
+    return bool(kind == ch.PUNCTUATION or kind == ch.SYMBOL)
 
 
 @compiled
