@@ -8,6 +8,7 @@ import msgspec
 
 from glm_data.config import Config, Doc
 from glm_data.errors import UsageError
+from glm_data.packing.mixing import SourceMix
 
 Boundaries = Literal["stream", "documents"]
 
@@ -46,6 +47,11 @@ class PackOptions(Config, frozen=True):
     short_share: Annotated[float | None, Doc("share of [MASK] pieces cut to a random shorter length")] = None
     single_span_share: Annotated[float, Doc("share of [MASK] pieces with one span only")] = 0.02
     windows: Annotated[int | None, Doc("windows of a [MASK] row, one piece each (stream)")] = None
+    mix: Annotated[dict[str, SourceMix], Doc("sources: pattern -> epochs, weight or share")] = msgspec.field(
+        default_factory=dict
+    )
+    use_duplicates: Annotated[bool, Doc("use a kept document as often as it stood in the corpus")] = False
+    max_epochs: Annotated[float, Doc("how often a document may be used at most")] = 4.0
     mip_ratio: Annotated[float | None, Doc("share of packed tokens that is MIP; 0.05 when MIP rows are given")] = None
     mip_window: Annotated[int, Doc("longest MIP piece, tokens (at most a row); longer prompts lose their end")] = 512
     mip_repeats: Annotated[int, Doc("how often one MIP sample may be used at most to reach the ratio")] = 4
@@ -66,6 +72,9 @@ class Recipe(Config, frozen=True):
     short_share: float
     single_span_share: float
     windows: int
+    mix: dict[str, SourceMix]
+    use_duplicates: bool
+    max_epochs: float
     mip_ratio: float | None
     mip_window: int
     mip_repeats: int
@@ -102,6 +111,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "short_share": (0, 1),
     "single_span_share": (0, 1),
     "windows": (1, 64),
+    "max_epochs": (1, 1000),
     "mip_ratio": (0, 0.99),
     "mip_window": (8, 65_535),
     "mip_repeats": (1, 1000),

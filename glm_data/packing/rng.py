@@ -12,7 +12,7 @@ from numba import njit, uint64
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
-ROW_KIND, PIECE, DOCUMENT_ORDER, MIP_ORDER, MIP_POSITION, ROW_ORDER = range(1, 7)
+ROW_KIND, PIECE, DOCUMENT_ORDER, MIP_ORDER, MIP_POSITION, ROW_ORDER, EXTRA_COPY = range(1, 8)
 """Purposes: the last word of a key, so that draws for different ends are independent."""
 
 

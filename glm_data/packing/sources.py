@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 
 from glm_data.errors import InputError
 from glm_data.packing.fill import MipTokens
+from glm_data.packing.mixing import document_copies
+from glm_data.packing.options import Recipe
 from glm_data.packing.rng import DOCUMENT_ORDER, permutation
 from tokenizer import Tokenizer
 
@@ -32,9 +34,9 @@ class TextStream:
     offset: np.ndarray
     """``int64[D]``: where in its file it starts."""
     order: np.ndarray
-    """``int64[D]``: the documents in stream order."""
+    """``int64[N]``: the documents in stream order; one that is used twice stands there twice."""
     starts: np.ndarray
-    """``int64[D + 1]``: where the stream's documents start, in stream order."""
+    """``int64[N + 1]``: where they start in the stream."""
     eos: int
 
     @property
@@ -78,8 +80,11 @@ class TextStream:
         return np.stack([self.order[place], begin - self.starts[place], end - begin], 1), counts
 
 
-def open_stream(folder: Path, names: Sequence[str], seed: int, eos: int) -> TextStream:
-    """Open the tokenised shards ``names`` (``data/part-….ids.npy`` and their document tables) below ``folder``."""
+def open_stream(folder: Path, names: Sequence[str], recipe: Recipe, eos: int) -> TextStream:
+    """Open the tokenised shards ``names`` (``data/part-….ids.npy`` and their document tables) below ``folder``.
+
+    Documents stand in the stream as often as the recipe's mix says.
+    """
     stems = sorted(name.removesuffix(IDS_SUFFIX) for name in names if name.endswith(IDS_SUFFIX))
     files, tables = [], []
     for stem in stems:
@@ -89,7 +94,17 @@ def open_stream(folder: Path, names: Sequence[str], seed: int, eos: int) -> Text
         raise InputError(f"'{folder}' holds no tokenised shard; run the tokenize stage first.")
     table = pa.concat_tables(tables)
     lengths = table["length"].to_numpy().astype(np.int64)
-    order = permutation(seed, len(lengths), DOCUMENT_ORDER)
+    copies = document_copies(
+        lengths,
+        table["source"].to_numpy(),
+        table["duplicates"].to_numpy().astype(np.int64),
+        recipe.mix,
+        use_duplicates=recipe.use_duplicates,
+        max_epochs=recipe.max_epochs,
+        seed=recipe.seed,
+    )
+    items = np.repeat(np.arange(len(lengths)), copies)
+    order = items[permutation(recipe.seed, len(items), DOCUMENT_ORDER)]
     return TextStream(
         files=tuple(files),
         documents=table.select(["id", "source", "lang"]),

@@ -103,7 +103,7 @@ def _prepare(
     ids = Specials(
         mask=special.mask, gmask=special.gmask, sop=special.sop, eop=special.eop, eos=special.eos, pad=special.pad
     )
-    stream = open_stream(tokenized, _names(inputs, "tokenized"), recipe.seed, ids.eos)
+    stream = open_stream(tokenized, _names(inputs, "tokenized"), recipe, ids.eos)
     samples = read_mip(mip, _names(inputs, "mip"), model, min(recipe.mip_window, recipe.seq_length)) if mip else _NO_MIP
     plan = _plan(stream, samples, recipe, DEFAULT_MIP_RATIO if mip else 0.0)
     count = max(1, -(-plan.rows // recipe.rows_per_shard))
