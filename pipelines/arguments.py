@@ -20,6 +20,7 @@ from glm_data.config import ConfigT, Option, from_mapping, options
 from glm_data.errors import GlmDataError, InterruptedRunError, UsageError
 from glm_data.stage import Success
 from pipelines.engines import find_engine, parse_beam_options
+from pipelines.quiet import import_beam
 from pipelines.runner import RunnerOptions
 
 TRIPPED = 3
@@ -159,6 +160,7 @@ def _check_foreign(name: str, own: Sequence[str]) -> bool:
 
 def _beam_options() -> dict[str, bool]:
     """The options that Beam's loaded classes declare, and whether each is a switch."""
+    import_beam()
     from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
     parser = _BeamArgumentParser(allow_abbrev=False, add_help=False, conflict_handler="resolve")

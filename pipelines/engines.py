@@ -67,9 +67,6 @@ _ALIASES = {
     **{name.lower().removesuffix("runner"): target for name, target in _BEAM_NAMES.items()},
 }
 
-# Options that only the job server of a runner knows, so that no Beam class lists them.
-_JOB_SERVER_OPTIONS = {"flink": ("--max_parallelism",)}
-
 
 def find_engine(name: str) -> Engine:
     """The engine called ``name``: a friendly name, a Beam runner name (any case), or a dotted class."""
@@ -131,21 +128,19 @@ def parse_beam_options(args: Sequence[str], engine: Engine) -> Any:
 
     checked, passed = split_pass_through(args)
     _refuse_misplaced([*checked, *passed])
-    check_beam_options(checked, _JOB_SERVER_OPTIONS.get(engine.name, ()))
+    check_beam_options(checked)
     with quiet_beam():
         return PipelineOptions([*checked, *passed])
 
 
-def check_beam_options(args: Sequence[str], extra: Sequence[str] = ()) -> None:
-    """Raise :class:`UsageError` unless Beam's loaded option classes, or ``extra``, know every word of ``args``."""
+def check_beam_options(args: Sequence[str]) -> None:
+    """Raise :class:`UsageError` unless Beam's loaded option classes know every word of ``args``."""
     import_beam()
     from apache_beam.options.pipeline_options import PipelineOptions
 
     parser = _StrictParser(allow_abbrev=False, add_help=False, conflict_handler="resolve")
     for kind in {str(kind): kind for kind in PipelineOptions.__subclasses__()}.values():
         kind._add_argparse_args(parser)
-    for option in extra:
-        parser.add_argument(option)
     _, unknown = parser.parse_known_args(list(args))
     if unknown:
         word = unknown[0].split("=", 1)[0]

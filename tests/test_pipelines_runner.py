@@ -272,12 +272,6 @@ def test_options_after_dashes_are_not_checked():
     assert options.get_all_options(retain_unknown_options=True)["direct_num_workers"] == 3
 
 
-def test_job_server_options_are_known_for_their_runner():
-    engines.parse_beam_options(["--max_parallelism=4", "--flink_version=1.20"], engines.ENGINES["flink"])
-    with pytest.raises(UsageError, match="no Beam option '--max_parallelism'"):
-        engines.parse_beam_options(["--max_parallelism=4"], engines.ENGINES["spark"])
-
-
 @pytest.mark.parametrize("name", ["dask", "dataflow"])
 def test_runner_that_is_not_installed_brings_the_pip_line(inputs, tmp_path, monkeypatch, name):
     def refuse(dotted):
