@@ -7,7 +7,7 @@
 
 Nothing here runs a stage or reads a document: numbers come from the stages' manifests, plans and measurements, the loss
 curve from ``train/metrics.jsonl``, and the infill samples from ``infill.json`` in the run's folder (a list of objects
-with ``prompt``, ``text`` and ``fills``, the texts that took the place of the prompt's masks in their order).
+with ``prompt`` and ``filled``, the texts for the prompt's blanks in their order; without a mask, one blank at the end).
 """
 
 from glm_data.report.collect import collect

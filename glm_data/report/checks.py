@@ -8,11 +8,12 @@ from typing import Any
 from glm_data.manifest import Check, Success
 
 DOCUMENT_STAGES = ("filter", "dedupe", "decontaminate", "tokenize")
+"""Those whose input and output are documents one by one, so that their losses add up."""
 
 
 def cross_checks(finished: Mapping[str, Success], plans: Mapping[str, Mapping[str, Any]]) -> list[Check]:
-    """One check a stage that its records are accounted for, and one a pair of stages that hand on documents."""
-    checks = [_adds_up(name, success) for name, success in finished.items()]
+    """One check a document stage that its records are accounted for, and one a pair that hands on documents."""
+    checks = [_adds_up(name, success) for name, success in finished.items() if success.stage in DOCUMENT_STAGES]
     checks += [check for name, success in finished.items() for check in _by_source(name, success)]
     return checks + list(_handed_on(finished, plans))
 

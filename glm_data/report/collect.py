@@ -25,13 +25,11 @@ import msgspec
 from glm_data import files
 from glm_data.errors import InputError, UsageError
 from glm_data.manifest import PLAN, RUN, SHARDS, SUCCESS, Check, Success, read_success
-from glm_data.report.checks import cross_checks
+from glm_data.report.checks import DOCUMENT_STAGES, cross_checks
 from glm_data.report.duplicates import summarise_duplicates
 from glm_data.report.training import read_curve
 
 STAGE_ORDER = ("filter", "dedupe", "decontaminate", "tokenizer", "tokenize", "mip", "pack", "train", "quantize")
-FUNNEL_STAGES = ("filter", "dedupe", "decontaminate", "tokenize")
-"""Those whose input and output are documents one by one, so that their losses add up."""
 INFILL = "infill.json"
 _LONG_FACTS = frozenset({"shards"})
 """Facts that list something by file; they stand in the stage's manifest."""
@@ -111,7 +109,7 @@ def funnel(stages: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Records of each document stage: read, kept, dropped by reason, unreadable by reason; bytes where counted."""
     steps = []
     for name, stage in stages.items():
-        if stage["stage"] not in FUNNEL_STAGES:
+        if stage["stage"] not in DOCUMENT_STAGES:
             continue
         fields = ("records", "kept", "dropped", "unreadable")
         step = {"stage": name, **{field: stage[field] for field in fields}}
@@ -123,7 +121,8 @@ def funnel(stages: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def sources(stages: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Documents by source: read by the first stage that counts them, and kept by each; the largest first."""
-    counting = [name for name, stage in stages.items() if any(count.startswith("kept/") for count in stage["counts"])]
+    documents = {name: stage["counts"] for name, stage in stages.items() if stage["stage"] in DOCUMENT_STAGES}
+    counting = [name for name, counts in documents.items() if part(counts, "kept/")]
     if not counting:
         return []
     first = part(stages[counting[0]]["counts"], "in/")

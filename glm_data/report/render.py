@@ -7,6 +7,7 @@ so that text of documents, file names and sources are shown and never run.
 from __future__ import annotations
 
 import functools
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -16,8 +17,18 @@ import jinja2
 from markupsafe import Markup
 
 from glm_data.report import svg, text
+from glm_data.report.collect import part
 
-_MASKS = ("[MASK]", "[gMASK]", "[sMASK]")
+_MASK = re.compile(r"\[(?:MASK|gMASK|sMASK)\]")
+_FACT_LABELS = {
+    "candidates": "documents with a possible twin",
+    "comparisons": "pairs compared exactly",
+    "largest_cluster": "documents in the largest cluster",
+    "rows": "minima in a band",
+    "pad_multiple": "vocabulary is a multiple of",
+    "pieces": "pieces",
+    "vocab_size": "vocabulary",
+}
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -53,8 +64,10 @@ def _environment() -> jinja2.Environment:
         "percent": text.percent,
         "duration": text.duration,
         "flatten": text.flatten,
+        "below": part,
         "by_count": by_count,
         "filled": filled,
+        "label": label,
     }
     environment.globals |= {"loss_curve": svg.loss_curve, "share": share}
     return environment
@@ -99,17 +112,15 @@ def share(part: float, whole: float) -> str:
     return f"{min(100.0, max(0.0, 100 * part / whole)):.2f}%" if whole else "0%"
 
 
+def label(name: str) -> str:
+    """What to call a counted fact on the page."""
+    return _FACT_LABELS.get(name, name.replace("_", " "))
+
+
 def filled(sample: Mapping[str, Any]) -> list[tuple[str, bool]]:
     """An infill sample as stretches of text, each with whether the model wrote it."""
-    prompt, fills = str(sample.get("prompt", "")), [str(fill) for fill in sample.get("fills") or []]
-    stretches: list[tuple[str, bool]] = []
-    for fill in fills:
-        found = [(prompt.find(mask), mask) for mask in _MASKS if mask in prompt]
-        if not found:
-            break
-        place, mask = min(found)
-        stretches += [(prompt[:place], False), (fill, True)]
-        prompt = prompt[place + len(mask) :]
-    if not stretches and sample.get("text"):
-        return [(prompt, False), (str(sample["text"]), True)]
+    prompt, stretches = str(sample.get("prompt", "")), []
+    for blank in sample.get("filled") or []:
+        before, prompt = [*_MASK.split(prompt, maxsplit=1), ""][:2]
+        stretches += [(before, False), (str(blank), True)]
     return [stretch for stretch in [*stretches, (prompt, False)] if stretch[0]]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 720, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 96, 14, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 116, 14, 34
 _LABEL_GAP = 15
 
 Points = Sequence[Sequence[float]]

@@ -10,6 +10,9 @@ _HIDDEN = re.compile(
     "\U000e0000-\U000e007f]"
 )
 
+SPACE = "\u202f"
+"""Between a number and its unit: narrow, and no place to break the line."""
+
 
 def visible(value: str) -> str:
     """``value`` with control characters, invisible ones and overrides of the writing direction spelled out.
@@ -39,17 +42,20 @@ def size(value: float | None) -> str:
     if value is None:
         return "–"
     if value < 1000:
-        return f"{value:.0f} B"
+        return f"{value:.0f}{SPACE}B"
     for unit in ("kB", "MB", "GB"):
         value /= 1000
         if value < 999.5:
-            return f"{value:.3g} {unit}"
-    return f"{value / 1000:,.3g} TB"
+            return f"{value:.3g}{SPACE}{unit}"
+    return f"{value / 1000:,.3g}{SPACE}TB"
 
 
 def percent(part: float, whole: float) -> str:
-    """``12.3 %`` of ``whole``; a dash if there is nothing to have a share of."""
-    return f"{100 * part / whole:.1f} %" if whole else "–"
+    """``12.3 %`` of ``whole``, ``<0.1 %`` rather than a rounded zero; a dash if there is nothing to have a share of."""
+    if not whole:
+        return "–"
+    value = 100 * part / whole
+    return f"<0.1{SPACE}%" if 0 < value < 0.05 else f"{value:.1f}{SPACE}%"
 
 
 def duration(seconds: float) -> str:
