@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from glm_data.text.shingles import Shingles, Uint64s, mix64
 
-BANDS, ROWS, SEED = 14, 8, 1
+BANDS, ROWS, SEED = 20, 6, 1
 _TILE = 2048
 _BAND_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 

@@ -130,7 +130,7 @@ def _decode(data: Any, at: int, end: int) -> Any:
     if 0xF0 <= first < 0xF5 and at + 4 <= end:
         low = (np.int64(data[at + 2]) & 0x3F) << 6 | np.int64(data[at + 3]) & 0x3F
         high = (first & 0x07) << 18 | (np.int64(data[at + 1]) & 0x3F) << 12
-        return 4 << 21 | np.int64(min(high | low, 0x10FFFF))
+        return 4 << 21 | np.int64(min(int(high | low), 0x10FFFF))
     return 1 << 21
 
 

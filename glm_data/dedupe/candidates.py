@@ -1,0 +1,145 @@
+"""Copies and candidate pairs, searched in one range of keys at a time.
+
+A document meets another through files: band keys lie sorted in each input's runs, a task takes its range of keys out
+of every run, sorts, and links the members of a bucket to the first of them (star edges). A bucket of ``n`` documents so
+costs ``n - 1`` edges, however large; which pairs are compared is settled later, inside connected components.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from glm_data.dedupe.work import (
+    COPY,
+    Array,
+    Layout,
+    concatenate,
+    context,
+    input_folder,
+    load,
+    runs,
+    save,
+    slice_of,
+)
+from glm_data.stage import ShardRecord, ShardTask, output_file
+
+GIANT_BUCKET = 1000
+"""Documents from which a bucket is counted as giant: boilerplate, as a rule."""
+
+
+def find_copies(high: Array, low: Array, priority: Array, index: Array) -> Array:
+    """Copies among documents by their exact keys: ``COPY[copies]``, by copy; the best of equals is the original."""
+    order = np.lexsort((index, priority, low, high))
+    high, low, index = high[order], low[order], index[order]
+    is_first = np.ones(order.size, bool)
+    is_first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+    original = index[is_first][np.cumsum(is_first) - 1]
+    copies = np.empty(int((~is_first).sum()), COPY)
+    copies["copy"], copies["original"] = index[~is_first], original[~is_first]
+    return copies[np.argsort(copies["copy"])]
+
+
+class Edges(NamedTuple):
+    """Star edges of a range of keys."""
+
+    edges: Array
+    """``uint64[edges]``: ``first << 32 | other``, ascending, distinct."""
+    buckets: int
+    """Buckets of two documents or more."""
+    giant: int
+    """Those of :data:`GIANT_BUCKET` documents or more."""
+    largest: int
+    """Documents in the largest."""
+
+
+def star_edges(keys: Array, index: Array) -> Edges:
+    """Link the documents of every bucket to the bucket's first; ``index`` ascends wherever keys are equal."""
+    order = np.argsort(keys, kind="stable")
+    keys, index = keys[order], index[order].astype(np.uint64)
+    is_first = np.ones(keys.size, bool)
+    is_first[1:] = keys[1:] != keys[:-1]
+    starts = np.flatnonzero(is_first)
+    sizes = np.diff(starts, append=keys.size)
+    first = np.repeat(index[starts], sizes)
+    edges = np.unique(first[~is_first] << np.uint64(32) | index[~is_first])
+    giant = int((sizes >= GIANT_BUCKET).sum())
+    return Edges(edges, int((sizes > 1).sum()), giant, int(sizes.max(initial=0)))
+
+
+def exact_shard(task: ShardTask) -> ShardRecord:
+    """Shard function: the copies of one range of exact keys."""
+    _, work = context(task)
+    layout = context(task).layout
+    columns: list[tuple[Array, Array, Array, Array]] = []
+    for shard, start in enumerate(layout.starts[:-1]):
+        folder = input_folder(work, "sign", shard)
+        high = load(folder / "exact.npy")
+        part = slice_of(high, task.shard, task.options["parts"])
+        rest = load(folder / "exact_rest.npy")[part]
+        columns.append((high[part], rest["low"], load(folder / "priority.npy")[rest["row"]], rest["row"] + start))
+    copies = find_copies(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+    return _record(task, copies)
+
+
+def bands_shard(task: ShardTask) -> ShardRecord:
+    """Shard function: the star edges of one range of band keys, copies left out."""
+    _, work = context(task)
+    keys, index = _read_range(work, context(task).layout, task.shard, task.options["parts"])
+    is_kept = ~is_member(index, load(work / "copies.npy")["copy"])
+    found = star_edges(keys[is_kept], index[is_kept])
+    counts = {"buckets": found.buckets, "giant_buckets": found.giant, "edges": int(found.edges.size)}
+    return _record(task, found.edges, counts)
+
+
+def _read_range(work: Path, layout: Layout, part: int, parts: int) -> tuple[Array, Array]:
+    all_keys, all_index = [], []
+    for shard, start in enumerate(layout.starts[:-1]):
+        for keys_path, rows_path in runs(input_folder(work, "sign", shard)):
+            keys = load(keys_path)
+            inside = slice_of(keys, part, parts)
+            all_keys.append(keys[inside])
+            all_index.append((load(rows_path)[inside] + start).astype(np.int64))
+    return concatenate(all_keys, np.uint64), concatenate(all_index, np.int64)
+
+
+def is_member(values: Array, ascending: Array) -> Array:
+    """Whether each value occurs in an ascending array."""
+    if not ascending.size:
+        return np.zeros(values.size, bool)
+    places = np.searchsorted(ascending, values)
+    return np.asarray(ascending[np.minimum(places, ascending.size - 1)] == values)
+
+
+def _record(task: ShardTask, array: Array, counts: dict[str, int] | None = None) -> ShardRecord:
+    name = f"{task.shard:05d}.npy"
+    save(Path(task.folder) / name, array)
+    files = (output_file(Path(task.folder), name, int(array.size)),)
+    return ShardRecord(shard=task.shard, input=task.input.name, counts=counts or {}, files=files)
+
+
+def merge_distinct(work: Path, step: str, parts: int) -> Array:
+    """The distinct values of all key ranges, one range at a time."""
+    merged = np.empty(0, np.uint64)
+    for part in range(parts):
+        merged = np.union1d(merged, load(work / step / f"{part:05d}.npy"))
+    return merged
+
+
+def components(edges: Array) -> tuple[Array, Array]:
+    """Connected components: ``(documents, labels)``, documents ascending, a label the smallest document in it."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    first, other = edges >> np.uint64(32), edges & np.uint64(0xFFFFFFFF)
+    nodes = np.union1d(first, other)
+    if not nodes.size:
+        return np.empty(0, np.uint32), np.empty(0, np.uint32)
+    ends = np.searchsorted(nodes, first), np.searchsorted(nodes, other)
+    graph = coo_array((np.ones(edges.size, bool), ends), shape=(nodes.size, nodes.size))
+    _, numbers = connected_components(graph, directed=False)
+    smallest = np.full(int(numbers.max()) + 1, nodes.size, np.int64)
+    np.minimum.at(smallest, numbers, np.arange(nodes.size))
+    return nodes.astype(np.uint32), nodes[smallest[numbers]].astype(np.uint32)

@@ -1,0 +1,114 @@
+"""Second pass over an input, for candidates only: their shingle sets and signatures; and units of work from them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from glm_data.dedupe.options import DedupeOptions
+from glm_data.dedupe.signatures import signatures
+from glm_data.dedupe.work import Array, Layout, concatenate, context, input_folder, load, lsh_of, save
+from glm_data.files import atomic_path
+from glm_data.formats import read_blocks
+from glm_data.stage import InputFile, ShardRecord, ShardTask, output_file
+from glm_data.text.shingles import distinct_sorted, shingle_texts
+
+UNIT_HASHES = 1 << 22
+"""Shingles after which a unit of work is closed (32 MB); a larger component is a unit of its own."""
+_WEIGHT_OF_DOCUMENT = 64
+"""What a document adds to its unit beside its shingles: its signature."""
+
+
+class Sets(NamedTuple):
+    """Shingle sets of some documents, with their signatures."""
+
+    hashes: Array
+    """``uint64``: the sets one after the other, each ascending."""
+    offsets: Array
+    """``int64[documents + 1]``."""
+    signatures: Array
+    """``uint32[documents, permutations]``."""
+
+
+def sets_shard(task: ShardTask) -> ShardRecord:
+    """Shard function: shingle sets of one input's candidates."""
+    options, work = context(task)
+    rows = candidate_rows(work, context(task).layout, task.shard)
+    folder = input_folder(work, "sets", task.shard)
+    sizes, minima = [], []
+    with atomic_path(folder / "hashes.bin") as temporary, temporary.open("wb") as handle:
+        for texts in _candidate_texts(task.input, options, rows):
+            shingles = shingle_texts(texts, options.ngram, fold_digits=options.fold_digits)
+            sets = distinct_sorted(shingles)
+            sets.hashes.tofile(handle)
+            sizes.append(np.diff(sets.offsets))
+            minima.append(signatures(sets, lsh_of(options)))
+    offsets = np.concatenate([[0], np.cumsum(concatenate(sizes, np.int64))]).astype(np.int64)
+    save(folder / "offsets.npy", offsets)
+    save(folder / "signatures.npy", concatenate(minima, np.uint32))
+    names = [f"{folder.name}/{name}" for name in ("hashes.bin", "offsets.npy", "signatures.npy")]
+    files = tuple(output_file(Path(task.folder), name) for name in names)
+    counts = {"candidates": int(rows.size), "shingles": int(offsets[-1])}
+    return ShardRecord(shard=task.shard, input=task.input.name, counts=counts, files=files)
+
+
+def candidate_rows(work: Path, layout: Layout, shard: int) -> Array:
+    """Rows of one input that are candidates, ascending."""
+    candidates = load(work / "candidates.npy")
+    start, stop = np.searchsorted(candidates, layout.starts[shard : shard + 2])
+    return candidates[start:stop].astype(np.int64) - layout.starts[shard]
+
+
+def _candidate_texts(source: InputFile, options: DedupeOptions, rows: Array) -> Iterator[pa.Array]:
+    first = done = 0
+    for block in read_blocks(source, options.format) if rows.size else ():
+        inside = rows[done : done + int(np.searchsorted(rows[done:], first + block.documents.num_rows))] - first
+        if inside.size:
+            yield block.documents.column("text").take(pa.array(inside))
+        first += block.documents.num_rows
+        done += inside.size
+        if done == rows.size:
+            return
+
+
+def load_sets(work: Path, layout: Layout, documents: Array) -> Sets:
+    """Sets and signatures of some candidates, by ascending document index."""
+    hashes, sizes, minima = [], [], []
+    for shard, rows in layout.split(documents.astype(np.int64)):
+        folder = input_folder(work, "sets", shard)
+        places = np.searchsorted(candidate_rows(work, layout, shard), rows)
+        offsets = load(folder / "offsets.npy")
+        stored = np.memmap(folder / "hashes.bin", np.uint64, "r")
+        hashes += [stored[offsets[place] : offsets[place + 1]] for place in places]
+        sizes.append(offsets[places + 1] - offsets[places])
+        minima.append(load(folder / "signatures.npy")[places])
+    offsets = np.concatenate([[0], np.cumsum(concatenate(sizes, np.int64))]).astype(np.int64)
+    return Sets(concatenate(hashes, np.uint64), offsets, concatenate(minima, np.uint32))
+
+
+def pack_units(labels: Array, sizes: Array, limit: int = UNIT_HASHES) -> tuple[Array, Array]:
+    """Put whole components together to units of work.
+
+    Args:
+        labels: component of every candidate, by candidate.
+        sizes: shingles of every candidate.
+        limit: shingles after which a unit is closed.
+
+    Returns:
+        ``(order, offsets)``: candidates ``order[offsets[i]:offsets[i + 1]]`` are unit ``i``, ascending inside.
+    """
+    by_component = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[by_component], prepend=-1))
+    if not starts.size:
+        return by_component, np.zeros(1, np.int64)
+    weight = np.add.reduceat(sizes[by_component] + _WEIGHT_OF_DOCUMENT, starts)
+    unit = (np.cumsum(weight) - weight) // limit
+    first_component = np.flatnonzero(np.diff(unit, prepend=-1))
+    offsets = np.append(starts[first_component], labels.size).astype(np.int64)
+    pieces = [np.sort(by_component[a:b]) for a, b in itertools.pairwise(offsets)]
+    return np.concatenate(pieces), offsets

@@ -1,0 +1,168 @@
+"""First pass over an input: exact keys, band keys and priorities of its documents."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from glm_data.dedupe.options import DedupeOptions
+from glm_data.dedupe.signatures import Lsh, band_keys, signatures
+from glm_data.dedupe.work import EXACT_REST, Array, concatenate, context, input_folder, lsh_of, save
+from glm_data.formats import read_blocks
+from glm_data.formats.parquet import ParquetWriter, parquet_writer
+from glm_data.stage import OutputFile, ShardRecord, ShardTask, output_file
+from glm_data.text.shingles import exact_keys, shingle_texts
+
+DOCUMENTS = pa.schema([("id", pa.string()), ("source", pa.string()), ("bytes", pa.uint64()), ("weight", pa.uint32())])
+RUN_DOCUMENTS = 1 << 18
+"""Documents whose band keys are sorted together: bounds memory to about 100 MB."""
+
+_LONGEST = (1 << 40) - 1
+_BITS = {"source": 16, "longest": 40, "simplified": 1, "first": 0}
+
+
+class Signed(NamedTuple):
+    """What one block of documents comes to."""
+
+    exact: Array
+    """``uint64[documents, 2]``."""
+    bands: Array
+    """``uint64[documents, bands]``."""
+    priority: Array
+    """``uint64[documents]``, lower is better."""
+    documents: pa.RecordBatch
+    """Of :data:`DOCUMENTS`."""
+
+
+def sign_block(batch: pa.RecordBatch, options: DedupeOptions, lsh: Lsh) -> Signed:
+    """Keys and priorities of a block of documents; only this function looks at the text."""
+    text = batch.column("text")
+    shingles = shingle_texts(text, options.ngram, fold_digits=options.fold_digits)
+    sizes = pc.cast(pc.binary_length(text), pa.uint64())
+    columns = [batch.column("id"), batch.column("source"), sizes, weights(batch)]
+    return Signed(
+        exact_keys(shingles),
+        band_keys(signatures(shingles, lsh), lsh),
+        priorities(batch, np.asarray(sizes), options),
+        pa.RecordBatch.from_arrays(columns, schema=DOCUMENTS),
+    )
+
+
+def weights(batch: pa.RecordBatch) -> pa.Array:
+    """How many documents each row stands for: its ``duplicates`` of an earlier run, or 1."""
+    if "duplicates" in batch.schema.names:
+        return pc.cast(batch.column("duplicates"), pa.uint32())
+    return pa.array(np.ones(batch.num_rows, np.uint32))
+
+
+def priorities(batch: pa.RecordBatch, sizes: Array, options: DedupeOptions) -> Array:
+    """Ranks by the rules of ``keep``, the first in the highest bits; equal ranks are left to the document index."""
+    rank = np.zeros(batch.num_rows, np.uint64)
+    for rule in options.keep[: _index_of_first(options)]:
+        rank = (rank << np.uint64(_BITS[rule])) | _rank(rule, batch, sizes, options)
+    return rank
+
+
+def _index_of_first(options: DedupeOptions) -> int:
+    return options.keep.index("first") if "first" in options.keep else len(options.keep)
+
+
+def _rank(rule: str, batch: pa.RecordBatch, sizes: Array, options: DedupeOptions) -> Array:
+    if rule == "longest":
+        return np.uint64(_LONGEST) - np.minimum(sizes, _LONGEST).astype(np.uint64)
+    if rule == "simplified":
+        return np.asarray(pc.equal(batch.column("lang"), "zh-Hant")).astype(np.uint64)
+    places = pc.index_in(batch.column("source"), pa.array(options.source_order, pa.string()))
+    return np.asarray(pc.fill_null(places, len(options.source_order))).astype(np.uint64)
+
+
+def sign_shard(task: ShardTask) -> ShardRecord:
+    """Shard function: sign one input."""
+    options, work = context(task)
+    folder = input_folder(work, "sign", task.shard)
+    unreadable: Counter[str] = Counter()
+    exact, priority = [], []
+    pending = _Runs(folder)
+    with parquet_writer(folder / "documents.parquet", DOCUMENTS) as writer:
+        for signed in _signed_blocks(task, options, unreadable, writer):
+            exact.append(signed.exact)
+            priority.append(signed.priority)
+            pending.add(signed.bands)
+    names = ["documents.parquet", *pending.finish(), *_write_exact(folder, exact)]
+    save(folder / "priority.npy", concatenate(priority, np.uint64))
+    rows = writer.rows
+    return ShardRecord(
+        shard=task.shard,
+        input=task.input.name,
+        records=rows + sum(unreadable.values()),
+        kept=rows,
+        unreadable=dict(unreadable),
+        files=_describe(task, folder, [*names, "priority.npy"]),
+    )
+
+
+def _signed_blocks(
+    task: ShardTask, options: DedupeOptions, unreadable: Counter[str], writer: ParquetWriter
+) -> Iterator[Signed]:
+    lsh = lsh_of(options)
+    for block in read_blocks(task.input, options.format):
+        for item in block.unreadable:
+            unreadable[item.reason] += item.count
+        if block.documents.num_rows:
+            signed = sign_block(block.documents, options, lsh)
+            writer.write(signed.documents)
+            yield signed
+
+
+class _Runs:
+    """Collects band keys and writes them as sorted runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._blocks: list[Array] = []
+        self._first = self._documents = 0
+        self._names: list[str] = []
+
+    def add(self, bands: Array) -> None:
+        self._blocks.append(bands)
+        self._documents += bands.shape[0]
+        if self._documents >= RUN_DOCUMENTS:
+            self._write()
+
+    def finish(self) -> list[str]:
+        if self._blocks:
+            self._write()
+        return self._names
+
+    def _write(self) -> None:
+        bands = np.concatenate(self._blocks)
+        keys = bands.ravel()
+        order = np.argsort(keys, kind="stable")
+        rows = (order // bands.shape[1] + self._first).astype(np.uint32)
+        number = len(self._names) // 2
+        for name, array in ((f"keys-{number:03d}.npy", keys[order]), (f"rows-{number:03d}.npy", rows)):
+            save(self._folder / name, array)
+            self._names.append(name)
+        self._first += self._documents
+        self._blocks, self._documents = [], 0
+
+
+def _write_exact(folder: Path, blocks: list[Array]) -> list[str]:
+    keys = concatenate(blocks, np.uint64).reshape(-1, 2)
+    order = np.argsort(keys[:, 0], kind="stable")
+    rest = np.empty(order.size, EXACT_REST)
+    rest["low"], rest["row"] = keys[order, 1], order
+    save(folder / "exact.npy", keys[order, 0])
+    save(folder / "exact_rest.npy", rest)
+    return ["exact.npy", "exact_rest.npy"]
+
+
+def _describe(task: ShardTask, folder: Path, names: list[str]) -> tuple[OutputFile, ...]:
+    relative = folder.relative_to(task.folder)
+    return tuple(output_file(Path(task.folder), str(relative / name)) for name in names)
