@@ -41,7 +41,7 @@ def upper(task: ShardTask) -> ShardRecord:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(5)
     if _is_sleepy(options):
-        time.sleep(30)
+        time.sleep(60)
     name = f"data/{shard:05d}.txt"
     files.write_bytes(Path(task.folder) / name, Path(task.input.path).read_bytes().upper())
     written = output_file(Path(task.folder), name, rows=1)
