@@ -38,6 +38,9 @@ RANDOM = frozenset({"choice", "random", "shuffle"})
 LOOP, WEIGH, LABEL = "__loop", "__weigh", "__label"
 """Filters that the rewritten tree calls; templates cannot name them."""
 
+CALLED = "()"
+"""Begins the attribute of a method that is called; any other attribute is data, and no function is ever a value."""
+
 MOST_CHARACTERS, MOST_NODES, MOST_DEPTH = 50_000, 5_000, 60
 
 _NODES = (
@@ -73,10 +76,7 @@ def check(source: str, where: str) -> Checked:
     found = _walk(tree, where)
     if len(found) > MOST_NODES:
         raise TemplateError(f"{where}: has {len(found)} parts, more than {MOST_NODES}; split it.")
-    for node in found:
-        reason = _refusal(node)
-        if reason:
-            raise TemplateError(f"{where}: line {node.lineno}: {reason}.")
+    _refuse(found, where)
     filters = {node.name for node in found if isinstance(node, nodes.Filter)}
     arguments = {node.value for node in found if isinstance(node, nodes.Const) and isinstance(node.value, str)}
     methods = {node.attr for node in found if isinstance(node, nodes.Getattr)}
@@ -110,6 +110,16 @@ def _walk(tree: nodes.Node, where: str) -> list[nodes.Node]:
         found += level
         level = [child for node in level for child in node.iter_child_nodes()]
     raise TemplateError(f"{where}: is nested more than {MOST_DEPTH} levels deep; simplify it.")
+
+
+def _refuse(found: list[nodes.Node], where: str) -> None:
+    called = {id(node.node) for node in found if isinstance(node, nodes.Call)}
+    for node in found:
+        reason = _refusal(node)
+        if isinstance(node, nodes.Name) and node.name in FUNCTIONS and node.ctx == "load" and id(node) not in called:
+            reason = f"function '{node.name}' can only be called"
+        if reason:
+            raise TemplateError(f"{where}: line {node.lineno}: {reason}.")
 
 
 def _refusal(node: nodes.Node) -> str:
@@ -153,9 +163,11 @@ def _unknown(kind: str, name: str, known: frozenset[str]) -> str:
 
 
 def _rewrite(node: nodes.Node) -> None:
-    """Wrap what loops, compares, slices, hashes or looks up a label, so that the sandbox can count and refuse it."""
+    """Mark what loops, calls, compares, slices, hashes or looks up a label for the sandbox to count or refuse."""
     if isinstance(node, nodes.For):
         node.iter = _call(node.iter, LOOP)
+    elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr):
+        node.node.attr = CALLED + node.node.attr
     elif isinstance(node, nodes.Compare | nodes.Operand):
         node.expr = _call(node.expr, WEIGH)
     elif isinstance(node, nodes.Pair):

@@ -139,7 +139,8 @@ class Renderer:
         choices_key = source or ""
         reads, mutates = checked.variables, checked.mutates
         if source is not None:
-            checked_choices = dialect.check(source, f"{where}, answer choices")
+            where = f"{where}, answer choices"
+            checked_choices = dialect.check(source, where)
             choices = self._environment.compile_checked(checked_choices, where)
             reads, mutates = reads | checked_choices.variables, mutates or checked_choices.mutates
             choices_key += template.id if checked_choices.is_random else ""
@@ -152,7 +153,7 @@ class Renderer:
         try:
             return _split(self._environment.run(choices, {}, ""))
         except Exception as error:
-            raise TemplateError(f"{where}: its answer choices cannot be rendered ({error}).") from None
+            raise TemplateError(f"{where}: cannot be rendered ({error}).") from None
 
 
 def prepare_row(row: Mapping[str, Any], columns: Mapping[str, str] | None = None) -> dict[str, Any]:

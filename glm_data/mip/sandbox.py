@@ -3,7 +3,7 @@
 Three walls: the syntax tree is of the dialect (:mod:`glm_data.mip.dialect`); attributes, calls, filters and globals are
 allow-lists; and every step is paid for from a budget *before* it is done, in proportion to what it will touch, so that
 nested loops, doubling strings, ``x * 10**9`` or deep comparisons end as refusals. The budget is counted in steps, not
-seconds: the same row fares alike on every machine. One step is about a microsecond at most.
+seconds: the same row fares alike on every machine. A step is a few microseconds at most.
 
 An environment serves one thread at a time.
 """
@@ -27,7 +27,7 @@ from glm_data.mip import dialect
 from glm_data.mip.dialect import Checked
 from glm_data.mip.templates import TemplateError
 
-DEFAULT_MOST_STEPS = 1_000_000
+DEFAULT_MOST_STEPS = 500_000
 DEFAULT_LONGEST_OUTPUT = 1_000_000
 
 _MOST_RANGE = 10_000
@@ -160,12 +160,14 @@ class TemplateEnvironment(SandboxedEnvironment):
     # ---- attributes, items, calls, operators: the hooks of Jinja's sandbox
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """A method of the dialect, an item of a mapping, or undefined."""
+        """The method of a call, an item of a mapping, what a loop or namespace holds, or undefined."""
         if isinstance(obj, Undefined):
-            return getattr(obj, attribute)
+            return getattr(obj, attribute.removeprefix(dialect.CALLED))
         kind = type(obj)
-        if attribute in dialect.METHODS.get(kind, frozenset()):
-            return getattr(obj, attribute)
+        if attribute.startswith(dialect.CALLED):
+            method = attribute.removeprefix(dialect.CALLED)
+            known = method in dialect.METHODS.get(kind, frozenset())
+            return getattr(obj, method) if known else self.undefined(obj=obj, name=method)
         if kind is dict and attribute in obj:
             return obj[attribute]
         if (kind is Namespace and not attribute.startswith("_")) or (
@@ -243,7 +245,7 @@ class TemplateEnvironment(SandboxedEnvironment):
         return made
 
     def _zip(self, *columns: Any) -> Any:
-        return iter(list(zip(*(self._loop(column) for column in columns), strict=False)))
+        return _Lazy(list(zip(*(self._loop(column) for column in columns), strict=False)))
 
     def _loop(self, value: Any) -> list[Any]:
         """A list to loop over, paid for; changes to the original during the loop do not lengthen it."""
@@ -296,7 +298,7 @@ class TemplateEnvironment(SandboxedEnvironment):
                 self.budget.weigh(value)
             result = function(*args, **kwargs)
             if hasattr(result, "__next__"):
-                result = iter(self.budget.weigh(list(result)))
+                result = _Lazy(self.budget.weigh(list(result)))
             return result
 
         passed = getattr(function, "jinja_pass_arg", None)
@@ -330,6 +332,22 @@ class TemplateEnvironment(SandboxedEnvironment):
         if abs(precision) > 20:
             raise LimitError("round() to more than 20 places")
         return jinja_filters.do_round(value, precision, method)
+
+
+class _Lazy:
+    """An iterator over finished work: true even if empty, as Jinja's generators are, and printed without an address."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self._items = iter(items)
+
+    def __iter__(self) -> _Lazy:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._items)
+
+    def __repr__(self) -> str:
+        return "<iterator>"
 
 
 def _length(value: Any) -> int:

@@ -32,7 +32,7 @@ from glm_data.mip.mixture import DataSet, Source, read_mixture, source_templates
 from glm_data.mip.render import Refused, Rendered, Renderer, prepare_row
 from glm_data.mip.rows import read_rows
 from glm_data.mip.sandbox import DEFAULT_LONGEST_OUTPUT, DEFAULT_MOST_STEPS
-from glm_data.mip.templates import Template, without
+from glm_data.mip.templates import SEPARATOR, Template, without
 from glm_data.stage import (
     Check,
     InputFile,
@@ -76,7 +76,7 @@ class MipOptions(Config, frozen=True, kw_only=True):
     """How a mixture is rendered."""
 
     seed: Annotated[int, Doc("seed of random choices in templates, of caps and of weights")] = 0
-    most_steps: Annotated[int, Doc("steps that one render may take; about a microsecond each")] = DEFAULT_MOST_STEPS
+    most_steps: Annotated[int, Doc("steps that one render may take; a few microseconds each")] = DEFAULT_MOST_STEPS
     longest_output: Annotated[int, Doc("characters that one render may give")] = DEFAULT_LONGEST_OUTPUT
     max_error_fraction: Annotated[float, Doc("share of failed renders from which the exit code is 3")] = 0.01
     max_bad_fraction: Annotated[float, Doc("share of unreadable rows from which the exit code is 3")] = 0.01
@@ -253,7 +253,7 @@ class _Shard:
             return
         self._seen.add(digest)
         lang = self._dataset.language or next(iter(template.metadata.languages), "")
-        if sample.choices is not None and sample.target not in sample.choices:
+        if _answers_by_choice(template) and sample.target not in (sample.choices or ()):
             self.counts[f"not_in_choices/{self._dataset.key}/{template.name}"] += 1
         self.counts[f"kept/{self._dataset.key}"] += 1
         self.counts[f"template/{self._dataset.key}/{template.name}/kept"] += 1
@@ -280,6 +280,11 @@ class _Shard:
             ]
             writer.write(pa.RecordBatch.from_arrays(columns, schema=SCHEMA))
             self._block.clear()
+
+
+def _answers_by_choice(template: Template) -> bool:
+    """Whether the target is made of the answer choices (some templates only mention them in the prompt)."""
+    return "answer_choices" in template.jinja.partition(SEPARATOR)[2]
 
 
 class Chosen:
