@@ -100,7 +100,11 @@ def digest_value(value: Any) -> str:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Delete what :func:`atomic_path` left behind in ``folder`` when its process was killed."""
-    for path in folder.rglob(f"{TEMPORARY_PREFIX}*"):
-        if path.is_file():
-            path.unlink(missing_ok=True)
+    """Delete what :func:`atomic_path` left behind below ``folder`` when its process was killed; follows no links.
+
+    What vanishes meanwhile is passed over: a worker that outlived its killed parent may still be tidying up.
+    """
+    for root, _, names in os.walk(folder):
+        for name in names:
+            if name.startswith(TEMPORARY_PREFIX):
+                (Path(root) / name).unlink(missing_ok=True)

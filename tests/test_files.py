@@ -100,9 +100,37 @@ def test_remove_temporaries_spares_everything_else(tmp_path: Path) -> None:
     for path in spared[:2]:
         path.touch()
     spared[2].mkdir()
-    (tmp_path / ".tmp-1-x").touch()
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    for place in (".tmp-1-x", "deep/er/.tmp-2-y", ".tmp-folder/.tmp-3-z"):
+        (tmp_path / place).touch()
     files.remove_temporaries(tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted(spared)
+    assert sorted(path for path in tmp_path.rglob("*") if path.name not in ("deep", "er")) == sorted(spared)
+
+
+def test_remove_temporaries_follows_no_links(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / ".tmp-1-x").touch()
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "stage" / "link").symlink_to(tmp_path / "elsewhere")
+    files.remove_temporaries(tmp_path / "stage")
+    assert (tmp_path / "elsewhere" / ".tmp-1-x").exists()
+
+
+def test_a_folder_that_vanishes_meanwhile_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".tmp-1-x").touch()
+    scan = os.scandir
+
+    def scan_too_late(folder: Path) -> object:
+        if Path(folder).name == "b":
+            raise FileNotFoundError(errno.ENOENT, "gone", str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", scan_too_late)
+    files.remove_temporaries(tmp_path)
+    monkeypatch.undo()
+    assert [path.parent.name for path in tmp_path.rglob(".tmp-*")] == ["b"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
-from glm_data.formats.parquet import read_batches
 from glm_data.manifest import Success
 
 TABLE = "duplicates.parquet"
@@ -32,10 +32,11 @@ def summarise_duplicates(folder: Path, success: Success) -> dict[str, Any]:
 def _read_table(path: Path) -> dict[str, Any]:
     histogram = np.zeros(BINS, np.int64)
     borderline: list[dict[str, Any]] = []
-    for batch in read_batches(path):
-        jaccard = batch.column("jaccard").to_numpy()
-        histogram += np.histogram(jaccard, BINS, (0.0, 1.0))[0]
-        lowest = np.argsort(jaccard, kind="stable")[:EXAMPLES]
-        borderline += batch.take(lowest).to_pylist()
-        borderline = sorted(borderline, key=lambda row: (row["jaccard"], row["removed"]))[:EXAMPLES]
+    with pq.ParquetFile(path) as table:
+        for batch in table.iter_batches(use_threads=False):
+            jaccard = batch.column("jaccard").to_numpy()
+            histogram += np.histogram(jaccard, BINS, (0.0, 1.0))[0]
+            lowest = np.argsort(jaccard, kind="stable")[:EXAMPLES]
+            borderline += batch.take(lowest).to_pylist()
+            borderline = sorted(borderline, key=lambda row: (row["jaccard"], row["removed"]))[:EXAMPLES]
     return {"similarity": histogram.tolist(), "examples": borderline}
