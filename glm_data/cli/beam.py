@@ -18,6 +18,6 @@ from glm_data.cli.shell import Command
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def beam(arguments: tuple[str, ...]) -> int | None:
     """Hand all arguments to the launcher."""
-    from pipelines import launcher
+    from pipelines.launcher import main
 
-    return launcher.main(list(arguments))
+    return main(list(arguments))

@@ -13,7 +13,7 @@ import msgspec
 
 from glm_data import recipe as recipes
 from glm_data.cli.fields import FOLDER
-from glm_data.cli.output import Output, output_options, table
+from glm_data.cli.output import Output, output_options, show_checks, table
 from glm_data.cli.run import Outcome, run_recipe, show_completions
 from glm_data.cli.shell import GUARD_RAIL_EXIT_CODE, Command
 from glm_data.stage import Check
@@ -125,11 +125,7 @@ def _show(output: Output, outcome: Outcome, fates: Fates, checks: list[Check]) -
     ]
     for line in table(rows):
         output.say("  " + line)
-    for check in checks:
-        if check.ok:
-            output.say(f"  {click.style('ok', fg='green')} {check.sentence}")
-        else:
-            output.note(f"  {click.style('guard rail', fg='red', bold=True)} {check.sentence}")
+    show_checks(output, "demo", checks)
     _show_training(output, outcome.stages["train"].facts)
     output.say("\nWhat the INT4 model makes of it", bold=True)
     show_completions(output, outcome.completions)

@@ -14,7 +14,7 @@ import msgspec
 
 from glm_data import files
 from glm_data.cli.shell import GUARD_RAIL_EXIT_CODE, colour_choice
-from glm_data.stage import PLAN, RUN, Success
+from glm_data.stage import PLAN, RUN, Check, Success
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -73,17 +73,18 @@ def show_stage(output: Output, folder: Path, success: Success) -> int:
         output.say(f"{success.stage} -> {folder}", bold=True)
         for name, value in rows:
             output.say(f"  {name:<{width}}  {value}")
-    show_checks(output, success)
+    show_checks(output, success.stage, success.checks)
     return 0 if success.ok else GUARD_RAIL_EXIT_CODE
 
 
-def show_checks(output: Output, success: Success) -> None:
-    """Print the guard rails; tripped ones are said on standard error even with ``--json``."""
-    for check in success.checks:
+def show_checks(output: Output, stage: str, checks: Sequence[Check]) -> None:
+    """Print guard rails; tripped ones are said on standard error even with ``--json`` and ``--quiet``."""
+    for check in checks:
         if check.ok:
             output.say(f"  {click.style('ok', fg='green')} {check.sentence}")
         else:
-            output.note(f"  {click.style('guard rail', fg='red', bold=True)} {success.stage}: {check.sentence}")
+            rail = click.style("guard rail", fg="red", bold=True)
+            click.echo(f"  {rail} {stage}: {check.sentence}", err=True, color=colour_choice())
 
 
 def _plain(success: Success) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ from typing import Any
 import click
 import msgspec
 
-import glm_data
 from glm_data import files
 from glm_data import recipe as recipes
 from glm_data.cli.completions import Completion, complete
@@ -25,9 +23,7 @@ from glm_data.cli.shell import GUARD_RAIL_EXIT_CODE, Command, require_torch
 from glm_data.cli.stages import command_line, finished_key, runner_type
 from glm_data.errors import InterruptedRunError, UsageError
 from glm_data.recipe import Loaded, Step
-from glm_data.stage import RUN, Success
-
-REPORT = "report.json"
+from glm_data.stage import Check, Success
 
 
 @dataclass
@@ -35,14 +31,17 @@ class Outcome:
     """What a run made: finished stages in order, and the completions of the recipe's prompts."""
 
     folder: Path
-    recipe: Path
     stages: dict[str, Success] = field(default_factory=dict)
     completions: list[Completion] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    """The report's checks of the stages against each other."""
+    page: Path | None = None
+    """The report's page."""
 
     @property
     def ok(self) -> bool:
-        """Whether no guard rail of any stage tripped."""
-        return all(success.ok for success in self.stages.values())
+        """Whether no guard rail of any stage tripped and the stages fit together."""
+        return all(success.ok for success in self.stages.values()) and all(check.ok for check in self.checks)
 
 
 @click.command(
@@ -94,13 +93,12 @@ def run_recipe(
     runner: str | None = None,
     overwrite: bool = False,
 ) -> Outcome:
-    """Run a recipe in ``folder`` up to ``until``; writes ``report.json`` and returns what was made."""
-    started = time.perf_counter()
+    """Run a recipe in ``folder`` up to ``until``; writes the report and returns what was made."""
     steps = _until(list(recipes.steps(loaded, folder)), until, loaded)
     if any(step.stage in recipes.NEEDS_TORCH for step in steps):
         require_torch()
     runner_options = build(runner_type(), {"workers": workers, "runner": runner}, loaded.recipe.runner or {})
-    outcome = Outcome(folder, loaded.path)
+    outcome = Outcome(folder)
     with _saying_how_to_go_on(loaded, folder):
         _write_demo_input(loaded, folder, output)
         for number, step in enumerate(steps, 1):
@@ -110,7 +108,7 @@ def run_recipe(
         if until is None and loaded.recipe.infill:
             model = recipes.model_folder(loaded, folder)
             outcome.completions = complete(model, loaded.recipe.infill, loaded.generation)
-    _write_report(loaded, outcome, time.perf_counter() - started)
+    _write_report(outcome)
     return outcome
 
 
@@ -157,28 +155,27 @@ def _perform(step: Step, runner: Any, output: Output, overwrite: bool) -> Succes
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
             output.say(f"  {name:<{width}}  {value}")
-    show_checks(output, success)
+    show_checks(output, success.stage, success.checks)
     return success
 
 
 # --- the report -------------------------------------------------------------------------------------------------------
 
 
-def _write_report(loaded: Loaded, outcome: Outcome, seconds: float) -> None:
-    """``report.json``, a function of recipe and input, and what differs from run to run in ``_run/run.json``."""
-    stages = {name: _reported(success) for name, success in outcome.stages.items()}
-    options = {name: msgspec.to_builtins(value) for name, value in loaded.options.items() if name in stages}
-    report = {
-        "version": glm_data.__version__,
-        "recipe": loaded.path.name,
-        "ok": outcome.ok,
-        "options": options,
-        "stages": stages,
-        "completions": outcome.completions,
-    }
-    files.write_json(outcome.folder / REPORT, report)
-    times = {name: seconds_of(outcome.folder / name) for name in outcome.stages}
-    files.write_json(outcome.folder / RUN / "run.json", {"seconds": seconds, "stage_seconds": times})
+def _write_report(outcome: Outcome) -> None:
+    """Write what the model made of the prompts, and the report, which also checks the stages against each other."""
+    from glm_data import report
+    from glm_data.report.collect import INFILL
+
+    if outcome.completions:
+        files.write_json(outcome.folder / INFILL, outcome.completions)
+    outcome.page = report.write_report(outcome.folder)
+    checks = files.read_json(outcome.folder / report.REPORT_JSON)["checks"]
+    outcome.checks = [
+        Check(name=check["name"], ok=check["ok"], sentence=check["sentence"])
+        for check in checks
+        if check["stage"] == "report"
+    ]
 
 
 def _reported(success: Success) -> dict[str, Any]:
@@ -194,9 +191,12 @@ def show_outcome(output: Output, outcome: Outcome) -> None:
             "ok": outcome.ok,
             "seconds": {name: seconds_of(outcome.folder / name) for name in outcome.stages},
             "stages": {name: _reported(success) for name, success in outcome.stages.items()},
+            "checks": outcome.checks,
             "completions": outcome.completions,
+            "report": str(outcome.page),
         }
     )
+    show_checks(output, "report", outcome.checks)
     if output.as_json or output.quiet:
         return
     output.say()
@@ -205,7 +205,7 @@ def show_outcome(output: Output, outcome: Outcome) -> None:
     if outcome.completions:
         output.say()
         show_completions(output, outcome.completions)
-    output.say(f"\nAll of it: {outcome.folder / REPORT}")
+    output.say(f"\nReport: {outcome.page}")
 
 
 def _summary(outcome: Outcome) -> list[tuple[str, ...]]:

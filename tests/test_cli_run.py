@@ -1,0 +1,258 @@
+"""``glm-data run`` from raw shards to INT4 infilling on a very small input: the same bytes however it got there."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glm_data import recipe as recipes
+from glm_data.cli.shell import run
+from glm_data.cli.stages import command_line
+from glm_data.demo_input import read_corpus, write_demo_input
+from glm_data.files import digest_file
+from glm_data.recipe import STAGES
+from manifests import path as bundled
+
+DOCUMENTS = {"encyclopaedia": 12, "story": 8}
+RECIPE = """
+inputs: [raw/pile, raw/wudao]
+runner: {workers: 1}
+filter: {max_bad_fraction: 0.1}
+dedupe: {threshold: 0.6, max_bad_fraction: 0.1}
+tokenizer: {vocab_size: 1024, character_coverage: 0.95}
+tokenize: {}
+mip: {manifest: mip/mixture.yaml}
+pack: {seq_length: 128, mip_window: 64, rows_per_shard: 40, mip_ratio: 0.05}
+train:
+  {layers: 1, hidden: 32, heads: 2, ffn: 64, steps: 12, warmup: 2, lr: 0.03, batch_rows: 4, checkpoint_every: 4,
+   log_every: 4, threads: 1}
+quantize: {}
+infill: ["The quick brown [MASK] jumps over the lazy dog.", "从前有座山，[gMASK]"]
+generation: {max_length: 8}
+"""
+TEMPLATE = """
+dataset: small_talk
+templates:
+  6f1bb9cc-0f0f-4b3a-8a2e-111111111111: !Template
+    answer_choices: No ||| Yes
+    id: 6f1bb9cc-0f0f-4b3a-8a2e-111111111111
+    jinja: "{{text}} Do you agree? ||| {{answer_choices[label]}}"
+    metadata: !TemplateMetadata
+      choices_in_prompt: false
+      languages: [en]
+      metrics: [Accuracy]
+      original_task: true
+    name: agree
+    reference: ''
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("job")
+    texts = read_corpus(bundled("demo/corpus"))
+    for lang in ("en", "zh"):
+        (folder / "corpus" / lang).mkdir(parents=True)
+        for register, count in DOCUMENTS.items():
+            own = [text for text in texts if (text.lang, text.register) == (lang, register)][:count]
+            whole = "\n".join(f"%%% {text.title}\n{text.body}\n" for text in own)
+            (folder / "corpus" / lang / f"{register}.txt").write_text(whole, encoding="utf-8")
+    write_demo_input(folder / "raw", 2, folder / "corpus")
+    (folder / "mip" / "templates" / "small_talk").mkdir(parents=True)
+    (folder / "mip" / "templates" / "small_talk" / "templates.yaml").write_text(TEMPLATE, encoding="utf-8")
+    rows = [{"text": f"The weather on day {day} was fine.", "label": day % 2} for day in range(40)]
+    (folder / "mip" / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    mixture = "datasets:\n  - {name: small_talk, rows: rows.jsonl, templates: templates, language: en}\n"
+    (folder / "mip" / "mixture.yaml").write_text(mixture, encoding="utf-8")
+    (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    return folder / "recipe.yaml"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recipe: Path) -> tuple[Path, int]:
+    """A run from beginning to end, and its exit code."""
+    folder = recipe.parent / "undisturbed"
+    return folder, run(["run", str(recipe), "--out", str(folder), "--quiet"])
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Digests of all files that have to be the same in every run."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if path.is_file() and "_run" not in relative.parts and not relative.name.startswith("report."):
+            found[relative.as_posix()] = digest_file(path)
+    return found
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    """The report but for its part that tells time and place."""
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    del report["run"]
+    return report
+
+
+def _start(recipe: Path, out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "glm_data.cli", "run", str(recipe), "--out", str(out)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def _wait_for_files(process: subprocess.Popen[str], out: Path, count: int) -> None:
+    """Return when ``out`` holds ``count`` files, temporary ones included, or the process has ended."""
+    while process.poll() is None and sum(1 for path in out.rglob("*") if path.is_file()) < count:
+        time.sleep(0.005)
+
+
+def test_a_run_makes_every_stage_and_its_report(undisturbed: tuple[Path, int]) -> None:
+    folder, code = undisturbed
+    report = report_of(folder)
+    assert tuple(sorted(report["stages"])) == tuple(sorted(STAGES))
+    assert code == (0 if report["ok"] else 3)
+    for name, stage in report["stages"].items():
+        accounted = stage["kept"] + sum(stage["dropped"].values()) + sum(stage["unreadable"].values())
+        assert stage["records"] == accounted > 0, name
+    assert report["stages"]["dedupe"]["dropped"].keys() == {"exact", "near"}
+    assert sum(report["stages"]["filter"]["unreadable"].values()) >= 6
+    assert [len(sample["filled"]) for sample in json.loads((folder / "infill.json").read_text("utf-8"))] == [1, 1]
+    assert (folder / "report.html").stat().st_size > 1000
+
+
+def test_each_printed_command_alone_makes_the_same_bytes(recipe: Path, undisturbed: tuple[Path, int]) -> None:
+    alone = recipe.parent / "alone"
+    codes = [
+        run([*shlex.split(command_line(step, recipe))[1:], "--quiet"])
+        for step in recipes.steps(recipes.load(recipe), alone)
+    ]
+    assert set(codes) <= {0, 3}
+    expected = {name: digest for name, digest in tree(undisturbed[0]).items() if name != "infill.json"}
+    assert tree(alone) == expected
+
+
+def test_running_again_does_nothing_again(
+    recipe: Path, undisturbed: tuple[Path, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, code = undisturbed
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.parent != folder}
+    assert run(["run", str(recipe), "--out", str(folder)]) == code
+    assert capsys.readouterr().out.count("already done") == len(STAGES)
+    after = {path: path.stat().st_mtime_ns for path in before}
+    assert {path for path in before if before[path] != after[path] and path.name != "lock"} == set()
+
+
+def test_a_changed_option_is_refused_then_only_what_it_touches_is_done_again(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = recipe.parent / "changed"
+    arguments = ["run", str(recipe), "--out", str(out), "--until", "tokenizer", "--quiet"]
+    assert run(arguments) == 0
+    before = tree(out)
+    other = recipe.with_name("other.yaml")
+    other.write_text(RECIPE.replace("threshold: 0.6", "threshold: 0.5"), encoding="utf-8")
+    arguments[1] = str(other)
+    assert run(arguments) == 2
+    assert "threshold 0.6 -> 0.5" in capsys.readouterr().err
+    assert tree(out) == before
+    filtered = (out / "filter" / "_SUCCESS.json").stat().st_mtime_ns
+    assert run([*arguments, "--overwrite"]) == 0
+    assert (out / "filter" / "_SUCCESS.json").stat().st_mtime_ns == filtered
+    assert json.loads((out / "dedupe" / "_plan.json").read_bytes())["options"]["threshold"] == 0.5
+
+
+def test_two_workers_make_the_same_bytes_as_one(recipe: Path, undisturbed: tuple[Path, int]) -> None:
+    out = recipe.parent / "two"
+    code = run(["run", str(recipe), "--out", str(out), "--until", "filter", "--workers", "2", "--quiet"])
+    assert code in (0, 3)
+    expected = tree(undisturbed[0])
+    assert tree(out) == {name: expected[name] for name in expected if name.startswith("filter/")}
+
+
+def test_killed_twice_and_run_again_gives_the_same_bytes(recipe: Path, undisturbed: tuple[Path, int]) -> None:
+    out, expected = recipe.parent / "killed", tree(undisturbed[0])
+    files = sum(1 for path in undisturbed[0].rglob("*") if path.is_file())
+    seed = random.SystemRandom().randrange(1 << 32)
+    moments = sorted(random.Random(seed).sample(range(3, files), 2))
+    for moment in moments:
+        process = _start(recipe, out)
+        _wait_for_files(process, out, moment)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert run(["run", str(recipe), "--out", str(out), "--quiet"]) == undisturbed[1]
+    assert report_of(out) == report_of(undisturbed[0])
+    assert tree(out) == expected, f"killed at {moments} of {files} files (seed {seed})"
+
+
+def test_sigterm_ends_with_130_and_says_how_to_go_on(recipe: Path, undisturbed: tuple[Path, int]) -> None:
+    out = recipe.parent / "stopped"
+    process = _start(recipe, out)
+    _wait_for_files(process, out, 12)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"To go on: glm-data run {recipe} --out {out}" in said
+    assert "Traceback" not in said
+    assert run(["run", str(recipe), "--out", str(out), "--until", "filter", "--quiet"]) == 0
+    expected = tree(undisturbed[0])
+    made = {name: digest for name, digest in tree(out).items() if name.startswith("filter/")}
+    assert made == {name: expected[name] for name in expected if name.startswith("filter/")}
+
+
+def test_json_is_one_document_and_quiet_is_silent(
+    recipe: Path, undisturbed: tuple[Path, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, code = undisturbed
+    arguments = ["run", str(recipe), "--out", str(folder), "--until", "dedupe"]
+    assert run([*arguments, "--json"]) == code or code == 3
+    value: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert list(value["stages"]) == ["filter", "dedupe"]
+    assert value["seconds"].keys() == value["stages"].keys()
+    run([*arguments, "--quiet"])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_trained_model_answers_through_the_commands(
+    undisturbed: tuple[Path, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = undisturbed
+    report = json.loads((folder / "infill.json").read_text(encoding="utf-8"))
+    prompts = [completion["prompt"] for completion in report]
+    model = str(folder / "quantize")
+    assert run(["infill", model, prompts[0], "--max-length", "8", "--json"]) == 0
+    (said,) = json.loads(capsys.readouterr().out)
+    assert said["filled"] == report[0]["filled"]
+    assert said["text"] == prompts[0].replace("[MASK]", said["filled"][0])
+    assert run(["generate", model, prompts[1], "--max-length", "8", "--json"]) == 0
+    (said,) = json.loads(capsys.readouterr().out)
+    assert [said["continuation"]] == report[1]["filled"]
+    assert run(["infill", model, "no blank here"]) == 2
+    assert run(["generate", model, "a [MASK] inside"]) == 2
+    assert capsys.readouterr().err.count("glm-data: ") == 2
+
+
+def test_beam_run_is_the_same_as_the_command(
+    recipe: Path, undisturbed: tuple[Path, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = recipe.parent / "raw"
+    pipeline = [sys.executable, "-m", "glm_data.cli", "beam", "run", "pipelines/filter.py"]
+    inputs = [str(raw / "pile"), str(raw / "wudao"), "--output", str(tmp_path / "filter"), "--max-bad-fraction", "0.1"]
+    done = subprocess.run(
+        [*pipeline, *inputs],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=dict(os.environ),
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    expected = {name: digest for name, digest in tree(undisturbed[0]).items() if name.startswith("filter/")}
+    assert tree(tmp_path) == expected
