@@ -21,6 +21,7 @@ from glm_data.dedupe.output import DUPLICATES_NAME, output_shard
 from glm_data.dedupe.select import select_shard
 from glm_data.dedupe.sets import pack_units, sets_shard
 from glm_data.dedupe.sign import sign_shard
+from glm_data.dedupe.spool import remove_bulk
 from glm_data.dedupe.verdicts import multiplicities, read_copies, read_selected, read_weights, settle
 from glm_data.dedupe.work import WORK, Array, Layout, input_folder, load, lsh_of, make_task, save, write_layout
 from glm_data.stage import Check, InputFile, ShardTask, Stage, Success, find_inputs, finished, open_stage
@@ -133,7 +134,9 @@ class _Run:
         checks = (source_check(totals, self._options), unreadable_check(read, bad, self._options))
         lsh = lsh_of(self._options)
         facts = {**counts, "bands": lsh.bands, "rows": lsh.rows, "largest_cluster": largest_cluster(removals)}
-        return self._stage.succeed(len(tasks), checks, facts)
+        success = self._stage.succeed(len(tasks), checks, facts)
+        remove_bulk(self._work)
+        return success
 
 
 def _virtual(name: str, size: int) -> InputFile:

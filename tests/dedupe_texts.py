@@ -1,5 +1,6 @@
 """Documents of our own in two languages, and the ways in which a copy of one comes to look different."""
 
+import functools
 import random
 import unicodedata
 
@@ -88,8 +89,13 @@ def full_width(text):
     return "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else "\u3000" if c == " " else c for c in text)
 
 
+@functools.cache
+def _to_taiwan():
+    return opencc.OpenCC("s2tw")
+
+
 def traditional(text):
-    return opencc.OpenCC("s2tw").convert(text)
+    return _to_taiwan().convert(text)
 
 
 def half_width_punctuation(text):

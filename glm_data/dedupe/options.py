@@ -30,6 +30,7 @@ class DedupeOptions(Config, frozen=True):
     ] = ("source", "first")
     source_order: Annotated[tuple[str, ...], Doc("sources from the best on, for the rule 'source'; others after")] = ()
     format: Annotated[str, Doc("format of the input files, or auto")] = "auto"
+    spool: Annotated[bool, Doc("keep a parsed copy of inputs that are not parquet until the run is finished")] = True
     partitions: Annotated[int, Doc("key ranges that candidates are searched in; 0 chooses by size")] = 0
     bucket_limit: Annotated[
         int, Doc("kept documents a band's bucket offers for comparison; boilerplate shared by more is counted")

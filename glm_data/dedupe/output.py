@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from glm_data import documents
-from glm_data.dedupe.work import RULES, Array, Context, Layout, context, input_folder, load
-from glm_data.files import atomic_path
-from glm_data.formats import Unreadable, read_blocks
+from glm_data.dedupe.spool import read_again
+from glm_data.dedupe.work import RULES, UNREADABLE, Array, Context, Layout, context, input_folder, load
+from glm_data.files import write_bytes
+from glm_data.formats import Unreadable
 from glm_data.formats.parquet import parquet_writer, read_batches
 from glm_data.stage import OutputFile, ShardRecord, ShardTask, output_file
 
@@ -43,49 +44,40 @@ def output_shard(task: ShardTask) -> ShardRecord:
 def write_kept(task: ShardTask) -> ShardRecord:
     """Write the kept documents of one input in its order, with their multiplicity in the column ``duplicates``."""
     given = context(task)
-    layout = given.layout
-    start, stop = layout.starts[task.shard : task.shard + 2]
-    multiplicity = load(given.work / "copies_of.npy")[start:stop]
+    start, stop = given.layout.starts[task.shard : task.shard + 2]
     counts: Counter[str] = Counter()
-    unreadable: list[Unreadable] = []
+    blocks = _kept_blocks(task, given, load(given.work / "copies_of.npy")[start:stop], counts)
     name = f"data/part-{task.shard:05d}.parquet"
-    blocks = _kept_blocks(task, given, multiplicity, counts, unreadable)
     first = next(blocks, pa.RecordBatch.from_pylist([], schema=documents.SCHEMA.append(_MULTIPLICITY)))
     with parquet_writer(Path(task.folder) / name, first.schema) as writer:
         writer.write(first)
         for block in blocks:
             writer.write(block)
-    files = [output_file(Path(task.folder), name, writer.rows), *_write_unreadable(task, unreadable)]
-    reasons: Counter[str] = Counter()
-    for item in unreadable:
-        reasons[item.reason] += item.count
-    dropped = _dropped(given, layout, task.shard)
+    files, reasons = _copy_unreadable(task, given)
     return ShardRecord(
         shard=task.shard,
         input=task.input.name,
-        records=int(multiplicity.size) + reasons.total(),
+        records=int(stop - start) + sum(reasons.values()),
         kept=writer.rows,
-        dropped=dropped,
-        unreadable=dict(reasons),
+        dropped=_dropped(given, given.layout, task.shard),
+        unreadable=reasons,
         counts=dict(counts),
-        files=tuple(files),
+        files=(output_file(Path(task.folder), name, writer.rows), *files),
     )
 
 
 def _kept_blocks(
-    task: ShardTask, given: Context, multiplicity: Array, counts: Counter[str], unreadable: list[Unreadable]
+    task: ShardTask, given: Context, multiplicity: Array, counts: Counter[str]
 ) -> Iterator[pa.RecordBatch]:
     row = 0
-    for block in read_blocks(task.input, given.options.format):
-        unreadable.extend(block.unreadable)
-        batch = block.documents
+    for batch in read_again(given.work, task.shard, task.input, given.options):
         found = np.asarray(multiplicity[row : row + batch.num_rows])
         row += batch.num_rows
         _count(batch, "in", "text_bytes_in", counts)
         if "duplicates" in batch.schema.names:
             batch = batch.drop_columns(["duplicates"])
-        columns = [*batch.columns, pa.array(found)]
         schema = batch.schema.remove_metadata().append(_MULTIPLICITY)
+        columns = [*batch.columns, pa.array(found)]
         kept = pa.RecordBatch.from_arrays(columns, schema=schema).filter(pa.array(found > 0))
         _count(kept, "kept", "text_bytes_kept", counts)
         yield kept
@@ -104,14 +96,19 @@ def _dropped(given: Context, layout: Layout, shard: int) -> dict[str, int]:
     return {name: int(rules[rule]) for rule, name in RULES.items() if rules[rule]}
 
 
-def _write_unreadable(task: ShardTask, unreadable: list[Unreadable]) -> list[OutputFile]:
-    if not unreadable:
-        return []
+def _copy_unreadable(task: ShardTask, given: Context) -> tuple[list[OutputFile], dict[str, int]]:
+    """Hand on what signing could not read: the files and the number of records by reason."""
+    source = input_folder(given.work, "sign", task.shard) / UNREADABLE
+    if not source.exists():
+        return [], {}
+    data = source.read_bytes()
+    reasons: Counter[str] = Counter()
+    for line in data.splitlines():
+        item = msgspec.json.decode(line, type=Unreadable)
+        reasons[item.reason] += item.count
     name = f"unreadable/part-{task.shard:05d}.jsonl"
-    with atomic_path(Path(task.folder) / name) as temporary, temporary.open("wb") as handle:
-        for item in unreadable:
-            handle.write(msgspec.json.encode({"input": task.input.name, **msgspec.to_builtins(item)}) + b"\n")
-    return [output_file(Path(task.folder), name, len(unreadable))]
+    write_bytes(Path(task.folder) / name, data)
+    return [output_file(Path(task.folder), name, data.count(b"\n"))], dict(reasons)
 
 
 def write_table(task: ShardTask) -> ShardRecord:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
-from glm_data.dedupe.options import DedupeOptions
 from glm_data.dedupe.signatures import signatures
+from glm_data.dedupe.spool import read_rows
 from glm_data.dedupe.work import Array, Layout, concatenate, context, input_folder, load, lsh_of, save
 from glm_data.files import atomic_path
-from glm_data.formats import read_blocks
-from glm_data.stage import InputFile, ShardRecord, ShardTask, output_file
+from glm_data.stage import ShardRecord, ShardTask, output_file
 from glm_data.text.shingles import distinct_sorted, shingle_texts
 
 UNIT_HASHES = 1 << 22
@@ -42,7 +39,7 @@ def sets_shard(task: ShardTask) -> ShardRecord:
     folder = input_folder(work, "sets", task.shard)
     sizes, minima = [], []
     with atomic_path(folder / "hashes.bin") as temporary, temporary.open("wb") as handle:
-        for texts in _candidate_texts(task.input, options, rows):
+        for texts in read_rows(work, task.shard, task.input, options, rows):
             shingles = shingle_texts(texts, options.ngram, fold_digits=options.fold_digits)
             sets = distinct_sorted(shingles)
             sets.hashes.tofile(handle)
@@ -62,18 +59,6 @@ def candidate_rows(work: Path, layout: Layout, shard: int) -> Array:
     candidates = load(work / "candidates.npy")
     start, stop = np.searchsorted(candidates, layout.starts[shard : shard + 2])
     return candidates[start:stop].astype(np.int64) - layout.starts[shard]
-
-
-def _candidate_texts(source: InputFile, options: DedupeOptions, rows: Array) -> Iterator[pa.Array]:
-    first = done = 0
-    for block in read_blocks(source, options.format) if rows.size else ():
-        inside = rows[done : done + int(np.searchsorted(rows[done:], first + block.documents.num_rows))] - first
-        if inside.size:
-            yield block.documents.column("text").take(pa.array(inside))
-        first += block.documents.num_rows
-        done += inside.size
-        if done == rows.size:
-            return
 
 
 def load_sets(work: Path, layout: Layout, documents: Array) -> Sets:

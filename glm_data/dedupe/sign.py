@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from glm_data.dedupe.options import DedupeOptions
 from glm_data.dedupe.signatures import Lsh, band_keys, signatures
-from glm_data.dedupe.work import EXACT_REST, Array, concatenate, context, input_folder, lsh_of, save
-from glm_data.formats import read_blocks
-from glm_data.formats.parquet import ParquetWriter, parquet_writer
+from glm_data.dedupe.spool import SPOOL, Keep, is_spooled, spooling
+from glm_data.dedupe.work import EXACT_REST, UNREADABLE, Array, concatenate, context, input_folder, lsh_of, save
+from glm_data.files import write_bytes
+from glm_data.formats import Unreadable, read_blocks
+from glm_data.formats.parquet import parquet_writer
 from glm_data.stage import OutputFile, ShardRecord, ShardTask, output_file
 from glm_data.text.shingles import exact_keys, shingle_texts
 
@@ -86,38 +90,51 @@ def sign_shard(task: ShardTask) -> ShardRecord:
     """Shard function: sign one input."""
     options, work = context(task)
     folder = input_folder(work, "sign", task.shard)
-    unreadable: Counter[str] = Counter()
+    unreadable: list[Unreadable] = []
     exact, priority = [], []
     pending = _Runs(folder)
-    with parquet_writer(folder / "documents.parquet", DOCUMENTS) as writer:
-        for signed in _signed_blocks(task, options, unreadable, writer):
+    with parquet_writer(folder / "documents.parquet", DOCUMENTS) as writer, _spool(task, options, folder) as spool:
+        for batch in _documents(task, options, unreadable):
+            signed = sign_block(batch, options, lsh_of(options))
+            spool(batch)
+            writer.write(signed.documents)
             exact.append(signed.exact)
             priority.append(signed.priority)
             pending.add(signed.bands)
-    names = ["documents.parquet", *pending.finish(), *_write_exact(folder, exact)]
     save(folder / "priority.npy", concatenate(priority, np.uint64))
-    rows = writer.rows
+    names = ["documents.parquet", "priority.npy", *pending.finish(), *_write_exact(folder, exact)]
+    names += [SPOOL] if is_spooled(task.input, options) else []
+    names += _write_unreadable(folder, task.input.name, unreadable)
+    reasons: Counter[str] = Counter()
+    for item in unreadable:
+        reasons[item.reason] += item.count
     return ShardRecord(
         shard=task.shard,
         input=task.input.name,
-        records=rows + sum(unreadable.values()),
-        kept=rows,
-        unreadable=dict(unreadable),
-        files=_describe(task, folder, [*names, "priority.npy"]),
+        records=writer.rows + reasons.total(),
+        kept=writer.rows,
+        unreadable=dict(reasons),
+        files=_describe(task, folder, names),
     )
 
 
-def _signed_blocks(
-    task: ShardTask, options: DedupeOptions, unreadable: Counter[str], writer: ParquetWriter
-) -> Iterator[Signed]:
-    lsh = lsh_of(options)
+def _spool(task: ShardTask, options: DedupeOptions, folder: Path) -> AbstractContextManager[Keep]:
+    return spooling(folder / SPOOL) if is_spooled(task.input, options) else nullcontext(lambda batch: None)
+
+
+def _documents(task: ShardTask, options: DedupeOptions, unreadable: list[Unreadable]) -> Iterator[pa.RecordBatch]:
     for block in read_blocks(task.input, options.format):
-        for item in block.unreadable:
-            unreadable[item.reason] += item.count
+        unreadable.extend(block.unreadable)
         if block.documents.num_rows:
-            signed = sign_block(block.documents, options, lsh)
-            writer.write(signed.documents)
-            yield signed
+            yield block.documents
+
+
+def _write_unreadable(folder: Path, name: str, unreadable: list[Unreadable]) -> list[str]:
+    if not unreadable:
+        return []
+    rows = (msgspec.json.encode({"input": name, **msgspec.to_builtins(item)}) + b"\n" for item in unreadable)
+    write_bytes(folder / UNREADABLE, b"".join(rows))
+    return [UNREADABLE]
 
 
 class _Runs:

@@ -4,6 +4,8 @@
 
     layout.json                    inputs and their numbers of documents
     sign/00000/documents.parquet   id, source, bytes, weight          one row a document of input 0, in order
+               documents.arrow     a parsed copy of an input that is not parquet (:mod:`glm_data.dedupe.spool`)
+               unreadable.jsonl    records of it that could not be read, if any
                priority.npy        uint64[documents], lower is better
                exact.npy           uint64[documents], first half of the exact keys, ascending
                exact_rest.npy      (second half, row) in the order of exact.npy
@@ -42,7 +44,7 @@ from glm_data.files import atomic_path, write_json
 from glm_data.stage import InputFile, ShardTask
 
 WORK = "_work"
-LAYOUT = "layout.json"
+LAYOUT, UNREADABLE = "layout.json", "unreadable.jsonl"
 MOST_DOCUMENTS = 1 << 32
 """Two document indices share a 64-bit edge."""
 
