@@ -196,6 +196,7 @@ class _Shard:
 
     def __init__(self, source: Source, renderer: Renderer, seed: int) -> None:
         self._dataset: DataSet = source.dataset
+        self._key = source.dataset.key
         self._path = Path(source.rows.path)
         self._renderer, self._templates = renderer, renderer.templates
         self._chosen = Chosen(source.dataset, seed, len(self._templates))
@@ -205,6 +206,7 @@ class _Shard:
         self.dropped: Counter[str] = Counter()
         self.unreadable: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
+        self._outcomes: Counter[tuple[str, str]] = Counter()
         self.errors: list[dict[str, Any]] = []
         self.lost: list[Unreadable] = []
 
@@ -222,6 +224,8 @@ class _Shard:
             if len(self._block) >= BLOCK_ROWS:
                 self._flush(writer)
         self._flush(writer)
+        for (name, outcome), count in self._outcomes.items():
+            self.counts[f"template/{self._key}/{name}/{outcome}"] = count
 
     def _rows(self) -> Iterator[tuple[int, Mapping[str, Any]] | Unreadable]:
         return read_rows(self._path, self._dataset.split)
@@ -254,23 +258,23 @@ class _Shard:
         self._seen.add(digest)
         lang = self._dataset.language or next(iter(template.metadata.languages), "")
         if _answers_by_choice(template) and sample.target not in (sample.choices or ()):
-            self.counts[f"not_in_choices/{self._dataset.key}/{template.name}"] += 1
-        self.counts[f"kept/{self._dataset.key}"] += 1
-        self.counts[f"template/{self._dataset.key}/{template.name}/kept"] += 1
+            self.counts[f"not_in_choices/{self._key}/{template.name}"] += 1
+        self.counts[f"kept/{self._key}"] += 1
+        self._outcomes[template.name, "kept"] += 1
         self.counts[f"lang/{lang}"] += 1
-        id = f"{self._dataset.key}#{number}/{template.id}"
+        id = f"{self._key}#{number}/{template.id}"
         at = (self._dataset.name, self._dataset.subset or "", self._dataset.split, number)
         self._block.append((id, *at, template.id, template.name, lang, 0, sample.prompt, sample.target))
 
     def _refuse(self, template: Template, number: int, outcome: Refused) -> None:
         self._drop(template, outcome.reason)
-        known = self.counts[f"template/{self._dataset.key}/{template.name}/{outcome.reason}"]
+        known = self._outcomes[template.name, outcome.reason]
         if outcome.detail and known <= _ERRORS_A_TEMPLATE:
             self.errors.append({"row": number, "template": template.name, "reason": outcome.detail})
 
     def _drop(self, template: Template, reason: str) -> None:
         self.dropped[reason] += 1
-        self.counts[f"template/{self._dataset.key}/{template.name}/{reason}"] += 1
+        self._outcomes[template.name, reason] += 1
 
     def _flush(self, writer: ParquetWriter) -> None:
         if self._block:
