@@ -27,6 +27,7 @@ import msgspec
 from glm_data import files
 from glm_data.config import Config, Doc
 from glm_data.errors import GlmDataError, InterruptedRunError, UsageError
+from glm_data.inputs import check_unchanged
 from glm_data.stage import RUN, SHARDS, ShardRecord, ShardTask, Stage, write_shard_record
 from pipelines import marks
 from pipelines.engines import Engine, create_beam_runner, find_engine, parse_beam_options
@@ -55,7 +56,10 @@ def run_and_record(function: ShardFunction, task: ShardTask) -> int:
     """Run one shard and commit its record; returns the shard's number. This is all that a worker executes."""
     started = time.perf_counter()
     with marks.working(task):
-        write_shard_record(Path(task.folder), function(task), started)
+        record = function(task)
+        if task.input.path and not Path(task.input.path).is_dir():  # a task may stand for many files, or for none
+            check_unchanged(task.input)
+        write_shard_record(Path(task.folder), record, started)
     return task.shard
 
 

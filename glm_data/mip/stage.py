@@ -41,7 +41,6 @@ from glm_data.stage import (
     ShardTask,
     Stage,
     Success,
-    check_unchanged,
     finished,
     open_stage,
     output_file,
@@ -167,8 +166,6 @@ def render_shard(task: ShardTask) -> ShardRecord:
     shard = _Shard(source, _renderer(source, options), options.seed)
     with parquet_writer(folder / f"data/{name}.parquet", SCHEMA) as writer:
         shard.render(writer)
-    if Path(task.input.path).is_file():
-        check_unchanged(task.input)
     outputs = [output_file(folder, f"data/{name}.parquet", writer.rows)]
     outputs += _write_lines(folder, f"refused/{name}.jsonl", shard.errors)
     outputs += _write_lines(folder, f"unreadable/{name}.jsonl", [msgspec.structs.asdict(item) for item in shard.lost])
