@@ -80,9 +80,6 @@ class _Run:
     def _step(self, name: str, function: ShardFunction, inputs: Sequence[InputFile], **extra: Any) -> Success:
         folder = self._work / name
         mapping = {**to_mapping(self._options), "run": self._stage.key, **extra}
-        done = finished(folder, f"{STAGE}/{name}", mapping, inputs)
-        if done is not None:
-            return done
         with open_stage(folder, f"{STAGE}/{name}", mapping, inputs, overwrite=True) as stage:
             make = functools.partial(make_task, folder=folder, work=self._work, options=self._options, extra=extra)
             tasks = [make(shard=shard, source=source) for shard, source in enumerate(inputs)]

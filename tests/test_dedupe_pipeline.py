@@ -10,6 +10,7 @@ from text_twin import jaccard, shingles
 
 from glm_data import stage
 from glm_data.dedupe import DedupeOptions
+from glm_data.dedupe.signatures import best_lsh
 from glm_data.documents import SCHEMA
 from glm_data.errors import StageMismatchError
 from pipelines import dedupe as pipeline
@@ -177,8 +178,11 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(corpus, tmp_path, monkeypatch):
             patch.setattr(pipeline, f"{name}_shard", fail)
             with pytest.raises(RuntimeError, match="stopped"):
                 run(inputs, out)
-    (out / "_work" / "sets" / "00000" / "hashes.bin").unlink()
+    for lost in ("sets/00000/hashes.bin", "select/00000.npy", "sign/00001/keys-000.npy"):
+        (out / "_work" / lost).unlink()
     assert run(inputs, out).digest == whole.digest
+    assert not list(out.rglob("documents.arrow"))
+    assert not (out / "_work" / "sets").exists()
 
 
 @in_process
@@ -272,3 +276,17 @@ def test_the_output_is_a_finished_stage_of_documents(corpus, tmp_path):
     again = run([tmp_path / "out"], tmp_path / "again")
     assert again.dropped == {}
     assert again.records == again.kept == success.kept
+
+
+@in_process
+def test_a_spooled_copy_changes_nothing(corpus, tmp_path):
+    folder, _, _ = corpus
+    inputs = [folder / "first.jsonl", folder / "second.jsonl"]
+    assert run(inputs, tmp_path / "a", spool=False).digest == run(inputs, tmp_path / "b").digest
+
+
+@in_process
+def test_permutations_leave_bands_and_rows_to_the_optimiser(corpus, tmp_path):
+    folder, _, _ = corpus
+    success = run([folder / "first.jsonl", folder / "second.jsonl"], tmp_path / "out", permutations=128, threshold=0.7)
+    assert (success.facts["bands"], success.facts["rows"]) == tuple(best_lsh(0.7, 128)[:2])

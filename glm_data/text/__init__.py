@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Compiled kernels over blocks of text: scripts, statistics, folding and shingles."""
