@@ -179,24 +179,25 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop", [5, 10])
-def test_resume_from_every_kind_of_leftover(tmp_path, tokenizer_folder, stop):
+@pytest.mark.parametrize(("stop", "optimizer"), [(5, "adamw"), (10, "adamw"), (10, "muon")])
+def test_resume_from_every_kind_of_leftover(tmp_path, tokenizer_folder, stop, optimizer):
     data = data_of(10, tokenizer_folder)
-    train_rows(data, tmp_path / "whole", OPTIONS)
+    options = msgspec.structs.replace(OPTIONS, optimizer=optimizer)
+    train_rows(data, tmp_path / "whole", options)
 
     def die(line):
         if line["step"] == stop:
             raise KilledError
 
     with pytest.raises(KilledError):
-        train_rows(data, tmp_path / "b", OPTIONS, report=die)
+        train_rows(data, tmp_path / "b", options, report=die)
     checkpoints = find_checkpoints(tmp_path / "b" / "checkpoints")
     if stop == 10:  # the newest is torn: the one before it must do
         checkpoints[0].write_bytes(checkpoints[0].read_bytes()[:1000])
     (tmp_path / "b" / "checkpoints" / ".tmp-1-step-00000009.safetensors").write_bytes(b"half")
     with (tmp_path / "b" / METRICS).open("ab") as metrics:
         metrics.write(b'{"step": 11, "los')
-    train_rows(data, tmp_path / "b", OPTIONS)
+    train_rows(data, tmp_path / "b", options)
     assert tree(tmp_path / "whole") == tree(tmp_path / "b")
 
 

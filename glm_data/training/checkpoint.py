@@ -1,9 +1,10 @@
-"""Checkpoints: parameters, Adam moments and the run's state in one safetensors file, written whole or not at all.
+"""Checkpoints: parameters, optimiser moments and the run's state in one safetensors file, written whole or not at all.
 
 ::
 
     checkpoints/step-00000100.safetensors
-        parameters/<name>, exp_avg/<name>, exp_avg_sq/<name>     float32, as they are in memory
+        parameters/<name>                                        float32, as they are in memory
+        exp_avg/<name>, exp_avg_sq/<name> or momentum/<name>
         metadata "state"                                         JSON of :class:`RunState`
 
 No pickle, and nothing else is needed: order, schedule and dropout are functions of the step, so a resumed run makes
@@ -18,12 +19,12 @@ import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
 
 from glm_data import files
+from glm_data.model.model import GLM
+from glm_data.training.optimizer import Optimizers
 
 FOLDER = "checkpoints"
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,11 +42,10 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tokens: dict[str, int]
 
 
-def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.AdamW, state: RunState, keep: int) -> None:
+def save_checkpoint(folder: Path, model: GLM, optimizers: Optimizers, state: RunState, keep: int) -> None:
     """Write the checkpoint of ``state.step``, then delete all but the newest ``keep``."""
     tensors = {f"parameters/{name}": parameter.detach() for name, parameter in model.named_parameters()}
-    for name, parameter in model.named_parameters():
-        tensors |= {f"{moment}/{name}": optimizer.state[parameter][moment] for moment in _MOMENTS}
+    tensors |= optimizers.tensors()
     with files.atomic_path(folder / f"step-{state.step:08d}.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"state": msgspec.json.encode(state, order="sorted").decode()})
     for old in find_checkpoints(folder)[keep:]:
@@ -57,16 +57,16 @@ def find_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.safetensors"), reverse=True)
 
 
-def load_newest(folder: Path, key: str, model: nn.Module, optimizer: torch.optim.AdamW) -> RunState | None:
-    """Put the newest sound checkpoint of the run ``key`` into model and optimizer; None if there is none."""
+def load_newest(folder: Path, key: str, model: GLM, optimizers: Optimizers) -> RunState | None:
+    """Put the newest sound checkpoint of the run ``key`` into model and optimisers; None if there is none."""
     for path in find_checkpoints(folder):
-        state = _load(path, key, model, optimizer)
+        state = _load(path, key, model, optimizers)
         if state is not None:
             return state
     return None
 
 
-def _load(path: Path, key: str, model: nn.Module, optimizer: torch.optim.AdamW) -> RunState | None:
+def _load(path: Path, key: str, model: GLM, optimizers: Optimizers) -> RunState | None:
     try:
         with safe_open(path, framework="pt") as handle:
             state = msgspec.json.decode(handle.metadata()["state"], type=RunState)
@@ -78,6 +78,5 @@ def _load(path: Path, key: str, model: nn.Module, optimizer: torch.optim.AdamW) 
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"parameters/{name}"])
-            moments = {moment: tensors[f"{moment}/{name}"] for moment in _MOMENTS}
-            optimizer.state[parameter] = {"step": torch.tensor(float(state.step)), **moments}
+    optimizers.load(tensors, state.step)
     return state

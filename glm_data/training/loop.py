@@ -1,8 +1,8 @@
 """The training loop: one process, CPU, deterministic by seed, resumable bit for bit.
 
 A step: take the rows that the order names, lay their pieces out flat, cross-entropy at the loss positions, one
-backward, clip, AdamW. The loss is a weighted sum whose weights add up to 1 over all loss tokens of the *step*, so it
-means the same for any number of rows (blank infilling has rows of 250 and rows of 1,600 loss tokens).
+backward, clip, AdamW or Muon (``optimizer.py``). The loss is a weighted sum whose weights add up to 1 over all loss
+tokens of the *step*, so it means the same for any number of rows (blank infilling has rows of 250 and of 1,600).
 """
 
 from __future__ import annotations
@@ -26,22 +26,13 @@ from glm_data.training import checkpoint
 from glm_data.training.batches import FlatBatch, IntArray, OrderFunction, Rows, flatten, rows_of_step
 from glm_data.training.checkpoint import RunState
 from glm_data.training.losses import LossSums, loss_weights, token_losses
+from glm_data.training.optimizer import Optimizers
 from glm_data.training.options import TrainOptions, total_steps
 from glm_data.training.schedule import learning_rate
 
 METRICS = "metrics.jsonl"
 Report = Callable[[dict[str, Any]], None]
 """Told of every line of metrics.jsonl, with ``steps`` and ``tokens_per_second`` added, for a progress display."""
-
-
-def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.AdamW:
-    """AdamW; weight decay for matrices and the embedding only, as biases and norms have no scale to decay."""
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=options.lr, betas=(options.beta1, options.beta2), eps=1e-8, fused=True)
 
 
 @contextlib.contextmanager
@@ -64,7 +55,7 @@ class Trainer:
         self.model, self.rows, self.training, self.order = model, rows, training, order
         self.options, self.folder = options, folder
         self.steps = total_steps(options, len(training))
-        self.optimizer = make_optimizer(model, options)
+        self.optimizers = Optimizers(model, options)
         self.sums = LossSums()
         self.loss_tokens = 0
 
@@ -93,25 +84,22 @@ class Trainer:
         batch = flatten(self.rows.batch([int(index) for index in indices]))
         if options.dropout or self.model.config.dropout:
             torch.manual_seed((options.seed << 32) + step)  # dropout as a function of the step: nothing to save
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
         losses_P = self._backward(batch)
         self.grad_norm = self._clip()
         if not math.isfinite(self.grad_norm):
             raise GlmDataError(
                 f"step {step + 1}: the gradient is not finite; lower lr or lengthen warmup and run again."
             )
-        self.optimizer.step()
+        self.optimizers.step(self.learning_rate_share(step))
         self.sums.add(losses_P, batch.kind_P)
         return len(batch.tokens_T)
 
-    def learning_rate(self, step: int) -> float:
-        """The learning rate of ``step``."""
-        options = self.options
-        return learning_rate(step, self.steps, options.warmup, options.lr, options.min_lr_ratio)
+    def learning_rate_share(self, step: int) -> float:
+        """The learning rate of ``step`` as a share of the highest."""
+        return learning_rate(step, self.steps, self.options.warmup, 1.0, self.options.min_lr_ratio)
 
     def _backward(self, batch: FlatBatch) -> Tensor:
-        self.optimizer.zero_grad()
+        self.optimizers.zero_grad()
         losses_P = token_losses(self.model, batch)
         torch.autograd.backward(torch.dot(losses_P, loss_weights(batch, self.options.weighting)))
         return losses_P
@@ -131,7 +119,7 @@ class Trainer:
             "loss_tokens": self.loss_tokens,
             **self.sums.means(),
             "grad_norm": self.grad_norm,
-            "lr": self.learning_rate(step),
+            "lr": self.options.lr * self.learning_rate_share(step),
         }
         self.sums = LossSums()
         return line
@@ -146,10 +134,10 @@ class Trainer:
             tokens=self.sums.tokens,
         )
         folder = self.folder / checkpoint.FOLDER
-        checkpoint.save_checkpoint(folder, self.model, self.optimizer, state, self.options.keep_checkpoints)
+        checkpoint.save_checkpoint(folder, self.model, self.optimizers, state, self.options.keep_checkpoints)
 
     def _resume(self, key: str) -> int:
-        state = checkpoint.load_newest(self.folder / checkpoint.FOLDER, key, self.model, self.optimizer)
+        state = checkpoint.load_newest(self.folder / checkpoint.FOLDER, key, self.model, self.optimizers)
         metrics = self.folder / METRICS
         written = metrics.read_bytes() if metrics.exists() else b""
         if state is None or len(written) < state.metrics_bytes:

@@ -31,12 +31,18 @@ class TrainOptions(Config, frozen=True, kw_only=True):
     weighting: Annotated[
         Weighting, Doc("token: every loss token weighs the same; sequence: every row does, as in GLM-130B")
     ] = "token"
-    lr: Annotated[float, Doc("highest learning rate")] = 1e-3
+    optimizer: Annotated[
+        Literal["adamw", "muon"], Doc("adamw as GLM-130B; muon moves the layers' matrices by orthogonalised momentum")
+    ] = "adamw"
+    lr: Annotated[float, Doc("AdamW: highest learning rate")] = 1e-3
+    embedding_lr: Annotated[float, Doc("AdamW: highest learning rate of the embedding; 0 means lr")] = 0.0
+    matrix_lr: Annotated[float, Doc("Muon: highest learning rate")] = 0.02
+    momentum: Annotated[float, Doc("Muon: momentum")] = 0.9
     warmup: Annotated[int, Doc("steps of linear warm-up")] = 20
     min_lr_ratio: Annotated[float, Doc("last learning rate as a share of the highest (GLM-130B: 0.1)")] = 0.1
     beta1: Annotated[float, Doc("AdamW: decay of the first moment")] = 0.9
     beta2: Annotated[float, Doc("AdamW: decay of the second moment")] = 0.95
-    weight_decay: Annotated[float, Doc("AdamW: weight decay of matrices and embedding")] = 0.1
+    weight_decay: Annotated[float, Doc("weight decay of matrices and embedding")] = 0.1
     clip: Annotated[float, Doc("largest norm of the gradient; 0 means no clipping")] = 1.0
     seed: Annotated[int, Doc("seed of weights, order and dropout")] = 0
     threads: Annotated[int, Doc("CPU threads; another number may change the last bits of the result")] = 2
@@ -50,7 +56,16 @@ class TrainOptions(Config, frozen=True, kw_only=True):
         for name in ("batch_rows", "threads", "log_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("steps", "warmup", "checkpoint_every", "held_out_rows", "clip", "weight_decay", "min_lr_ratio"):
+        for name in (
+            "steps",
+            "warmup",
+            "checkpoint_every",
+            "held_out_rows",
+            "clip",
+            "weight_decay",
+            "min_lr_ratio",
+            "embedding_lr",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must not be negative.")
         if self.lr <= 0:
