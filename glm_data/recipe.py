@@ -229,6 +229,8 @@ def _take_manifest(path: Path, present: dict[str, dict[str, Any]]) -> Path | Non
 
 def resolve(recipe: Path, given: str) -> str:
     """A path of a recipe: as it stands if absolute, else beside the recipe if it is there, else as typed."""
+    if Path(given).is_absolute():
+        return given
     beside = recipe.parent / given
     if any(mark in given for mark in "*?["):
         return str(beside) if any(recipe.parent.glob(given)) else given

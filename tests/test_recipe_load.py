@@ -127,6 +127,7 @@ def test_paths_are_taken_beside_the_recipe_then_as_typed(folder: Path) -> None:
     assert recipes.resolve(path, "nowhere/*.json") == "nowhere/*.json"
     assert recipes.resolve(path, "nowhere") == "nowhere"
     assert recipes.resolve(path, str(folder / "shards")) == str(folder / "shards")
+    assert recipes.resolve(path, str(folder / "shards/*.json")) == str(folder / "shards/*.json")
 
 
 def _other_value(option: Any) -> Any:
