@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from packs import make_inputs, make_pack
 
-from glm_data.cli.inspect import text_of, visible
+from glm_data.cli.inspect import text_of
+from glm_data.cli.output import visible
 from glm_data.cli.shell import run
 from glm_data.loading.rows import PackedRows
 from glm_data.packing.rows import invert

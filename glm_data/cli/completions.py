@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from glm_data.cli.output import visible
+
 if TYPE_CHECKING:
     from glm_data.generation.glm import Glm
     from glm_data.generation.options import GenerationOptions
@@ -34,9 +36,9 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
         return first + "".join(filled + part for filled, part in zip(self.filled, rest, strict=True))
 
     def shown(self) -> str:
-        """The text with what the model wrote underlined in colour (terminals) and in brackets (elsewhere, stripped)."""
-        first, *rest = self.parts()
-        blanks = (click.style(f"[{filled}]", fg="cyan", bold=True) for filled in self.filled)
+        """The text with what the model wrote in brackets, and in colour on terminals; nothing in it steers one."""
+        first, *rest = map(visible, self.parts())
+        blanks = (click.style(f"[{visible(filled)}]", fg="cyan", bold=True) for filled in self.filled)
         return first + "".join(blank + part for blank, part in zip(blanks, rest, strict=True))
 
 

@@ -129,7 +129,7 @@ def _show(output: Output, outcome: Outcome, fates: Fates, checks: list[Check]) -
     _show_training(output, outcome.stages["train"].facts)
     output.say("\nWhat the INT4 model makes of it", bold=True)
     show_completions(output, outcome.completions)
-    _show_next(output, outcome.folder)
+    _show_next(output, outcome)
 
 
 def _show_training(output: Output, facts: dict[str, Any]) -> None:
@@ -139,20 +139,16 @@ def _show_training(output: Output, facts: dict[str, Any]) -> None:
     output.say(f"  loss {first:.2f} -> {last:.2f} nats a token; guessing by frequency alone costs {entropy:.2f}")
 
 
-def _show_next(output: Output, folder: Path) -> None:
+def _show_next(output: Output, outcome: Outcome) -> None:
     import manifests
 
-    place = shlex.quote(str(folder))
+    place, recipe = shlex.quote(str(outcome.folder)), shlex.quote(str(manifests.path("demo.yaml")))
     output.say("\nLook at it", bold=True)
-    for command in (
-        f"glm-data inspect {place}/pack --row 0        # a packed row: masks, part B, where each span belongs",
-        f"glm-data verify {place}/pack                 # every row against the format's rules",
-        f'glm-data infill {place}/quantize "The quick brown [MASK] jumps over the lazy dog."',
-        f'glm-data generate {place}/quantize "从前有座山，"',
-    ):
-        output.say(f"  {command}")
-    output.say("\nThen your own shards", bold=True)
-    output.say(
-        f"  cp {shlex.quote(str(manifests.path('demo.yaml')))} my-recipe.yaml    # put your paths under 'inputs:'"
-    )
+    output.say(f"  {outcome.page}")
+    output.say(f"  glm-data inspect {place}/pack --row 0")
+    output.say(f"  glm-data verify {place}/pack")
+    output.say(f'  glm-data infill {place}/quantize "The quick brown [MASK] jumps over the lazy dog."')
+    output.say(f'  glm-data generate {place}/quantize "从前有座山，"')
+    output.say("\nThen your own shards: put their paths under 'inputs:' in place of 'demo_input:'", bold=True)
+    output.say(f"  cp {recipe} my-recipe.yaml")
     output.say("  glm-data run my-recipe.yaml --out my-run")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glm_data.cli.fields import EXISTING_FOLDER
-from glm_data.cli.output import Output, output_options
+from glm_data.cli.output import Output, output_options, visible
 from glm_data.cli.shell import Command
 from glm_data.errors import UsageError
 
@@ -127,19 +126,6 @@ def _span(tokens: Any, span: list[int], start: int, kind: str, model: Tokenizer)
 
 
 # --- on the terminal --------------------------------------------------------------------------------------------------
-
-
-def visible(text: str) -> str:
-    """``text`` with line ends as ``⏎`` and everything that could steer a terminal as an escape."""
-    parts = []
-    for character in text:
-        if character == "\n":
-            parts.append("⏎ ")
-        elif unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs") and character != "\u200d":
-            parts.append(f"\\u{ord(character):04x}")
-        else:
-            parts.append(character)
-    return "".join(parts)
 
 
 def _print_row(row: dict[str, Any], total: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,6 +128,19 @@ def megabytes(size: int) -> str:
     """``1.2 MB``, with the decimal unit that fits the size."""
     unit, scale = ("GB", 1e9) if size >= 1e9 else ("MB", 1e6) if size >= 1e5 else ("kB", 1e3)
     return f"{size / scale:.1f} {unit}"
+
+
+def visible(text: str) -> str:
+    """``text`` with line ends as ``⏎`` and everything that could steer a terminal as an escape."""
+    parts = []
+    for character in text:
+        if character == "\n":
+            parts.append("⏎ ")
+        elif unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs") and character != "\u200d":
+            parts.append(f"\\u{ord(character):04x}")
+        else:
+            parts.append(character)
+    return "".join(parts)
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
