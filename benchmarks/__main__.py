@@ -25,8 +25,9 @@ the first line is. Peak memory is of the whole process, libraries included.
 _STAGES = """
 ## The stages of the main job
 
-{what}, one worker process. Resumable, digested, with all bookkeeping; the seconds are those of each stage's folder,
-start-up and just-in-time compilation included. "MB in" is text where a stage reads text, else the size of its files.
+{what}, one worker, each stage in a process of its own, with digests, records and all other bookkeeping. The seconds
+include the start of Beam and loading or compiling kernels, which is most of it for small input. "MB in" is text
+where a stage reads text, else the size of its files.
 
 {table}"""
 _CONTEST = """

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 
+STAGES = ("filter", "dedupe", "tokenizer", "tokenize", "mip", "pack")
 SAMPLE_BYTES = 1_500_000
 LONGEST_BYTES = 50_000
 VOCAB_SIZE, TOKENIZER_SAMPLE_BYTES = 32_000, 20_000_000
@@ -39,11 +40,15 @@ def write_recipe(path: Path, data: Sequence[Path]) -> None:
 
 
 def run_stages(folder: Path, recipe: Path) -> None:
-    """Run the recipe with one worker into ``folder / "run"``; a tripped guard rail (exit code 3) is no failure."""
+    """Run the recipe's stages into ``folder / "run"`` with one worker, each in a process of its own.
+
+    A tripped guard rail (exit code 3) is no failure.
+    """
     command = [sys.executable, "-m", "glm_data.cli", "run", str(recipe), "--out", str(folder / "run"), "--workers", "1"]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-    if done.returncode not in (0, 3):
-        raise SystemExit(f"'{' '.join(command)}' ended with {done.returncode}")
+    for stage in STAGES:
+        done = subprocess.run([*command, "--until", stage], stdout=subprocess.DEVNULL, check=False)
+        if done.returncode not in (0, 3):
+            raise SystemExit(f"'{' '.join(command)} --until {stage}' ended with {done.returncode}")
 
 
 def write_samples(folder: Path) -> None:

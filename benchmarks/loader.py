@@ -56,8 +56,8 @@ CONTESTS = (
         unit="rows/s",
         contestants=(
             Contestant("glm-data, NumPy map, tokens alone", mapped_tokens),
-            Contestant("glm-data, assembled batches", assembled),
             Contestant("HF datasets, NumPy format, tokens alone", hf_datasets),
+            Contestant("glm-data, batches with targets, positions, loss mask, segments", assembled),
         ),
         note=f"{BATCHES} batches of {BATCH} random rows, one core, files in the page cache.",
     ),

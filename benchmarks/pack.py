@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from pathlib import Path
@@ -65,14 +66,15 @@ def mask_piece(rng: random.Random, piece: Any, window: int) -> tuple[Any, ...]:
     return _lay_out(rng, piece, spans, window)
 
 
-_WEIGHTS = [3.0**length / math.factorial(length) for length in LENGTHS]
+_WEIGHTS = list(itertools.accumulate(3.0**length / math.factorial(length) for length in LENGTHS))
 
 
 def _draw_lengths(rng: random.Random, tokens: int) -> list[int]:
-    lengths = rng.choices(LENGTHS, _WEIGHTS)
-    if rng.random() >= 0.02:
-        while sum(lengths) < int(0.15 * tokens):
-            lengths += rng.choices(LENGTHS, _WEIGHTS)
+    lengths = rng.choices(LENGTHS, cum_weights=_WEIGHTS)
+    masked, wanted = lengths[0], 1 if rng.random() < 0.02 else int(0.15 * tokens)
+    while masked < wanted:
+        lengths += rng.choices(LENGTHS, cum_weights=_WEIGHTS)
+        masked += lengths[-1]
     rng.shuffle(lengths)
     return lengths
 
@@ -117,7 +119,9 @@ def _lay_out(rng: random.Random, piece: Any, spans: list[tuple[int, int]], windo
 def _fit(column: Any, window: int) -> Any:
     import numpy as np
 
-    return np.pad(column[:window], (0, max(0, window - len(column))))
+    fitted = np.zeros(window, np.int64)
+    fitted[: len(column)] = column[:window]
+    return fitted
 
 
 CONTESTS = (
