@@ -127,8 +127,12 @@ def _as_windows_1252(byte: int) -> str:
 # --- pages that a filter should drop ----------------------------------------------------------------------------------
 
 _MENUS = {
-    "en": "Home|Shop|Sale|New in|My account|Basket (0)|Sign in|Register|Help|Delivery|Returns|Sitemap|Cookies|Privacy",
-    "zh": "首页|新闻|图片|视频|论坛|登录|注册|我的订单|购物车(0)|客服|帮助|网站地图|联系我们|隐私|友情链接",
+    "en": "Home|Shop|Sale|New in|My account|Basket ({0})|Sign in|Register|Help|Delivery|Returns|Sitemap",
+    "zh": "首页|新闻|图片|视频|论坛|登录|注册|我的订单|购物车({0})|客服|帮助|网站地图",
+}
+_NOTICES = {
+    "en": "We use cookies to make this page work. By staying here you agree to our terms. All rights reserved.",
+    "zh": "本站使用小型文本文件以保证页面正常显示，继续浏览即表示同意。版权所有，未经许可不得转载。",
 }
 _OFFERS = {
     "en": ("BUY NOW", "best price", "click here", "limited offer", "free shipping", "order today", "save 70%"),
@@ -138,9 +142,9 @@ _TITLES = {"boilerplate_page": ("Page", "页面"), "spam": ("Great offer", "优�
 
 
 def _boilerplate_page(lang: str, rng: random.Random) -> str:
-    entries = _MENUS[lang].split("|")
-    rng.shuffle(entries)
-    return "\n".join(f"| {entry} |" for entry in entries[: rng.randrange(8, len(entries))])
+    """A page of nothing but the site's menu, above and below its notice; only a number differs from the next one."""
+    menu = "\n".join(f"| {entry} |" for entry in _MENUS[lang].format(rng.randrange(10)).split("|"))
+    return f"{menu}\n\n{_NOTICES[lang]}\n\n{menu}"
 
 
 def _spam(lang: str, rng: random.Random) -> str:
