@@ -71,7 +71,7 @@ class BadRecordError(Exception):
 
 def excerpt(data: bytes | bytearray) -> str:
     """The beginning of ``data`` as text, for people."""
-    return bytes(data[:_EXCERPT_BYTES]).decode("utf-8", "replace")
+    return bytes(data[:_EXCERPT_BYTES]).decode("utf-8", "replace").rstrip("\r")
 
 
 class BlockBuilder:

@@ -15,6 +15,8 @@ import zstandard
 
 CHUNK_BYTES = 1 << 20
 _READ_BYTES = 1 << 17
+_PIECE_BYTES = 1 << 14
+"""Decompressed zstd bytes read at a time: what of a read comes before damage is lost with it."""
 _LARGEST_WINDOW = 1 << 31
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = 0xFD2FB528
@@ -105,7 +107,7 @@ def _unzstd(file: BinaryIO) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
     reader = decompressor.stream_reader(cast(BinaryIO, watched), read_across_frames=True, read_size=_READ_BYTES)
     try:
-        while piece := reader.read(_READ_BYTES):
+        while piece := reader.read(_PIECE_BYTES):
             yield piece
     except zstandard.ZstdError as error:
         raise BrokenStreamError("corrupt", f"the zstd stream is damaged: {error}") from None
