@@ -18,6 +18,8 @@ ProgressFunction = Callable[[int, int], None]
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 3.0
+_CLOSING_SECONDS = 120.0
+"""Once all shards are done Beam ends its workers itself, which looks like their death and may take long under load."""
 
 
 class Watcher:
@@ -69,10 +71,12 @@ class Watcher:
     def _watch(self) -> None:
         while not self._ended.wait(_POLL_SECONDS):
             self._tell()
-            if self.lost is None and self._has_dead_worker():
+            if self.count_done() == len(self._names):
+                self._end_soon(_CLOSING_SECONDS)
+            elif self.lost is None and self._has_dead_worker():
                 self.note_lost()
                 marks.stop(self._run)
-                self._end_soon()
+                self._end_soon(_GRACE_SECONDS)
 
     def _tell(self) -> None:
         done = self._finished_before + self.count_done()
@@ -89,20 +93,20 @@ class Watcher:
         return self._died.is_set() or not all(marks.is_alive(pid) for pid in marks.worker_pids(self._run))
 
     def note_lost(self) -> None:
-        """Set ``lost`` if a worker process has died and nobody has noted it yet."""
-        if self.lost is None and self._has_dead_worker():
+        """Set ``lost`` if a worker process has died before all shards were done and nobody has noted it yet."""
+        if self.lost is None and self.count_done() < len(self._names) and self._has_dead_worker():
             self.lost = [item for item in marks.read_working(self._run) if not marks.is_alive(item.pid)]
 
-    def _end_soon(self) -> None:
-        """Let the other workers end the shard they have in hand; then make sure that the run ends.
+    def _end_soon(self, grace: float) -> None:
+        """Let the other workers end the shard they have in hand; ``grace`` seconds later make sure that the run ends.
 
         Beam notices a closed channel, but waits for ever for a process that died before it opened one.
         """
-        deadline = time.monotonic() + _GRACE_SECONDS
+        deadline = time.monotonic() + grace
         while not self._ended.wait(_POLL_SECONDS):
             self._tell()
             if any(marks.is_alive(item.pid) for item in marks.read_working(self._run)):
-                deadline = time.monotonic() + _GRACE_SECONDS
+                deadline = time.monotonic() + grace
             elif time.monotonic() > deadline:
                 break
         with self._lock:
