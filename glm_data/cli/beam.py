@@ -11,7 +11,7 @@ from glm_data.cli.shell import Command
     "beam",
     cls=Command,
     help="Run a Beam pipeline file or module; the same as the command 'beam', whoever owns that name.",
-    example="glm-data beam run pipelines/dedupe.py run/filter --out run/dedupe --runner local",
+    example="glm-data beam run pipelines/dedupe.py run/filter --output run/dedupe --runner local",
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
     add_help_option=False,
 )
