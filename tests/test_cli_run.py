@@ -65,7 +65,7 @@ def _start(recipe: Path, out: Path) -> subprocess.Popen[str]:
 def _wait_for_files(process: subprocess.Popen[str], out: Path, count: int) -> None:
     """Return when ``out`` holds ``count`` files, temporary ones included, or the process has ended."""
     while process.poll() is None and sum(1 for path in out.rglob("*") if path.is_file()) < count:
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 def test_a_run_makes_every_stage_and_its_report(undisturbed: tuple[Path, int]) -> None:
