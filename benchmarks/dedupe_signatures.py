@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from benchmarks.contest import Contest, Contestant, Work, megabytes, read_texts
@@ -22,11 +21,10 @@ def ours(language: str, folder: Path) -> tuple[Work, float]:
 
     texts = read_texts(folder / f"{language}.jsonl")
     lsh = Lsh(BANDS, ROWS)
-    out = Path(tempfile.mkdtemp()) / "keys.npy"
 
     def work() -> None:
         keys = band_keys(signatures(shingle_texts(pa.array(texts, pa.string())), lsh), lsh).ravel()
-        np.save(out, keys[np.argsort(keys, kind="stable")])
+        np.save(folder / "keys.npy", keys[np.argsort(keys, kind="stable")])
 
     return work, megabytes(texts)
 
@@ -40,7 +38,7 @@ def datatrove(language: str, folder: Path) -> tuple[Work, float]:
 
     texts = read_texts(folder / f"{language}.jsonl")
     config = MinhashConfig(num_buckets=BANDS, hashes_per_bucket=ROWS, hash_config=HashConfig(precision=32))
-    stage = MinhashDedupSignature(tempfile.mkdtemp(), config, LANGUAGES[language])
+    stage = MinhashDedupSignature(str(folder / "datatrove"), config, LANGUAGES[language])
     documents = [Document(text=text, id=str(number)) for number, text in enumerate(texts)]
 
     def work() -> None:
