@@ -9,6 +9,7 @@ from glm_data.errors import ConfigError
 from glm_data.model.attention import PieceAttention, lay_out, mask_of_pieces
 from glm_data.model.config import PRESETS, ModelConfig, count_parameters, preset
 from glm_data.model.model import GLM, build, rotary_table, rotate, shrink_gradient
+from glm_data.model.neighbours import OFFSETS
 
 TOY = ModelConfig(vocab=23, layers=2, hidden=8, heads=2, ffn=6, norm="deepnorm", shrink=0.1, embedding_std=0.5)
 PRE = msgspec.structs.replace(TOY, norm="pre", shrink=1.0)
@@ -151,7 +152,16 @@ def test_preset_takes_a_vocabulary_and_an_unknown_one_suggests():
 
 
 @pytest.mark.parametrize(
-    "change", [{"heads": 3}, {"hidden": 6}, {"layers": 0}, {"shrink": 0.0}, {"shrink": 1.1}, {"dropout": 1.0}]
+    "change",
+    [
+        {"neighbours": -1.0},
+        {"heads": 3},
+        {"hidden": 6},
+        {"layers": 0},
+        {"shrink": 0.0},
+        {"shrink": 1.1},
+        {"dropout": 1.0},
+    ],
 )
 def test_shapes_that_cannot_be_built_are_refused(change):
     with pytest.raises(ConfigError, match=r"model\."):
@@ -174,6 +184,27 @@ def test_start_is_a_function_of_the_seed_and_biases_are_zero():
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["layers.0.mlp.dense_4h_to_h.weight"], third["layers.0.mlp.dense_4h_to_h.weight"])
     assert all(not p.any() for name, p in first.items() if name.endswith("bias"))
+
+
+def test_heads_can_start_by_looking_at_their_neighbours():
+    config = msgspec.structs.replace(TOY, hidden=64, heads=4, layers=2, neighbours=12.0)
+    seen = {}
+
+    def attend(layer, q_THK, k_THK, v_THK):
+        scores_HTT = torch.einsum("thk,shk->hts", q_THK, k_THK) / 4
+        for head in range(4):
+            away = scores_HTT[head, 10].argmax().item() - 10
+            seen[layer, head] = (away, scores_HTT[head, 10].max().item())
+        return v_THK
+
+    model = build(config, 0)
+    with torch.no_grad():  # what tokens are must not matter here
+        for layer in model.layers:
+            layer.attention.query_key_value.weight.zero_()
+    model(torch.arange(20), torch.arange(20), attend)
+    assert [away for away, _ in seen.values()] == list(OFFSETS)
+    assert all(score == pytest.approx(12.0, abs=1e-4) for _, score in seen.values())
+    assert not any(layer.attention.query_key_value.bias.any() for layer in build(TOY, 0).layers)
 
 
 def test_shrink_leaves_the_value_and_shrinks_the_gradient():

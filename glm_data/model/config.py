@@ -21,6 +21,7 @@ class ModelConfig(Config, frozen=True, kw_only=True):
     norm: Annotated[Literal["deepnorm", "pre"], Doc("deepnorm as GLM-130B, or pre-norm")] = "deepnorm"
     shrink: Annotated[float, Doc("share of the gradient that reaches the embedding (GLM-130B: 0.1)")] = 0.1
     embedding_std: Annotated[float, Doc("standard deviation of the embedding at the start")] = EMBEDDING_STD_130B
+    neighbours: Annotated[float, Doc("how strongly heads look at the next tokens at the start (GLM-130B: 0)")] = 0.0
     dropout: Annotated[float, Doc("dropout on attention weights and on what each layer adds")] = 0.0
     rope_base: Annotated[float, Doc("base of the rotary position embedding")] = 10000.0
 
@@ -36,6 +37,8 @@ class ModelConfig(Config, frozen=True, kw_only=True):
             )
         if not 0 < self.shrink <= 1:
             raise ConfigError(f"model.shrink is {self.shrink}; it must lie above 0 and not above 1.")
+        if self.neighbours < 0:
+            raise ConfigError(f"model.neighbours is {self.neighbours}; it must not be negative.")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model.dropout is {self.dropout}; it must lie in [0, 1).")
 

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 
 from glm_data.model.attention import Attend
 from glm_data.model.config import ModelConfig
+from glm_data.model.neighbours import neighbour_bias
 
 LAYER_NORM_EPS = 1e-5
 
@@ -149,7 +150,8 @@ def build(config: ModelConfig, seed: int) -> GLM:
     Xavier-normal matrices, zero biases, embedding N(0, ``embedding_std``). With DeepNorm the gain (2N)^-1/2 goes to
     the value, output and both feed-forward matrices and 1 to query and key; with pre-norm it goes to the matrices
     that write into the residual stream. Matrices fused into one are initialised as the matrices they are, so V gets
-    its gain per head: a contiguous third of the fused matrix would be a third of the *heads*.
+    its gain per head: a contiguous third of the fused matrix would be a third of the *heads*. Query and key biases may
+    start with a taste for neighbouring tokens (``neighbours.py``).
     """
     model = GLM(config)
     generator = torch.Generator().manual_seed(seed)
@@ -160,6 +162,8 @@ def build(config: ModelConfig, seed: int) -> GLM:
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 parameter.zero_()
+        for number, layer in enumerate(model.layers):
+            cast(Layer, layer).attention.query_key_value.bias.copy_(neighbour_bias(config, number))
     return model
 
 

@@ -24,6 +24,9 @@ class TrainOptions(Config, frozen=True, kw_only=True):
     ffn: Annotated[int | None, Doc("GeGLU width, instead of the preset's")] = None
     norm: Annotated[Literal["deepnorm", "pre"] | None, Doc("deepnorm or pre, instead of the preset's")] = None
     shrink: Annotated[float | None, Doc("embedding gradient shrink, instead of the preset's")] = None
+    neighbours: Annotated[float | None, Doc("heads that start by looking at neighbours, instead of the preset's")] = (
+        None
+    )
     dropout: Annotated[float | None, Doc("dropout, instead of the preset's")] = None
     steps: Annotated[int, Doc("optimiser steps; 0 means as many as `epochs` needs")] = 0
     epochs: Annotated[float, Doc("passes over the rows, if `steps` is 0")] = 1.0
@@ -76,7 +79,7 @@ class TrainOptions(Config, frozen=True, kw_only=True):
 
 def model_config(options: TrainOptions, vocab: int) -> ModelConfig:
     """The preset with the options' replacements, for a tokenizer of ``vocab`` ids."""
-    names = ("layers", "hidden", "heads", "ffn", "norm", "shrink", "dropout")
+    names = ("layers", "hidden", "heads", "ffn", "norm", "shrink", "neighbours", "dropout")
     changes: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     return msgspec.structs.replace(preset(options.model, vocab), **changes)
 
