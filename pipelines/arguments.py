@@ -112,7 +112,7 @@ def parse_stage(argv: Sequence[str], name: str, description: str, kind: type[Con
     """Understand a stage's command line; raises :class:`UsageError` with the cure."""
     parser = stage_parser(name, description, kind)
     own, beam = split_words(argv, parser)
-    namespace = parser.parse_args(own)
+    namespace = parser.parse_intermixed_args(own)
     inputs = (*namespace.inputs, *namespace.input)
     if not inputs:
         raise UsageError(f"no input; give files, folders or patterns: {name}.py INPUT --output DIR.")

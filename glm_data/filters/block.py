@@ -51,7 +51,7 @@ def filter_block(block: pa.RecordBatch, options: FilterOptions, profile: Profile
     counts.update({f"cleaned/{step}": count for step, count in cleaned.items() if count})
     names = pa.DictionaryArray.from_arrays(pa.array(languages), list(LANGUAGES)).cast(pa.string())
     block = replace_column(block, "lang", names)
-    keep = pa.array([not reason for reason in verdicts.reasons])
+    keep = pa.array([not reason for reason in verdicts.reasons], pa.bool_())
     kept = block.filter(keep)
     dropped = _with_verdicts(block, verdicts).filter(pc.invert(keep))
     _count(block, kept, verdicts, counts)

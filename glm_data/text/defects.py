@@ -1,6 +1,7 @@
 """Which documents need cleaning, found in one compiled pass, so that cleaning itself only sees those.
 
-The test may be wrong in one direction only: a document without a flag needs nothing of that kind.
+The test errs in one direction only: a document without a flag needs nothing of that kind. Mojibake is looked for in its
+usual form alone: UTF-8 read as Latin-1 or Windows-1252.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def _table() -> NDArray[np.uint16]:
         (LINE_ENDS, NEWLINES),
         (SPACES, ODD_SPACE),
         (JOINERS, JOINER),
+        (range(0x80, 0xA0), MOJIBAKE),
         (leads, _LEAD),
         (continuations, _CONTINUATION),
         (map(ord, REPEATABLE), _REPEATABLE),
@@ -99,7 +101,7 @@ def _flags_of(data: NDArray[np.uint8], start: int, end: int, table: NDArray[np.u
                 found |= REPEATS
             if entry & _CONTINUATION and before_entry & _LEAD:
                 found |= MOJIBAKE
-            found |= entry & (CONTROL | NEWLINES | ODD_SPACE | JOINER)
+            found |= entry & (CONTROL | NEWLINES | ODD_SPACE | JOINER | MOJIBAKE)
         before, before_entry = point, entry
     if end > start and (before == 0x0A or before == 0x20 or before == 0x09):
         found |= LAYOUT

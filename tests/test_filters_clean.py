@@ -1,0 +1,131 @@
+"""Cleaning: what each step does, that the cheap test never misses work, and that sound text keeps its bytes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glm_data import documents
+from glm_data.filters import ALL_STEPS
+from glm_data.filters.clean import (
+    clean_block,
+    clean_text,
+    fix_mojibake,
+    fix_newlines,
+    fix_white_space,
+    join_title,
+    remove_controls,
+    shorten_repeats,
+    to_simplified,
+)
+from glm_data.text.defects import MOJIBAKE, find_defects
+
+
+@pytest.mark.parametrize(
+    ("function", "before", "after"),
+    [
+        (fix_newlines, "a\r\nb\rc\x85d\u2028e\u2029f\n\rg", "a\nb\nc\nd\ne\nf\n\ng"),
+        (remove_controls, "a\x00b\x08\u200bc\ufeff\xad\u202ed\x7f\x9f", "abcd"),
+        (remove_controls, "中\u200d文 a\u200cb", "中文 ab"),
+        (remove_controls, "\U0001f468\u200d\U0001f469 می\u200cخواهم", "\U0001f468\u200d\U0001f469 می\u200cخواهم"),
+        (
+            fix_white_space,
+            "\u3000\u3000第一段。 \n\u3000\u3000第二\xa0段。\t\n\n\n \n\n第三段。\n\n",
+            "第一段。\n第二 段。\n\n第三段。",
+        ),
+        (fix_white_space, "\n\n    indented = code\n\tmore", "    indented = code\n\tmore"),
+        (shorten_repeats, "好！！！！！！吗？？？真的…………", "好！！！吗？？？真的……"),
+        (shorten_repeats, "if (a !== b) // ---- ....... ,,,,", "if (a !== b) // ---- ....... ,,,,"),
+        (fix_mojibake, "Itâ€™s a cafÃ©\nnaïve “quotes” stay", "It’s a café\nnaïve “quotes” stay"),
+        (fix_mojibake, "l’été… «à» 中文", "l’été… «à» 中文"),
+    ],
+)
+def test_steps(function, before: str, after: str) -> None:
+    assert function(before) == after
+    assert function(after) == after
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "expected"),
+    [
+        ("正文。", "标题", "标题\n正文。"),
+        ("标题\n正文。", "标题", "标题\n正文。"),
+        (" 标 题\n正文。", "标题", " 标 题\n正文。"),
+        ("正文。", " 标\n题 ", "标 题\n正文。"),
+        ("正文。", " \n", "正文。"),
+        ("", "标题", "标题\n"),
+    ],
+)
+def test_titles_are_joined_unless_they_are_there(text: str, title: str, expected: str) -> None:
+    assert join_title(text, title) == expected
+
+
+def make(texts: list[str], source: str = "Pile-CC", meta: str = "{}") -> pa.RecordBatch:
+    count = len(texts)
+    return documents.make_block(list(map(str, range(count))), texts, [source] * count, [""] * count, [meta] * count)
+
+
+def test_sound_text_keeps_its_bytes_and_full_width_digits_stay_digits() -> None:
+    texts = [
+        "１２３，“全角”。",
+        "    code(a, b)  # x\n\n\n\tend".replace("\n\n\n", "\n\n"),
+        "l’été… 😀\u200d😀",
+        "",
+        "《x》——y……",
+    ]
+    block = make(texts)
+    cleaned, counts = clean_block(block, ALL_STEPS)
+    assert cleaned.column("text").to_pylist() == texts
+    assert not +counts
+
+
+def test_steps_can_be_switched_off_and_are_counted() -> None:
+    block = make(["a\r\nb", "a\x00b\r\n", "好！！！！！", "sound"])
+    cleaned, counts = clean_block(block, ALL_STEPS)
+    assert cleaned.column("text").to_pylist() == ["a\nb", "ab", "好！！！", "sound"]
+    assert +counts == Counter(newlines=2, control=1, white_space=1, repeats=1)
+    cleaned, counts = clean_block(block, ["control"])
+    assert cleaned.column("text").to_pylist() == ["a\r\nb", "ab\r\n", "好！！！！！", "sound"]
+    assert +counts == Counter(control=1)
+
+
+def test_titles_come_from_meta_of_wudao_only() -> None:
+    meta = json.dumps({"title": "静夜思", "id": 1}, ensure_ascii=False)
+    for source, expected in (("WuDao/诗词", "静夜思\n床前明月光"), ("Fortunes", "床前明月光")):
+        cleaned, counts = clean_block(make(["床前明月光"], source, meta), ALL_STEPS)
+        assert cleaned.column("text").to_pylist() == [expected]
+        assert counts["title"] == (source != "Fortunes")
+    for odd in ('{"title": 5}', "{}", "not JSON", '{"title": null}'):
+        assert clean_block(make(["正文"], "WuDao", odd), ALL_STEPS)[0].column("text").to_pylist() == ["正文"]
+
+
+PIECES = [
+    "中文", "word", "é", "…", "Ã©", "â€™", "\r", "\n", "\n\n\n", " ", "\t", "\u3000", "\xa0", "\x00", "\u200b",
+    "\u200d", "\u200c", "！", "！！！！", "????", "，，，，，", "\ufeff", "\u2028", "\x85", "😀", "Â", "°", "\xad",
+    "می", "……", "…………",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=12))
+@settings(deadline=None, max_examples=300)
+def test_the_cheap_test_never_misses_work(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    flags = int(find_defects(pa.array([text]))[0])
+    every = -1 if flags & MOJIBAKE else ~MOJIBAKE
+    assert clean_text(text, flags, ALL_STEPS, Counter()) == clean_text(text, every, ALL_STEPS, Counter())
+
+
+@given(st.text("aé中文“”—😀 \n", min_size=1), st.sampled_from(["latin-1", "cp1252"]))
+@settings(deadline=None)
+def test_text_read_in_the_wrong_encoding_is_always_looked_at(text: str, encoding: str) -> None:
+    misread = text.encode().decode(encoding, "replace")
+    assert misread.isascii() or find_defects(pa.array([misread]))[0] & MOJIBAKE
+
+
+def test_traditional_becomes_simplified_by_phrases() -> None:
+    assert to_simplified(["國學與電腦軟體", "乾隆皇帝", "皇后在後面"]) == ["国学与电脑软体", "乾隆皇帝", "皇后在后面"]
