@@ -15,7 +15,7 @@ PIP_INSTALL = -m pip --disable-pip-version-check install --quiet --no-compile
 
 help:
 	@echo 'make demo    set up $(VENV) and run the whole job on the bundled corpus, into $(DEMO)'
-	@echo 'make test    set up $(VENV) for development; lint, check types and run the tests'
+	@echo 'make test    set up $(VENV) for development; run the tests, lint, check types'
 	@echo 'make lint    ruff check, ruff format --check, mypy'
 	@echo 'make bench   run the benchmarks and write docs/benchmarks.md (DATA=DIR: on shards of your own)'
 	@echo 'make docs    write docs/cli.md anew from the commands'
@@ -24,8 +24,9 @@ help:
 demo: $(VENV)/.train
 	$(BIN)/glm-data demo $(DEMO)
 
-test: lint
+test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	@$(MAKE) --no-print-directory lint
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

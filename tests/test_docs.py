@@ -147,12 +147,12 @@ def test_python_blocks_are_python(page: str) -> None:
 
 def test_the_three_line_reader_of_the_readme_reads_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = [body for body in blocks("README.md", "python") if "memmap" in body]
-    written = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    written = np.arange(3 * 2048, dtype=np.uint16).reshape(3, 2048)
     pack = tmp_path / "run" / "pack"
     pack.mkdir(parents=True)
     (pack / "data-00000-of-00001.arrow").write_bytes(b"\0" * 64 + written.tobytes())
     shard = {"file": "data-00000-of-00001.arrow", "rows": 3, "offset": 64}
-    facts = {"seq_length": 4, "token_type": "uint16", "shards": [shard]}
+    facts = {"token_type": "uint16", "shards": [shard]}
     (pack / "_SUCCESS.json").write_text(json.dumps({"facts": facts}), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     names: dict[str, np.ndarray] = {}
