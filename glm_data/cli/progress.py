@@ -16,7 +16,7 @@ from glm_data.cli.output import Output
 from glm_data.stage import PLAN, SHARDS
 
 LIVE_SECONDS = 0.2
-LOG_SECONDS = 5.0
+LOG_SECONDS = 10.0
 _METRICS_TAIL_BYTES = 4096
 _IN_ONE_PIECE = {"tokenizer", "train", "quantize"}
 """Stages that are one shard however many files they read."""
