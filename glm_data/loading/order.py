@@ -20,6 +20,20 @@ def shuffled(positions: np.ndarray, rows: int, seed: int, epoch: int = 0) -> np.
     return _shuffled(np.asarray(positions, np.int64), rows, half_bits, seed, epoch)
 
 
+def in_order(first: int, last: int, rows: int, seed: int) -> np.ndarray:
+    """``int64[last - first]``: the rows at the places ``first`` to ``last - 1`` of the endless order of ``seed``.
+
+    Epochs follow each other without a gap: place ``p`` is position ``p % rows`` of epoch ``p // rows``.
+    """
+    parts = []
+    while first < last:
+        epoch, position = divmod(first, rows)
+        count = min(last - first, rows - position)
+        parts.append(shuffled(np.arange(position, position + count), rows, seed, epoch))
+        first += count
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
 @njit(cache=True)
 def _shuffled(positions: np.ndarray, rows: int, half_bits: int, seed: int, epoch: int) -> np.ndarray:
     key = make_key(seed, epoch, 0, _LOADER_ORDER)

@@ -1,57 +1,37 @@
-"""Memory-mapped packed rows and the batches made of them."""
+"""The rows of a pack, mapped; opening reads the manifest and no row."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from glm_data.errors import InputError
-from glm_data.packing.rows import Rows, assemble
-from glm_data.packing.shards import TOKEN_TYPES
+from glm_data.loading.batch import Batch, MisfitRowError, Positions, Weighting, make_batch
+from glm_data.loading.mapped import MappedShards, ShardFile
+from glm_data.packing.rows import Rows
 from glm_data.stage import Success, read_success
 
-
-@dataclass(frozen=True)
-class Batch:
-    """``B`` rows ready for a model; every array is ``[B, L]``."""
-
-    tokens: np.ndarray
-    """``int32``: the model's input."""
-    targets: np.ndarray
-    """``int32``: what is to be predicted here, where ``loss_mask`` is 1."""
-    position_ids: np.ndarray
-    """``int32``."""
-    loss_mask: np.ndarray
-    """``uint8``."""
-    segments: np.ndarray
-    """``uint8``: piece number from 1, 0 on padding."""
-    pieces: list[np.ndarray]
-    """For each row ``int32[p, 4]``: (start, sep, end, kind) of its pieces."""
-
-
-@dataclass(frozen=True)
-class _Shard:
-    tokens: np.ndarray
-    ragged: dict[str, tuple[np.ndarray, np.ndarray]]
-    """For pieces, spans, tails, origin: (offsets, flat values), mapped."""
+Indices = Sequence[int] | range | np.ndarray
 
 
 class PackedRows:
-    """All rows of a pack, mapped; opening reads no row. Use :meth:`open`."""
+    """All rows of a pack, mapped. Use :meth:`open`.
+
+    Time and memory to open it grow with its shards, memory to read it with the rows that are asked for. Copies to other
+    processes carry the manifest alone and map the files anew.
+    """
 
     def __init__(self, folder: Path, manifest: Success) -> None:
         self.folder = folder
         self.manifest = manifest
-        self.seq_length: int = manifest.facts["seq_length"]
-        self.specials: dict[str, int] = manifest.facts["specials"]
-        self._listed: list[dict[str, Any]] = manifest.facts["shards"]
-        self._first = np.concatenate([[0], np.cumsum([item["rows"] for item in self._listed])])
-        self._open: dict[int, _Shard] = {}
+        facts = manifest.facts
+        self.seq_length: int = facts["seq_length"]
+        self.specials: dict[str, int] = facts["specials"]
+        files = [ShardFile(folder / listed["file"], listed["rows"]) for listed in facts["shards"]]
+        self.shards = MappedShards(files, self.seq_length)
 
     @classmethod
     def open(cls, folder: Path) -> PackedRows:
@@ -60,78 +40,44 @@ class PackedRows:
         if manifest.stage != "pack":
             raise InputError(f"'{folder}' is a finished '{manifest.stage}' stage, not a pack; give the pack's folder.")
         sizes = {item.name: item.bytes for item in manifest.files}
-        for listed in manifest.facts["shards"]:
-            path = folder / listed["file"]
-            if not path.exists() or path.stat().st_size != sizes[listed["file"]]:
+        for name in dict.fromkeys(listed["file"] for listed in manifest.facts["shards"]):
+            path = folder / name
+            if not path.exists() or path.stat().st_size != sizes[name]:
                 raise InputError(f"'{path}' is missing or cut; pack again with --overwrite or restore the file.")
         return cls(folder, manifest)
 
-    def __len__(self) -> int:
-        return int(self._first[-1])
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PackedRows, (self.folder, self.manifest)
 
-    def rows(self, indices: Sequence[int] | np.ndarray) -> Rows:
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def tokens(self, indices: Indices) -> np.ndarray:
+        """``int32[B, L]``: the tokens of the rows ``indices``, and nothing else of them."""
+        return self.shards.tokens(np.asarray(indices, np.int64))
+
+    def rows(self, indices: Indices) -> Rows:
         """The rows ``indices`` (``int64[B]``), copied from the maps, tokens as ``int32``."""
-        wanted = np.asarray(indices, np.int64)
-        if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(self)):
-            raise IndexError(f"row {wanted.min()}..{wanted.max()} is outside a pack of {len(self)} rows")
-        numbers = np.searchsorted(self._first, wanted, "right") - 1
-        tokens = np.empty((len(wanted), self.seq_length), np.int32)
-        for at, (number, row) in enumerate(zip(numbers, wanted, strict=True)):
-            tokens[at] = self._shard(number).tokens[row - self._first[number]]
-        columns = {name: self._gather(name, numbers, wanted) for name in ("pieces", "spans", "tails")}
-        return Rows(
-            tokens=tokens,
-            piece_offsets=columns["pieces"][0] // 4,
-            pieces=columns["pieces"][1].reshape(-1, 4),
-            span_offsets=columns["spans"][0] // 3,
-            spans=columns["spans"][1].reshape(-1, 3),
-            tail_offsets=columns["tails"][0],
-            tails=columns["tails"][1],
-        )
+        return self.shards.rows(np.asarray(indices, np.int64))
 
     def origins(self, row: int) -> np.ndarray:
         """``int64[n, 3]``: the (document, offset, tokens) slices of a row; numbers of ``documents.parquet``."""
-        number = int(np.searchsorted(self._first, row, "right")) - 1
-        _, values = self._gather("origin", np.array([number]), np.array([row]))
-        return values.astype(np.int64).reshape(-1, 3)
+        _, values = self.shards.column("origin", np.array([row], np.int64))
+        return values.view(np.uint32).astype(np.int64).reshape(-1, 3)
 
-    def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
-        """The rows ``indices`` assembled for a model."""
-        rows = self.rows(indices)
-        derived = assemble(rows, self.specials["eop"])
-        return Batch(
-            tokens=rows.tokens,
-            targets=derived.targets,
-            position_ids=derived.position_ids,
-            loss_mask=derived.loss_mask,
-            segments=derived.segments,
-            pieces=[rows.row_pieces(row) for row in range(len(rows))],
-        )
-
-    def _gather(self, name: str, numbers: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        parts = []
-        for number, row in zip(numbers, wanted, strict=True):
-            offsets, values = self._shard(number).ragged[name]
-            local = row - self._first[number]
-            parts.append(values[offsets[local] : offsets[local + 1]])
-        ends = np.cumsum([0, *(len(part) for part in parts)])
-        return ends, np.concatenate(parts).astype(np.int32) if parts else np.empty(0, np.int32)
-
-    def _shard(self, number: int) -> _Shard:
-        number = int(number)
-        if number not in self._open:
-            self._open[number] = _map_shard(self.folder, self._listed[number], self.manifest.facts)
-        return self._open[number]
+    def batch(
+        self, indices: Indices, *, weighting: Weighting = "per-token", positions: Positions = "glm-130b"
+    ) -> Batch:
+        """The rows ``indices`` assembled for a model; :class:`InputError` if one of them is damaged."""
+        try:
+            return make_batch(self.rows(indices), self.specials["eop"], weighting=weighting, positions=positions)
+        except MisfitRowError as error:
+            raise misfit(self, int(np.asarray(indices)[error.index])) from None
 
 
-def _map_shard(folder: Path, listed: dict[str, Any], facts: dict[str, Any]) -> _Shard:
-    path = folder / listed["file"]
-    shape = (listed["rows"], facts["seq_length"])
-    tokens = np.memmap(path, TOKEN_TYPES[facts["token_type"]][0], "r", listed["offset"], shape)
-    with pa.memory_map(str(path)) as source:
-        batch = pa.ipc.open_stream(source).read_next_batch()
-    ragged = {}
-    for name in ("pieces", "spans", "tails", "origin"):
-        column = batch.column(name)
-        ragged[name] = (column.offsets.to_numpy(), column.values.to_numpy())
-    return _Shard(tokens, ragged)
+def misfit(pack: PackedRows, row: int) -> InputError:
+    """The sentence about a row that no packer writes."""
+    return InputError(
+        f"row {row} of '{pack.folder}' is damaged: its pieces, spans and tails do not fit together; "
+        f"run 'glm-data verify {pack.folder}'."
+    )
