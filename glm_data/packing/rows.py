@@ -189,11 +189,13 @@ def lay_out_suffix(
     For a [gMASK] piece ``continuation`` excludes the tail; for MIP it is the whole target.
     """
     mask = start + len(context)
-    row[start:mask] = context
+    for place in range(len(context)):  # not a slice: numba would spend seconds on compiling the error of one that fails
+        row[start + place] = context[place]
     row[mask] = mask_id
     row[mask + 1] = sop_id
     end = mask + 2 + len(continuation)
-    row[mask + 2 : end] = continuation
+    for place in range(len(continuation)):
+        row[mask + 2 + place] = continuation[place]
     spans[span, 0], spans[span, 1], spans[span, 2] = mask, mask + 1, len(continuation) + 1
     return mask + 1, end
 
