@@ -55,7 +55,7 @@ def test_muon_step_written_out():
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_every_parameter_is_moved_by_exactly_one_part_and_saved_once(kind):
     model = build(CONFIG, 0)
-    options = TrainOptions(optimizer=kind, lr=0.01, embedding_lr=0.03, matrix_lr=0.05)
+    options = TrainOptions(optimizer=kind, lr=0.01, embedding_lr=0.03, matrix_lr=0.05, weight_decay=0.1)
     optimizers = Optimizers(model, options)
     owned = [p for part in optimizers.parts for group in part.param_groups for p in group["params"]]
     assert len(owned) == len({id(p) for p in owned}) == len(list(model.parameters()))

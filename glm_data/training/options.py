@@ -15,7 +15,11 @@ Weighting = Literal["token", "sequence"]
 
 
 class TrainOptions(Config, frozen=True, kw_only=True):
-    """What a training run is, next to its rows. Together they decide every byte of the result."""
+    """What a training run is, next to its rows. Together they decide every byte of the result.
+
+    The defaults are the ``tiny`` model's, for a run of a few hundred steps. GLM-130B: ``optimizer: adamw``,
+    ``lr: 8e-5``, ``min_lr_ratio: 0.1``, ``weight_decay: 0.1``, ``weighting: sequence``.
+    """
 
     model: Annotated[str, Doc("model preset: tiny, 110m, 335m, 2b, 10b or 130b")] = "tiny"
     layers: Annotated[int | None, Doc("transformer layers, instead of the preset's")] = None
@@ -36,16 +40,16 @@ class TrainOptions(Config, frozen=True, kw_only=True):
     ] = "token"
     optimizer: Annotated[
         Literal["adamw", "muon"], Doc("adamw as GLM-130B; muon moves the layers' matrices by orthogonalised momentum")
-    ] = "adamw"
-    lr: Annotated[float, Doc("AdamW: highest learning rate")] = 1e-3
-    embedding_lr: Annotated[float, Doc("AdamW: highest learning rate of the embedding; 0 means lr")] = 0.0
+    ] = "muon"
+    lr: Annotated[float, Doc("AdamW: highest learning rate (GLM-130B: 8e-5)")] = 0.01
+    embedding_lr: Annotated[float, Doc("AdamW: highest learning rate of the embedding; 0 means lr")] = 0.02
     matrix_lr: Annotated[float, Doc("Muon: highest learning rate")] = 0.02
     momentum: Annotated[float, Doc("Muon: momentum")] = 0.9
     warmup: Annotated[int, Doc("steps of linear warm-up")] = 20
-    min_lr_ratio: Annotated[float, Doc("last learning rate as a share of the highest (GLM-130B: 0.1)")] = 0.1
+    min_lr_ratio: Annotated[float, Doc("last learning rate as a share of the highest (GLM-130B: 0.1)")] = 0.05
     beta1: Annotated[float, Doc("AdamW: decay of the first moment")] = 0.9
     beta2: Annotated[float, Doc("AdamW: decay of the second moment")] = 0.95
-    weight_decay: Annotated[float, Doc("weight decay of matrices and embedding")] = 0.1
+    weight_decay: Annotated[float, Doc("weight decay of matrices and embedding (GLM-130B: 0.1)")] = 0.01
     clip: Annotated[float, Doc("largest norm of the gradient; 0 means no clipping")] = 1.0
     seed: Annotated[int, Doc("seed of weights, order and dropout")] = 0
     threads: Annotated[int, Doc("CPU threads; another number may change the last bits of the result")] = 2
