@@ -68,9 +68,7 @@ class Batch:
         return out
 
 
-def make_batch(
-    rows: Rows, eop: int, *, weighting: Weighting = "per-token", positions: Positions = "glm-130b"
-) -> Batch:
+def make_batch(rows: Rows, eop: int, *, weighting: Weighting = "per-token", positions: Positions = "glm-130b") -> Batch:
     """Assemble ``rows``; ``eop`` is the id of the token that ends a span.
 
     Raises :class:`MisfitRowError` for rows that no packer writes: the compiled assembler trusts pieces and spans.

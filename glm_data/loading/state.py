@@ -1,0 +1,97 @@
+"""Where a loader stands, small enough for any checkpoint, and rows that it passes over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+
+from glm_data.config import Config, Doc
+from glm_data.errors import UsageError
+from glm_data.loading.order import in_order
+
+_AHEAD = 64
+"""Places looked at beyond the expected ones, so that one look is enough most often."""
+
+
+class PackPlace(Config, frozen=True):
+    """How far the order of one pack was read. Rows that a skip list passes over count as read."""
+
+    digest: Annotated[str, Doc("of the pack's manifest: two packs of one digest hold the same rows")]
+    rows: Annotated[int, Doc("rows of the pack")]
+    epoch: Annotated[int, Doc("how often the pack was read to its end")]
+    position: Annotated[int, Doc("rows of the order of this epoch that were read")]
+
+
+class LoaderState(Config, frozen=True):
+    """Everything that decides what comes next, whatever the number of ranks and workers.
+
+    ``glm_data.config.to_mapping`` and ``from_mapping`` turn it into plain values for JSON and back.
+    """
+
+    seed: Annotated[int, Doc("seed of the order and of the mix")]
+    samples: Annotated[int, Doc("rows given out so far, over all packs and ranks")]
+    packs: Annotated[tuple[PackPlace, ...], Doc("one a pack")]
+
+
+class SkipRange(Config, frozen=True):
+    """Rows ``first`` to ``end - 1`` of a pack, as ``glm-data inspect`` numbers them: never to be given out."""
+
+    first: int
+    end: int
+    pack: int = 0
+
+
+class PackOrder:
+    """The endless order of one pack's rows without those of ``skips``; raises :class:`UsageError` as told below.
+
+    The order is that of all rows, and skipped ones are passed over: a skip list changed in the middle of a run moves
+    nothing that stands before or behind the skipped rows.
+    """
+
+    def __init__(self, rows: int, seed: int, skips: Sequence[SkipRange] = ()) -> None:
+        self.rows, self.seed = rows, seed
+        for skip in skips:
+            if not 0 <= skip.first < skip.end <= rows:
+                raise UsageError(
+                    f"the rows {skip.first}:{skip.end} to skip are not in pack {skip.pack}, which has {rows} rows; "
+                    "give FIRST:END with FIRST below END."
+                )
+        self._starts, self._ends = _merged(skips)
+        self.skipped = int((self._ends - self._starts).sum())
+        if self.skipped == rows:
+            raise UsageError(f"all {rows} rows of a pack are to be skipped; leave some or leave out the pack.")
+
+    def is_skipped(self, rows: np.ndarray) -> np.ndarray:
+        """``bool[n]``: whether each of ``rows`` is passed over."""
+        if not self.skipped:
+            return np.zeros(len(rows), bool)
+        before = np.searchsorted(self._starts, rows, "right") - 1
+        return (before >= 0) & (rows < self._ends[before])
+
+    def take(self, place: int, count: int) -> tuple[np.ndarray, int]:
+        """The next ``count`` rows (``int64[count]``) from ``place`` of the order on, and the place behind them."""
+        if not self.skipped:
+            return in_order(place, place + count, self.rows, self.seed), place + count
+        parts = []
+        while count:
+            ahead = count * self.rows // (self.rows - self.skipped) + _AHEAD
+            rows = in_order(place, place + ahead, self.rows, self.seed)
+            kept = np.flatnonzero(~self.is_skipped(rows))[:count]
+            parts.append(rows[kept])
+            count -= len(kept)
+            place += ahead if count else int(kept[-1]) + 1
+        return np.concatenate(parts) if parts else np.empty(0, np.int64), place
+
+
+def _merged(skips: Sequence[SkipRange]) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and ends of the ranges in rising order, overlaps joined."""
+    merged: list[list[int]] = []
+    for first, end in sorted((skip.first, skip.end) for skip in skips):
+        if merged and first <= merged[-1][1]:
+            merged[-1][1] = max(end, merged[-1][1])
+        else:
+            merged.append([first, end])
+    pairs = np.array(merged, np.int64).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]
