@@ -90,7 +90,12 @@ def _decode(records: Iterator[Record | Unreadable], name: str) -> Iterator[Docum
 def _blocks(rows: Iterator[Document | Unreadable]) -> Iterator[Block]:
     builder = BlockBuilder()
     for row in rows:
-        if builder.add_unreadable(row) if isinstance(row, Unreadable) else builder.add(row, len(row.text)):
+        if builder.add_unreadable(row) if isinstance(row, Unreadable) else builder.add(row, _bytes_of(row.text)):
             yield builder.take()
     if builder:
         yield builder.take()
+
+
+def _bytes_of(text: str) -> int:
+    """About the size of ``text`` in UTF-8, without encoding it."""
+    return len(text) if text.isascii() else 3 * len(text)
