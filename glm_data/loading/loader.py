@@ -60,8 +60,8 @@ class Loader:
     """Iterates the steps of rank ``rank`` of ``world`` from where it stands, for ever or for ``options.epochs``.
 
     ``mix`` is the schedule of the packs' weights (default: each pack as often as it has rows), ``skip`` the rows never
-    to be given out. Every argument but rank and world must be the same on all ranks. What is left of a last epoch that does not fill a global batch is not given out. Raises
-    :class:`UsageError` for packs that cannot go together and options that cannot be meant.
+    to be given out; all ranks need the same ones. What is left of a last epoch that does not fill a global batch is
+    not given out. Raises :class:`UsageError` for packs that cannot go together and options that cannot be meant.
     """
 
     def __init__(

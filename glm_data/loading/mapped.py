@@ -12,6 +12,7 @@ row's offsets are checked when it is read.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from numba.extending import intrinsic
 
 from glm_data.errors import InputError
 from glm_data.packing.rows import Rows
+from glm_data.packing.shards import TOKEN_TYPES, schema
 
 _TOKENS, _TOKEN_BYTES, _RAGGED = 0, 1, 2
 _OUTSIDE, _READY = -2, -1
@@ -136,8 +138,9 @@ class MappedShards:
         try:
             with pa.memory_map(str(file.path)) as source:
                 batch = pa.ipc.open_stream(source).read_next_batch()
+            batch.validate()
             line = _addresses(batch, file.rows, self.seq_length)
-        except (OSError, StopIteration, KeyError, pa.ArrowInvalid) as error:
+        except (OSError, StopIteration, ValueError, pa.ArrowException) as error:  # damaged metadata
             raise InputError(
                 f"'{file.path}' cannot be read as a shard of {file.rows} rows of {self.seq_length} tokens "
                 f"({str(error) or 'it is empty'}); run 'glm-data verify {file.path.parent}'."
@@ -147,11 +150,11 @@ class MappedShards:
 
 
 def _addresses(batch: pa.RecordBatch, rows: int, seq_length: int) -> list[int]:
-    """A line of the table; raises ``pa.ArrowInvalid`` if a buffer is too short for what it should hold."""
-    tokens = batch.column("tokens")
-    item = tokens.type.value_type.bit_width // 8
-    if batch.num_rows != rows or tokens.type.list_size != seq_length:
-        raise pa.ArrowInvalid(f"it holds {batch.num_rows} rows of {tokens.type.list_size} tokens")
+    """A line of the table; raises ``pa.ArrowInvalid`` if the batch is not one of ``rows`` rows of the format."""
+    kind = next((kind for kind, wanted in _schemas(seq_length).items() if _has_columns(batch.schema, wanted)), None)
+    if batch.num_rows != rows or kind is None:
+        raise pa.ArrowInvalid(f"it holds {batch.num_rows} rows of {', '.join(map(str, batch.schema.types))}")
+    tokens, item = batch.column("tokens"), TOKEN_TYPES[kind][1].bit_width // 8
     line = [_address(tokens.buffers()[-1], rows * seq_length * item), item]
     for name, (_, item_bytes, _) in COLUMNS.items():
         column = batch.column(name)
@@ -159,6 +162,18 @@ def _addresses(batch: pa.RecordBatch, rows: int, seq_length: int) -> list[int]:
         _, offsets, _, flat = column.buffers()
         line += [_address(offsets, 4 * (rows + 1)), _address(flat, values * item_bytes), values]
     return line
+
+
+@functools.cache
+def _schemas(seq_length: int) -> dict[str, pa.Schema]:
+    return {kind: schema(seq_length, kind) for kind in TOKEN_TYPES}
+
+
+def _has_columns(found: pa.Schema, wanted: pa.Schema) -> bool:
+    places = (found.get_field_index(field.name) for field in wanted)
+    return all(
+        place >= 0 and found.field(place).type == field.type for place, field in zip(places, wanted, strict=True)
+    )
 
 
 def _address(buffer: pa.Buffer | None, least: int) -> int:
