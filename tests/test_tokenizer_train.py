@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tokenizer import SPECIAL, SPECIAL_PIECES, Tokenizer, TokenizerError, TrainOptions, train
 from tokenizer.alphabet import count_characters, required_characters
 from tokenizer.model_file import BYTE, CONTROL, USER_DEFINED, parse_model
-from tokenizer.train import SMALLEST_VOCABULARY, USER_SYMBOLS, cut_sentences
+from tokenizer.train import SMALLEST_VOCABULARY, USER_SYMBOLS, check_options, cut_han, cut_sentences
 
 CORPUS = Path(__file__).parents[1] / "manifests" / "demo" / "corpus"
 TEXTS = [(CORPUS / lang / "story.txt").read_text(encoding="utf-8")[:6000] for lang in ("en", "zh")]
@@ -211,3 +211,32 @@ def test_the_package_imports_nothing_of_the_library() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "tokenizer" in loaded
     assert not [name for name in loaded if name.split(".")[0] in ("glm_data", "pipelines", "torch") or "pb2" in name]
+
+
+@settings(deadline=None)
+@given(
+    texts=st.lists(st.text(alphabet=st.sampled_from("a b中国的首都。，\U00020000")), max_size=5),
+    longest=st.integers(1, 5),
+)
+def test_cutting_han_loses_nothing_and_leaves_no_longer_run(texts, longest):
+    parts = cut_han(texts, longest)
+    assert "".join(parts) == "".join(texts)
+    for part in parts:
+        han = [character for character in part if character in "中国的首都\U00020000"]
+        assert len(han) in (0, len(part))
+        assert len(han) <= longest
+
+
+def test_pieces_hold_no_more_han_than_asked(tmp_path):
+    line = "床前明月光，疑是地上霜。"
+    free = train([*TEXTS, *[line] * 50], tmp_path / "free", OPTIONS)
+    short = train([*TEXTS, *[line] * 50], tmp_path / "short", TrainOptions(vocab_size=1500, longest_han=2))
+    assert "床前明月光" in map(free.piece, range(free.pieces))
+    han = [[c for c in short.piece(number) if "\u4e00" <= c <= "\u9fff"] for number in range(short.pieces)]
+    assert max(map(len, han)) == 2
+    assert short.decode(short.encode(line)) == line
+
+
+def test_a_negative_limit_of_han_is_refused():
+    with pytest.raises(TokenizerError, match="Han"):
+        check_options(TrainOptions(longest_han=-1))

@@ -32,6 +32,8 @@ SMALLEST_VOCABULARY, LARGEST_VOCABULARY = 512, 150_000
 
 _SENTENCE_BYTES = 8192
 _SENTENCE_END = re.compile(r"(?<=[。！？；!?;])|(?<=\. )")
+_HAN = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_HAN_OR_OTHER = re.compile(f"{_HAN.pattern}+|[^{_HAN.pattern[1:]}+")
 _QUIET = 2
 
 
@@ -47,6 +49,9 @@ class TrainOptions:
     """``Tokenizer.vocab_size`` is a multiple of this."""
     character_coverage: float = 0.9999
     """Share of the occurrences of each writing system whose characters get a piece."""
+    longest_han: int = 0
+    """Most Han characters in a piece; 0 means as many as SentencePiece takes (16). Chinese has no spaces to end words,
+    so a small corpus that repeats its clauses gets whole clauses as pieces, and then nothing smaller to blank out."""
 
 
 def train(texts: Iterable[str], folder: Path, options: TrainOptions | None = None) -> Tokenizer:
@@ -58,6 +63,8 @@ def train(texts: Iterable[str], folder: Path, options: TrainOptions | None = Non
     options = options or TrainOptions()
     check_options(options)
     sentences = [sentence for text in texts for sentence in cut_sentences(text)]
+    if options.longest_han:
+        sentences = cut_han(sentences, options.longest_han)
     if not sentences:
         raise TokenizerError("there is no text to train a tokenizer on; give documents that are not empty.")
     tokenizer = Tokenizer(_train(sentences, options), options.pad_multiple)
@@ -76,6 +83,25 @@ def cut_sentences(text: str, limit: int = _SENTENCE_BYTES) -> Iterator[str]:
                 yield line
         else:
             yield from _cut_line(line, limit)
+
+
+def cut_han(sentences: Iterable[str], longest: int) -> list[str]:
+    """Cut runs of Han characters into parts of at most ``longest``, from which no longer piece can be learnt.
+
+    The first part of each run is 1 to ``longest`` characters long in turn, so that every pair of neighbours stays
+    together in all but one of ``longest`` occurrences.
+    """
+    parts: list[str] = []
+    runs = 0
+    for sentence in sentences:
+        for run in _HAN_OR_OTHER.findall(sentence):
+            if not _HAN.match(run):
+                parts.append(run)
+                continue
+            first = 1 + runs % longest
+            runs += 1
+            parts += [run[:first], *(run[i : i + longest] for i in range(first, len(run), longest))]
+    return parts
 
 
 def _cut_line(line: str, limit: int) -> Iterator[str]:
@@ -113,6 +139,8 @@ def check_options(options: TrainOptions) -> None:
         raise TokenizerError(f"a padding multiple of {options.pad_multiple} cannot be meant; give 1 or more.")
     if not 0.9 <= options.character_coverage <= 1.0:
         raise TokenizerError(f"a coverage of {options.character_coverage} makes no sense; give 0.9 to 1.0.")
+    if options.longest_han < 0:
+        raise TokenizerError(f"pieces of {options.longest_han} Han characters cannot be; give 1 or more, or 0.")
 
 
 def _train(sentences: list[str], options: TrainOptions) -> bytes:

@@ -73,6 +73,7 @@ class TokenizerOptions(Config, frozen=True, kw_only=True):
     model_type: Annotated[Literal["bpe", "unigram"], Doc("algorithm of SentencePiece")] = "bpe"
     pad_multiple: Annotated[int, Doc("the vocabulary is padded to a multiple of this")] = DEFAULT_PAD_MULTIPLE
     character_coverage: Annotated[float, Doc("share of each writing system whose characters get a piece")] = 0.9999
+    longest_han: Annotated[int, Doc("most Han characters in a piece, for small corpora; 0 means no limit")] = 0
     sample_bytes: Annotated[int, Doc("text to train on at most, in bytes, all languages together")] = 100_000_000
     weights: Annotated[dict[str, float], Doc("share of the sample's bytes by language; 'other' is all the rest")] = (
         msgspec.field(default_factory=lambda: {"zh": 0.5, "en": 0.5})
@@ -126,6 +127,7 @@ def _train_options(options: TokenizerOptions) -> TrainOptions:
         model_type=options.model_type,
         pad_multiple=options.pad_multiple,
         character_coverage=options.character_coverage,
+        longest_han=options.longest_han,
     )
 
 
