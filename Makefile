@@ -52,6 +52,8 @@ $(VENV)/.train: pyproject.toml constraints.txt
 	@echo 'installing into $(VENV) (once; a few minutes)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[train]'
+	@echo 'compiling the kernels (once)'
+	$(BIN)/glm-data doctor --compile --quiet
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.train
