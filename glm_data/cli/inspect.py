@@ -133,13 +133,15 @@ def _print_row(row: dict[str, Any], total: int) -> None:
 
     kinds = ", ".join(dict.fromkeys(NAMES[piece["kind"]] for piece in row["pieces"]))
     head = f"row {row['row']} of {total}: {kinds}; {len(row['pieces'])} pieces"
-    _print(Text(f"{head}; {row['used']} of {row['length']} places used, {row['targets']} targets", "bold"))
+    print_text(Text(f"{head}; {row['used']} of {row['length']} places used, {row['targets']} targets", "bold"))
     for origin in row["origins"]:
         place = f"tokens {origin['offset']}-{origin['offset'] + origin['tokens'] - 1}"
-        _print(Text(f"  from {visible(origin['id'])}  {visible(origin['source'])}  {origin['lang']}  {place}", "dim"))
+        print_text(
+            Text(f"  from {visible(origin['id'])}  {visible(origin['source'])}  {origin['lang']}  {place}", "dim")
+        )
     for number, piece in enumerate(row["pieces"], 1):
         for line in _piece_lines(number, piece):
-            _print(line)
+            print_text(line)
 
 
 def _piece_lines(number: int, piece: dict[str, Any]) -> Iterator[Text]:
@@ -175,10 +177,11 @@ def _print_places(packed: PackedRows, model: Tokenizer, row: int) -> None:
         where = (str(place), str(batch.segments[0, place]), str(batch.position_ids[0, place]))
         lines.append((*where, str(token), visible(text_of(batch.tokens[0, place : place + 1], model)), *said))
     for line in table(lines):
-        _print(Text(line))
+        print_text(Text(line))
 
 
-def _print(text: Text) -> None:
+def print_text(text: Text) -> None:
+    """Print styled text, wrapped to the terminal or to a fixed width where there is none."""
     from rich.console import Console
 
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False).print(text)

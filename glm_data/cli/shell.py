@@ -113,6 +113,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pack": ("glm_data.cli.pack:pack", "Pack token ids and MIP into rows with their spans."),
     "verify": ("glm_data.cli.verify:verify", "Check every row of a pack against the format."),
     "inspect": ("glm_data.cli.inspect:inspect", "Look at packed rows: masks, part B, positions."),
+    "rewind": ("glm_data.cli.rewind:rewind", "Say which documents stood in the samples of a run."),
+    "export": ("glm_data.cli.export:export", "Write a pack in the formats of other trainers."),
     "train": ("glm_data.cli.train:train", "Train a GLM on a pack."),
     "quantize": ("glm_data.cli.quantize:quantize", "Quantise a trained model to INT4."),
     "infill": ("glm_data.cli.infill:infill", "Fill the [MASK]s of a text."),

@@ -1,0 +1,84 @@
+"""From rows back to what they were made of: documents and MIP samples, with the tokens taken from each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from glm_data.errors import InputError
+from glm_data.loading.rows import PackedRows, misfit
+from glm_data.packing.rows import KINDS, MIP, invert
+
+DOCUMENTS = "documents.parquet"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Tokens of one document, or a whole MIP sample, within a piece of a row."""
+
+    piece: int
+    """Number of the piece in its row, from 0."""
+    kind: str
+    """``gmask``, ``mask`` or ``mip``."""
+    document: int
+    """Number of the document: a row of ``documents.parquet``."""
+    offset: int
+    """Where in the document's tokens the slice begins."""
+    ids: np.ndarray
+    """``int64[n]``: the source tokens, masks undone. For MIP the prompt and the answer, one after the other."""
+
+
+def slices_of(pack: PackedRows, row: int) -> list[Slice]:
+    """The slices of a row in the order of its pieces; :class:`InputError` for a row that no packer writes."""
+    taken, found = pack.rows([row]), []
+    origins = iter(pack.origins(row).tolist())
+    try:
+        for piece, (ids, kind) in enumerate(zip(invert(taken, 0), taken.pieces[:, 3].tolist(), strict=True)):
+            while len(ids) and (len(ids) > 1 or ids[0] != pack.specials["eop"]):
+                document, offset, tokens = next(origins)
+                tokens = len(ids) if kind == MIP else tokens
+                if not 0 < tokens <= len(ids):
+                    raise misfit(pack, row)
+                found.append(Slice(piece, KINDS[kind], document, offset, ids[:tokens]))
+                ids = ids[tokens:]
+    except (StopIteration, ValueError, IndexError):
+        raise misfit(pack, row) from None
+    return found
+
+
+class Documents:
+    """Ids, sources and languages of a pack's documents by number, read from the row groups that hold them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / DOCUMENTS
+        try:
+            self._file = pq.ParquetFile(self.path)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"'{self.path}' cannot be read ({error}); run 'glm-data verify {folder}'.") from None
+        groups = range(self._file.num_row_groups)
+        rows = [self._file.metadata.row_group(group).num_rows for group in groups]
+        self._first = np.cumsum([0, *rows])
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def named(self, numbers: Iterable[int]) -> dict[int, dict[str, str]]:
+        """``id``, ``source`` and ``lang`` of each of ``numbers``; :class:`InputError` if there is no such document."""
+        wanted = np.unique(np.fromiter(numbers, np.int64))
+        if len(wanted) and (wanted[0] < 0 or wanted[-1] >= len(self)):
+            raise InputError(
+                f"'{self.path}' has {len(self)} documents, but a row names number {wanted[-1]}; "
+                f"run 'glm-data verify {self.path.parent}'."
+            )
+        groups = np.searchsorted(self._first, wanted, "right") - 1
+        found: dict[int, dict[str, str]] = {}
+        for group in np.unique(groups).tolist():
+            own = wanted[groups == group]
+            part = self._file.read_row_group(group, columns=["id", "source", "lang"], use_threads=False)
+            found.update(zip(own.tolist(), part.take(own - self._first[group]).to_pylist(), strict=True))
+        return found
