@@ -1,8 +1,10 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from glm_data.model.config import ModelConfig
 from glm_data.model.model import build
+from glm_data.training import head_loss
 from glm_data.training.optimizer import Muon, Optimizers, join_matrices, orthogonalise, split_matrices
 from glm_data.training.options import TrainOptions
 
@@ -81,3 +83,27 @@ def test_vectors_do_not_decay():
         parameter.grad = torch.zeros_like(parameter)
     optimizers.step(1.0)
     assert torch.equal(model.final_layernorm.weight, torch.ones(16))
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 20])
+def test_loss_in_chunks_equals_head_and_cross_entropy(monkeypatch, tokens):
+    monkeypatch.setattr(head_loss, "CHUNK", 7)
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(tokens, 5, generator=generator, dtype=torch.float64)
+    weight = 30 * torch.randn(11, 5, generator=generator, dtype=torch.float64)  # scores that overflow without care
+    weights = torch.rand(tokens, generator=generator, dtype=torch.float64)
+    targets = torch.randint(0, 11, (tokens,), generator=generator)
+
+    def gradients(function):
+        leaves = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
+        loss, losses = function(*leaves)
+        (3 * loss).backward()
+        return loss.detach(), losses.detach(), *(leaf.grad for leaf in leaves)
+
+    def plain(x, weight):
+        losses = F.cross_entropy(x @ weight.T, targets, reduction="none")
+        return losses @ weights, losses
+
+    found = gradients(lambda x, weight: head_loss.head_loss(x, weight, targets, weights))
+    for one, other in zip(found, gradients(plain), strict=True):
+        assert torch.allclose(one, other, atol=1e-12)

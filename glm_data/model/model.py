@@ -52,21 +52,32 @@ class GLM(nn.Module):
         self.final_layernorm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
 
     def forward(self, tokens_T: Tensor, positions_T: Tensor, attend: Attend, predict_P: Tensor | None = None) -> Tensor:
-        """Logits ``[P, V]`` at the places ``predict_P`` (int64, into T), or at all T tokens.
+        """Logits ``[P, V]`` at the places ``predict_P`` (int64, into T), or at all T tokens."""
+        return self.head(self.features(tokens_T, positions_T, attend, predict_P))
+
+    def features(
+        self, tokens_T: Tensor, positions_T: Tensor, attend: Attend, predict_P: Tensor | None = None
+    ) -> Tensor:
+        """What the head is applied to, ``[P, D]``.
 
         The head is the largest matrix of a small model, so it is applied only where something is predicted:
         15 % of a [MASK] row.
         """
         rotary = rotary_table(positions_T, self.config, self.word_embeddings.weight.dtype)
-        x_TD = F.embedding(tokens_T, shrink_gradient(self.word_embeddings.weight, self.config.shrink))
+        x_TD = F.embedding(tokens_T, self.head_weight())
         for layer in self.layers:
             x_TD = layer(x_TD, rotary, attend)
         x_PD = x_TD if predict_P is None else x_TD.index_select(0, predict_P)
-        return self.head(self.final_layernorm(x_PD))
+        features_PD: Tensor = self.final_layernorm(x_PD)
+        return features_PD
 
     def head(self, x_PD: Tensor) -> Tensor:
         """The tied output: scores of every token id, ``[P, V]``."""
-        return F.linear(x_PD, shrink_gradient(self.word_embeddings.weight, self.config.shrink))
+        return F.linear(x_PD, self.head_weight())
+
+    def head_weight(self) -> Tensor:
+        """The matrix of the head ``[V, D]``: the embedding, its gradient shrunk here as at the input."""
+        return shrink_gradient(self.word_embeddings.weight, self.config.shrink)
 
 
 class Layer(nn.Module):

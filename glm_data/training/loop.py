@@ -25,7 +25,7 @@ from glm_data.stage import RUN
 from glm_data.training import checkpoint
 from glm_data.training.batches import FlatBatch, IntArray, OrderFunction, Rows, flatten, rows_of_step
 from glm_data.training.checkpoint import RunState
-from glm_data.training.losses import LossSums, loss_weights, token_losses
+from glm_data.training.losses import LossSums, batch_loss, loss_weights
 from glm_data.training.optimizer import Optimizers
 from glm_data.training.options import TrainOptions, total_steps
 from glm_data.training.schedule import learning_rate
@@ -100,8 +100,8 @@ class Trainer:
 
     def _backward(self, batch: FlatBatch) -> Tensor:
         self.optimizers.zero_grad()
-        losses_P = token_losses(self.model, batch)
-        torch.autograd.backward(torch.dot(losses_P, loss_weights(batch, self.options.weighting)))
+        loss, losses_P = batch_loss(self.model, batch, loss_weights(batch, self.options.weighting))
+        torch.autograd.backward(loss)
         return losses_P
 
     def _clip(self) -> float:

@@ -6,20 +6,21 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from glm_data.model.attention import PieceAttention
 from glm_data.model.model import GLM
 from glm_data.training.batches import KINDS, FlatBatch, IntArray, Rows, flatten, in_batches
+from glm_data.training.head_loss import head_loss
 from glm_data.training.options import Weighting
 
 
-def token_losses(model: GLM, batch: FlatBatch) -> Tensor:
-    """Cross-entropy in nats at each of the P positions that predict."""
+def batch_loss(model: GLM, batch: FlatBatch, weights_P: Tensor) -> tuple[Tensor, Tensor]:
+    """``(weighted sum, each)`` of the cross-entropies in nats at the P positions that predict."""
     dropout = model.config.dropout if model.training else 0.0
-    logits_PV = model(batch.tokens_T, batch.positions_T, PieceAttention(batch.groups, dropout), batch.predict_P)
-    return F.cross_entropy(logits_PV, batch.targets_P, reduction="none")
+    attend = PieceAttention(batch.groups, dropout)
+    features_PD = model.features(batch.tokens_T, batch.positions_T, attend, batch.predict_P)
+    return head_loss(features_PD, model.head_weight(), batch.targets_P, weights_P)
 
 
 def loss_weights(batch: FlatBatch, weighting: Weighting) -> Tensor:
@@ -85,6 +86,6 @@ def measure(model: GLM, rows: Rows, indices: IntArray, batch_rows: int = 1) -> L
     sums = LossSums()
     for chunk in in_batches(indices, batch_rows):
         batch = flatten(rows.batch(chunk))
-        sums.add(token_losses(model, batch), batch.kind_P)
+        sums.add(batch_loss(model, batch, loss_weights(batch, "token"))[1], batch.kind_P)
     model.train(was_training)
     return sums
