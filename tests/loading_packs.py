@@ -35,7 +35,11 @@ def write_pack(
             origins = np.array([[row, 0, seq_length] for row in range(len(part))])
             shards.write_shard(folder / name, shards.to_batch(join(part), np.arange(len(part) + 1), origins, kind))
             listed.append({"file": name, "rows": len(part), "offset": shards.token_offset(folder / name)})
-            record = ShardRecord(shard=number, input=name, files=(stages.output_file(folder, name, len(part)),))
+            output = stages.output_file(folder, name, len(part))
+            counts = {"loss/mask": sum(span[2] for row in part for span in row["spans"])}
+            record = ShardRecord(
+                shard=number, input=name, records=len(part), kept=len(part), counts=counts, files=(output,)
+            )
             stages.write_shard_record(folder, record, time.perf_counter())
         usual = {"rows": rows, "seq_length": seq_length, "token_type": kind, "shards": listed, "specials": SPECIALS}
         stage.succeed(count, facts={**usual, "fingerprint": "made up", "vocab_size": VOCAB, **facts})

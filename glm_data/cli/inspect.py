@@ -180,8 +180,10 @@ def _print_places(packed: PackedRows, model: Tokenizer, row: int) -> None:
         print_text(Text(line))
 
 
-def print_text(text: Text) -> None:
+def print_text(text: Text, indent: int = 0) -> None:
     """Print styled text, wrapped to the terminal or to a fixed width where there is none."""
     from rich.console import Console
+    from rich.padding import Padding
 
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False).print(text)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+    console.print(Padding(text, (0, 0, 0, indent), expand=False) if indent else text)

@@ -191,7 +191,7 @@ def _print_row(row: dict[str, Any]) -> None:
         head = Text("  ").append(NAMES[item["kind"]], STYLES[item["kind"]])
         head.append(f"  {visible(item['id'])}").append(f"  {visible(item['source'])}  {item['lang']}  {place}", "dim")
         print_text(head)
-        line = Text("    ").append(visible(item["text"]))
+        line = Text(visible(item["text"]))
         if item["characters"] > len(item["text"]):
             line.append(f" … {item['characters'] - len(item['text']):,} characters more", "dim")
-        print_text(line)
+        print_text(line, indent=4)

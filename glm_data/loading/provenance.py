@@ -48,6 +48,8 @@ def slices_of(pack: PackedRows, row: int) -> list[Slice]:
                 ids = ids[tokens:]
     except (StopIteration, ValueError, IndexError):
         raise misfit(pack, row) from None
+    if next(origins, None) is not None:
+        raise misfit(pack, row)
     return found
 
 
