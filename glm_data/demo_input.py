@@ -31,7 +31,6 @@ from glm_data import demo_noise, files
 PILE_SET_NAMES = {
     "code": "Github",
     "copybook": "Gutenberg (PG-19)",
-    "copybook": "Gutenberg (PG-19)",
     "dialogue": "OpenSubtitles",
     "encyclopaedia": "Wikipedia (en)",
     "essay": "HackerNews",
@@ -42,7 +41,6 @@ PILE_SET_NAMES = {
 }
 WUDAO_DATA_TYPES = {
     "code": "科技",
-    "copybook": "教育",
     "copybook": "字帖",
     "dialogue": "对话",
     "encyclopaedia": "百科",
