@@ -9,6 +9,7 @@ DATA =
 
 BIN = $(VENV)/bin
 # Nothing is byte-compiled on installation: Python does it for the few modules it really imports, in half the time.
+# Our own kernels are compiled, once, so that neither the first run nor each test worker does it.
 PIP_INSTALL = -m pip --disable-pip-version-check install --quiet --no-compile
 
 .PHONY: help demo test lint bench docs clean distclean
