@@ -146,6 +146,7 @@ def test_torch_workers_give_the_stream_of_numpy_without_copies(packs: list[Packe
             assert torch.equal(batch["loss_weights"], torch.from_numpy(step.batch.loss_weights))
             assert torch.equal(batch["pieces"], torch.from_numpy(step.batch.piece_table))
             assert batch["block_position_ids"].max() > 1
+            assert (batch["segments"] == 1).sum() == (step.batch.segments == 1).sum() > 0
     tensors = to_torch(wanted[0])
     assert tensors["targets"].data_ptr() == wanted[0].batch.targets.ctypes.data
     assert {name: tensors[name].dtype for name in ("input_ids", "loss_mask", "loss_weights")} == {

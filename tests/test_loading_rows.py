@@ -89,6 +89,15 @@ def test_the_two_rows_of_positions_are_those_of_the_published_collator() -> None
     assert batch.block_position_ids[0].tolist() == [0] * 9 + [1, 2, 3, 4, 1, 2, 3]
 
 
+def test_a_row_of_many_small_pieces_numbers_them_all() -> None:
+    pieces = np.array([[at, at + 1, at + 2, MIP] for at in range(0, 800, 2)], np.int32)
+    spans = np.array([[at, at + 1, 1] for at in range(0, 800, 2)], np.int32)
+    offsets = np.array([0, 400])
+    tokens = np.tile(np.array([1, 3], np.int32), 400).reshape(1, -1)
+    batch = make_batch(Rows(tokens, offsets, pieces, offsets, spans, np.zeros(2, np.int64), np.empty(0, np.int32)), 4)
+    assert batch.segments[0].tolist() == [number for number in range(1, 401) for _ in range(2)]
+
+
 @pytest.mark.parametrize("row", [-1, ROWS, 10**12])
 def test_rows_outside_of_the_pack_are_an_index_error(pack: Path, row: int) -> None:
     with pytest.raises(IndexError, match=f"outside a pack of {ROWS} rows"):

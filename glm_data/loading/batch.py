@@ -43,7 +43,7 @@ class Batch:
     loss_mask: np.ndarray
     """``uint8``."""
     segments: np.ndarray
-    """Piece number from 1, 0 on padding; an unsigned type that holds it."""
+    """``uint16``: piece number from 1, 0 on padding."""
     piece_offsets: np.ndarray
     """``int64[B + 1]``: the pieces of row ``i`` are ``piece_table[piece_offsets[i] : piece_offsets[i + 1]]``."""
     piece_table: np.ndarray

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -41,7 +42,7 @@ def to_torch(step: Step) -> dict[str, Any]:
     """Tensors over the step's own arrays, nothing copied; ``state`` is the loader's state behind it.
 
     ``[B, L]``: ``input_ids``, ``targets``, ``position_ids`` int32, ``loss_mask`` uint8, ``loss_weights`` float32,
-    ``segments``. ``pieces`` int32 ``[P, 4]`` with ``piece_offsets`` int64 ``[B + 1]``. ``packs`` and ``rows`` int64
+    ``segments`` int16. ``pieces`` int32 ``[P, 4]`` with ``piece_offsets`` int64 ``[B + 1]``. ``packs`` and ``rows`` int64
     ``[B]``.
     """
     batch = step.batch
@@ -51,7 +52,7 @@ def to_torch(step: Step) -> dict[str, Any]:
         "position_ids": batch.position_ids,
         "loss_mask": batch.loss_mask,
         "loss_weights": batch.loss_weights,
-        "segments": batch.segments,
+        "segments": batch.segments.view(np.int16),
         "pieces": batch.piece_table,
         "piece_offsets": batch.piece_offsets,
         "packs": step.packs,
