@@ -64,7 +64,8 @@ def indexed_tokens(folder: Path) -> tuple[Work, float]:
 
     exported = export(folder, "megatron")
     index: Any = np.memmap(exported / "input_ids.idx", mode="r")
-    values: Any = memoryview(np.memmap(exported / "input_ids.bin", mode="r"))
+    data: Any = np.memmap(exported / "input_ids.bin", mode="r")
+    values = memoryview(data)
     kind: Any = {4: np.dtype(np.int32), 8: np.dtype(np.uint16)}[int(index[17])]
     rows = int(np.frombuffer(index, np.int64, 1, 18)[0])
     lengths = np.frombuffer(index, np.int32, rows, 34)
