@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,14 @@ def test_resuming_twice_at_other_world_sizes_changes_nothing(
         wanted = [(packed[share], rows[share]) for packed, rows in whole[before : before + count]]
         assert named(iter(loader), count) == wanted
     assert loader.state().samples == 8 * (first + second + 4)
+
+
+def test_a_loader_sent_to_another_process_goes_on_where_it_stood(packs: list[PackedRows]) -> None:
+    loader = mixed(packs)
+    named(iter(loader), 3)
+    sent = pickle.dumps(loader)
+    assert len(sent) < 20_000
+    assert named(iter(pickle.loads(sent)), 4) == named(iter(loader), 4)
 
 
 def test_another_batch_size_goes_on_with_the_next_row(packs: list[PackedRows]) -> None:
