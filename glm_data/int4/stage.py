@@ -138,5 +138,5 @@ def _write_rest(model: Path, out: Path, description: Description, options: Quant
 
 def _check(facts: dict[str, Any]) -> Check:
     worst, error = facts["worst"], facts["worst_relative_error"]
-    sentence = f"the worst matrix, {worst}, is off by {error:.1%}; all of them by {facts['mean_relative_error']:.1%}"
+    sentence = f"the worst matrix, {worst}, is off by {error:.1%}; all of them by {facts['mean_relative_error']:.1%}."
     return Check(name="int4_error", ok=error <= WORST_ERROR, sentence=sentence)

@@ -185,5 +185,5 @@ def _record(out: Path, rows: int, facts: dict[str, Any]) -> ShardRecord:
 
 def _checks(facts: dict[str, Any]) -> list[Check]:
     last, entropy = facts["last_loss"], facts["unigram_entropy"]
-    sentence = f"last training loss {last:.2f} nats a token; guessing by frequency alone costs {entropy:.2f}"
+    sentence = f"last training loss {last:.2f} nats a token; guessing by frequency alone costs {entropy:.2f}."
     return [Check(name="learned", ok=last < entropy, sentence=sentence)]
