@@ -27,7 +27,7 @@ _STAGES = """
 
 {what}, one worker, each stage in a process of its own, with digests, records and all other bookkeeping. The seconds
 include the start of Beam and loading or compiling kernels, which is most of it for small input. "MB in" is text
-where a stage reads text, else the size of its files.
+where the stage counts text, else the size of its files.
 
 {table}"""
 _CONTEST = """

@@ -21,6 +21,8 @@ STAGES = ("filter", "dedupe", "tokenizer", "tokenize", "mip", "pack")
 SAMPLE_BYTES = 1_500_000
 LONGEST_BYTES = 50_000
 VOCAB_SIZE, TOKENIZER_SAMPLE_BYTES = 32_000, 20_000_000
+MIP_RATIO = 0.001
+"""As much instruction data as the demo's small sets hold for a few hundred MB of text."""
 
 
 def write_recipe(path: Path, data: Sequence[Path]) -> None:
@@ -35,6 +37,7 @@ def write_recipe(path: Path, data: Sequence[Path]) -> None:
         recipe.pop("demo_input")
         recipe["inputs"] = [str(path.resolve()) for path in data]
         recipe["dedupe"] = {}
+        recipe["pack"] = {"preset": "glm-130b", "mip_ratio": MIP_RATIO}
         recipe["tokenizer"] = {"vocab_size": VOCAB_SIZE, "sample_bytes": TOKENIZER_SAMPLE_BYTES}
     path.write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
 

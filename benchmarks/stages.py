@@ -19,9 +19,8 @@ def _row(folder: Path) -> tuple[str, ...]:
     from glm_data.stage import PLAN, RUN, read_success
 
     success, measured = read_success(folder), files.read_json(folder / RUN / "stage.json")
-    size = success.counts.get("text_bytes_in") or sum(
-        item["bytes"] for item in files.read_json(folder / PLAN)["inputs"]
-    )
+    text = success.counts.get("text_bytes_in") or success.counts.get("text_bytes")
+    size = text or sum(item["bytes"] for item in files.read_json(folder / PLAN)["inputs"])
     seconds, peak = measured["seconds"], measured["peak_bytes"] / 1e6
     rate = f"{size / 1e6 / seconds:.1f}"
     counts = (f"{success.records:,}", f"{success.kept:,}")
