@@ -19,9 +19,9 @@ import yaml
 from glm_data.errors import ConfigError, did_you_mean
 
 
-def Doc(text: str) -> msgspec.Meta:  # noqa: N802 - reads as an annotation
-    """The documentation line of a field, for use inside ``Annotated``."""
-    return msgspec.Meta(description=text)
+def Doc(text: str, least: float | None = None, most: float | None = None) -> msgspec.Meta:  # noqa: N802 - an annotation
+    """The documentation line of a field, for use inside ``Annotated``, and the range of a number."""
+    return msgspec.Meta(description=text, ge=least, le=most)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -222,9 +222,21 @@ def _take_manifest(path: Path, present: dict[str, dict[str, Any]]) -> Path | Non
     if not isinstance(manifest, str):
         raise ConfigError(f"{path}: mip: needs 'manifest', the path of a mixture file.")
     found = Path(resolve(path, manifest))
+    if not found.is_file() and (bundled := _bundled(manifest)) is not None:
+        return bundled
     if not found.is_file():
         raise ConfigError(f"{path}: mip: there is no file '{manifest}' beside the recipe or in the working directory.")
     return found
+
+
+def _bundled(name: str) -> Path | None:
+    """A file that comes with the package, so that a copy of a bundled recipe runs from anywhere."""
+    import manifests
+
+    try:
+        return manifests.path(name)
+    except FileNotFoundError:
+        return None
 
 
 def resolve(recipe: Path, given: str) -> str:

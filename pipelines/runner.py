@@ -123,11 +123,24 @@ def _run(
         # The last step makes the shard numbers travel back, by which Beam notices that a worker process has died.
         _ = pipeline | "Tasks" >> beam.Create(encoded) | "RunShard" >> beam.Map(step) | "Return" >> beam.Reshuffle()
         check_portable(pipeline, engine)
-        state = pipeline.run().wait_until_finish()
+        state = _run_pipeline(pipeline, engine)
     if marks.read_failures(folder / RUN) and workers > 1:
         raise RuntimeError("a shard failed in a worker process")
     if state not in (None, "DONE"):
         raise GlmDataError(f"the {engine.name} runner ended with state {state}; see its log, then run again to go on.")
+
+
+def _run_pipeline(pipeline: Any, engine: Engine) -> Any:
+    """Run to the end; what a runner elsewhere says about itself becomes one sentence."""
+    try:
+        return pipeline.run().wait_until_finish()
+    except (RuntimeError, ValueError, OSError, ImportError) as error:
+        if engine.is_local or isinstance(error, GlmDataError):
+            raise
+        said = " ".join(str(error).split())[:300]
+        raise GlmDataError(
+            f"the {engine.name} runner could not run the stage ({said}); it needs {engine.needs}."
+        ) from error
 
 
 def _run_encoded(function: ShardFunction, encoded: bytes) -> int:

@@ -189,6 +189,12 @@ def test_the_trained_model_answers_through_the_commands(
     (said,) = json.loads(capsys.readouterr().out)
     assert [said["continuation"]] == report[1]["filled"]
     assert run(["infill", model, "no blank here"]) == 2
+    capsys.readouterr()
+    assert run(["eval", model, str(folder / "pack"), "--held-out-rows", "1", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]
+    assert scores["all"]["tokens"] == sum(item["tokens"] for kind, item in scores.items() if kind != "all") > 0
+    assert scores["all"]["bits_per_byte"] > 0
+    assert run(["eval", model, str(folder / "pack"), "--held-out-rows", "100000"]) == 2
     assert run(["generate", model, "a [MASK] inside"]) == 2
     assert capsys.readouterr().err.count("glm-data: ") == 2
 

@@ -148,3 +148,12 @@ def test_a_place_that_is_no_file_is_one_sentence(tmp_path: Path) -> None:
 def test_merged_yaml_mappings_are_no_doubles(tmp_path: Path) -> None:
     text = "name: x\ninner: &base {low: 4}\nmaybe: {<<: *base, high: 9}\n"
     assert load_yaml(yaml_file(tmp_path, text), Sample).maybe == Inner(low=4, high=9.0)
+
+
+def test_a_number_out_of_its_range_is_refused_with_the_range():
+    class Ranged(Config, frozen=True):
+        share: Annotated[float, Doc("a share", 0, 1)] = 0.5
+
+    assert from_mapping({"share": 1}, Ranged, "here").share == 1
+    with pytest.raises(ConfigError, match=r"here: .*<= 1.*share"):
+        from_mapping({"share": 7}, Ranged, "here")

@@ -15,7 +15,7 @@ import xxhash
 from loading_packs import SPECIALS, assembled, read_rows, write_pack
 
 from glm_data.cli.shell import run
-from glm_data.errors import InputError, StageMismatchError
+from glm_data.errors import StageMismatchError, UsageError
 from glm_data.exporting import mds, stage
 from glm_data.exporting.stage import ExportOptions, export_stage
 from glm_data.packing.rows import KINDS
@@ -168,7 +168,7 @@ def test_targets_that_went_missing_trip_the_guard_rail(pack: Path, tmp_path: Pat
 
 def test_what_is_no_pack_is_refused(pack: Path, tmp_path: Path) -> None:
     export_stage(pack, tmp_path / "out", ExportOptions("jsonl"))
-    with pytest.raises(InputError, match="is a finished 'export' stage, not a pack"):
+    with pytest.raises(UsageError, match="is a finished 'export' stage, not a pack"):
         export_stage(tmp_path / "out", tmp_path / "again", ExportOptions("jsonl"))
     assert not (tmp_path / "again").exists()
 

@@ -14,6 +14,7 @@ import raw_files as raw
 from glm_data import documents
 from glm_data.formats import read_blocks
 from glm_data.formats.parquet import parquet_writer
+from glm_data.inputs import describe_input
 
 
 def own_block(count: int, text: str = "字") -> pa.RecordBatch:
@@ -113,3 +114,11 @@ def test_a_truncated_text_file_keeps_its_beginning(tmp_path: Path) -> None:
     found, unreadable = raw.read(item)
     assert text.startswith(found[0]["text"])
     assert [bad.reason for bad in unreadable] == ["truncated"]
+
+
+def test_a_file_that_is_parquet_by_name_alone_is_one_corrupt_record(tmp_path):
+    path = tmp_path / "liar.parquet"
+    path.write_text("One line of prose.\n", encoding="utf-8")
+    (block,) = read_blocks(describe_input(path, "liar.parquet"))
+    assert block.documents.num_rows == 0
+    assert [item.reason for item in block.unreadable] == ["corrupt"]

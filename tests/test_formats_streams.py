@@ -127,3 +127,12 @@ def test_frames_are_followed_through_any_pieces(parts: list[bytes], data: st.Dat
         watch.feed(stream[position : position + step])
         position = min(len(stream), position + step)
         assert watch.at_end == (position in ends)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.zst", "a.json.gz", "a.zstd"])
+def test_a_name_that_promises_compression_must_keep_it(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b'{"text": "plain"}\n')
+    assert read(path) == (b"", "corrupt")
+    path.write_bytes(b"")
+    assert read(path) == (b"", "")

@@ -189,6 +189,14 @@ def test_another_tokenizer_is_refused(inputs, tmp_path):
         pack_stage(ids, tmp_path / "out", SMALL, tokenizer=tmp_path / "other", mip=mip)
 
 
+def test_other_stages_in_the_place_of_ids_or_mip_are_named(inputs, tmp_path):
+    _, tokenizer, ids, mip = inputs
+    with pytest.raises(UsageError, match="is a finished 'mip' stage; give a 'tokenize' stage"):
+        pack_stage(mip, tmp_path / "out", SMALL, tokenizer=tokenizer)
+    with pytest.raises(UsageError, match="is a finished 'tokenize' stage; give a 'mip' stage"):
+        pack_stage(ids, tmp_path / "out", SMALL, tokenizer=tokenizer, mip=ids)
+
+
 def test_a_ratio_without_mip_rows_is_refused(inputs, tmp_path):
     _, tokenizer, ids, _ = inputs
     with pytest.raises(UsageError, match="--mip"):
@@ -264,7 +272,7 @@ def test_verify_finds_broken_rows_behind_matching_digests(pack, tmp_path):
 
 def test_the_loader_refuses_a_cut_shard_and_a_foreign_stage(pack, inputs, tmp_path):
     _, _, ids, _ = inputs
-    with pytest.raises(InputError, match="not a pack"):
+    with pytest.raises(UsageError, match="not a pack"):
         PackedRows.open(ids)
     shutil.copytree(pack, tmp_path / "copy")
     shard = next((tmp_path / "copy").glob("data-*.arrow"))

@@ -219,3 +219,17 @@ def test_a_value_out_of_range_is_said_in_terms_of_the_flag(folder: Path, capsys:
     assert "--threshold" in capsys.readouterr().err
     assert run([*arguments, "--threshold", "7"]) == 2
     assert "threshold" in capsys.readouterr().err
+
+
+def test_a_copy_of_the_demo_recipe_with_inputs_of_ones_own_runs_from_anywhere(tmp_path, monkeypatch):
+    import manifests
+
+    text = manifests.path("demo.yaml").read_text(encoding="utf-8")
+    own = text.replace("demo_input:\n  seed: 1\n", f"inputs: [{tmp_path / 'shards'}]\n")
+    assert "demo_input:" not in own
+    (tmp_path / "my-recipe.yaml").write_text(own, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    loaded = recipes.load(tmp_path / "my-recipe.yaml")
+    assert loaded.mip_manifest is not None
+    assert loaded.mip_manifest.is_file()
+    assert loaded.recipe.inputs == (str(tmp_path / "shards"),)

@@ -117,6 +117,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("glm_data.cli.export:export", "Write a pack in the formats of other trainers."),
     "train": ("glm_data.cli.train:train", "Train a GLM on a pack."),
     "quantize": ("glm_data.cli.quantize:quantize", "Quantise a trained model to INT4."),
+    "eval": ("glm_data.cli.evaluate:evaluate", "Measure a model on rows of a pack."),
     "infill": ("glm_data.cli.infill:infill", "Fill the [MASK]s of a text."),
     "generate": ("glm_data.cli.generate:generate", "Continue a text."),
     "beam": ("glm_data.cli.beam:beam", "Run a Beam pipeline file, as 'beam run' does."),

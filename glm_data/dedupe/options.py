@@ -35,8 +35,8 @@ class DedupeOptions(Config, frozen=True):
     bucket_limit: Annotated[
         int, Doc("kept documents a band's bucket offers for comparison; boilerplate shared by more is counted")
     ] = 200
-    max_source_loss: Annotated[float, Doc("guard rail: largest share of a source's documents to remove")] = 0.9
-    max_bad_fraction: Annotated[float, Doc("guard rail: largest share of records that cannot be read")] = 0.01
+    max_source_loss: Annotated[float, Doc("guard rail: largest share of a source's documents to remove", 0, 1)] = 0.9
+    max_bad_fraction: Annotated[float, Doc("guard rail: largest share of records that cannot be read", 0, 1)] = 0.01
 
     def __post_init__(self) -> None:
         checks = {

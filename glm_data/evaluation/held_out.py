@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from glm_data.errors import UsageError
 from glm_data.generation.glm import load_model
 from glm_data.loading import PackedRows
 from glm_data.model.model import GLM
@@ -78,8 +79,13 @@ def _score(nats: float, counts: IntArray, sizes: IntArray) -> Score:
 def score_folder(folder: Path, pack: Path, held_out_rows: int) -> dict[str, Score]:
     """Measure a train or quantize folder on the rows of ``pack`` that training with ``held_out_rows`` keeps back."""
     rows = PackedRows.open(pack)
+    tokenizer = Tokenizer.load(folder)
+    if rows.manifest.facts["fingerprint"] != tokenizer.fingerprint:
+        raise UsageError(f"'{pack}' was packed with another tokenizer than that of '{folder}'; give a pack of its own.")
+    if held_out_rows >= len(rows):
+        raise UsageError(f"the pack has {len(rows)} rows; measure fewer than {held_out_rows}.")
     _, held_out = split_rows(len(rows), held_out_rows)
-    return score(load_model(folder), rows, held_out, bytes_per_token(Tokenizer.load(folder)))
+    return score(load_model(folder), rows, held_out, bytes_per_token(tokenizer))
 
 
 def held_out_rows(training: dict[str, Any]) -> int:

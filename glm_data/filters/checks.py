@@ -26,7 +26,7 @@ def check_unreadable(records: Sequence[ShardRecord], limit: float) -> Check:
     sentence = f"{bad:,} of {total:,} records ({share:.2%}) are unreadable; the limit is {limit:.2%}"
     if not ok:
         worst = max(records, key=lambda record: sum(record.unreadable.values()))
-        sentence += f", worst is '{worst.input}': look at unreadable/, or raise --max-bad-fraction"
+        sentence += f", worst is '{worst.input}': look at unreadable/, or raise --max-bad-fraction with --overwrite"
     return Check(name="unreadable", ok=ok, sentence=sentence + ".")
 
 

@@ -21,7 +21,7 @@ class FilterOptions(Config, frozen=True, kw_only=True):
     format: Annotated[Format, Doc("format of the inputs; auto: look at each")] = "auto"
     steps: Annotated[tuple[Step, ...], Doc("cleaning steps; their order is fixed")] = ALL_STEPS
     to_simplified: Annotated[bool, Doc("convert traditional Chinese to simplified")] = False
-    max_bad_fraction: Annotated[float, Doc("largest share of unreadable records before the run ends with 3")] = 0.01
-    max_source_loss: Annotated[float, Doc("largest share of a source to lose before the run ends with 3")] = 0.98
+    max_bad_fraction: Annotated[float, Doc("largest share of unreadable records, else exit code 3", 0, 1)] = 0.01
+    max_source_loss: Annotated[float, Doc("largest share of a source to lose, else exit code 3", 0, 1)] = 0.98
     max_record_bytes: Annotated[int, Doc("longest record to read")] = DEFAULT_MAX_RECORD_BYTES
     output_format: Annotated[OutputFormat, Doc("format of the documents written")] = "parquet"

@@ -25,7 +25,7 @@ def sniff(path: Path) -> str:
     Content decides where it can, then the name; what is none of the others is text.
     """
     with path.open("rb") as file:
-        if file.read(4) == b"PAR1":
+        if file.read(4) == b"PAR1" or path.suffix.lower() == ".parquet":
             return "parquet"
     head = _head(path).removeprefix(b"\xef\xbb\xbf").lstrip()
     by_name = _BY_SUFFIX.get(_suffix(path))

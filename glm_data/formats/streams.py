@@ -40,7 +40,16 @@ def read_chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         head = file.read(4)
         file.seek(0)
+        _check_suffix(path.suffix.lower(), head)
         yield from _gather(_pieces(file, head))
+
+
+def _check_suffix(suffix: str, head: bytes) -> None:
+    """A name that promises compression must keep it; an empty file is told apart by its readers."""
+    if head and suffix in (".zst", ".zstd") and not _is_zstd(int.from_bytes(head, "little")):
+        raise BrokenStreamError("corrupt", "the name says zstd, but the bytes are not")
+    if head and suffix == ".gz" and head[:2] != _GZIP_MAGIC:
+        raise BrokenStreamError("corrupt", "the name says gzip, but the bytes are not")
 
 
 def _pieces(file: BinaryIO, head: bytes) -> Iterator[bytes]:

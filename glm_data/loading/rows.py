@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from glm_data.errors import InputError
+from glm_data.errors import InputError, UsageError
 from glm_data.loading.batch import Batch, MisfitRowError, Positions, Weighting, make_batch
 from glm_data.loading.mapped import MappedShards, ShardFile
 from glm_data.packing.rows import Rows
@@ -38,7 +38,7 @@ class PackedRows:
         """Open a finished pack; :class:`UsageError` if it is not one, :class:`InputError` if a shard is cut."""
         manifest = read_success(folder)
         if manifest.stage != "pack":
-            raise InputError(f"'{folder}' is a finished '{manifest.stage}' stage, not a pack; give the pack's folder.")
+            raise UsageError(f"'{folder}' is a finished '{manifest.stage}' stage, not a pack; give the pack's folder.")
         sizes = {item.name: item.bytes for item in manifest.files}
         for name in dict.fromkeys(listed["file"] for listed in manifest.facts["shards"]):
             path = folder / name

@@ -78,7 +78,7 @@ class MipOptions(Config, frozen=True, kw_only=True):
     most_steps: Annotated[int, Doc("steps that one render may take; a few microseconds each")] = DEFAULT_MOST_STEPS
     longest_output: Annotated[int, Doc("characters that one render may give")] = DEFAULT_LONGEST_OUTPUT
     max_error_fraction: Annotated[float, Doc("share of failed renders from which the exit code is 3")] = 0.01
-    max_bad_fraction: Annotated[float, Doc("share of unreadable rows from which the exit code is 3")] = 0.01
+    max_bad_fraction: Annotated[float, Doc("share of unreadable rows from which the exit code is 3", 0, 1)] = 0.01
 
 
 def render_stage(

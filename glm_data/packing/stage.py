@@ -71,7 +71,9 @@ def pack_stage(
             f"--mip-ratio {options.mip_ratio} needs rendered MIP rows; give their stage folder with --mip."
         )
     model = Tokenizer.load(tokenizer)
-    _check_fingerprint(stages.read_success(tokenized), model, tokenized)
+    _check_fingerprint(_finished(tokenized, "tokenize"), model, tokenized)
+    if mip is not None:
+        _finished(mip, "mip")
     inputs = stage_files(tokenized, "tokenized/") + (stage_files(mip, "mip/") if mip else ())
     described = {**to_mapping(recipe), "tokenizer": model.fingerprint}
     with stages.open_stage(out, "pack", described, inputs, overwrite=overwrite) as stage:
@@ -80,6 +82,13 @@ def pack_stage(
             started = time.perf_counter()
             stages.write_shard_record(out, _write_shard(out, shard, packing), started)
         return _succeed(stage, packing)
+
+
+def _finished(folder: Path, wanted: str) -> Success:
+    success = stages.read_success(folder)
+    if success.stage != wanted:
+        raise UsageError(f"'{folder}' is a finished '{success.stage}' stage; give a '{wanted}' stage here.")
+    return success
 
 
 def _check_fingerprint(tokenized: Success, model: Tokenizer, folder: Path) -> None:

@@ -86,7 +86,7 @@ class TokenizeOptions(Config, frozen=True, kw_only=True):
     """How documents are encoded."""
 
     format: Annotated[Format, Doc("format of the inputs")] = "auto"
-    max_bad_fraction: Annotated[float, Doc("share of unreadable records from which the exit code is 3")] = 0.01
+    max_bad_fraction: Annotated[float, Doc("share of unreadable records from which the exit code is 3", 0, 1)] = 0.01
 
 
 def train_stage(
