@@ -111,7 +111,7 @@ def export(folder: Path, to: Literal["hf-dense", "megatron"]) -> Path:
     from glm_data.exporting.stage import ExportOptions, export_stage
 
     out = folder / f"export-{to}"
-    export_stage(folder / "run" / "pack", out, ExportOptions(to))
+    export_stage(folder / "run" / "pack", out, ExportOptions(to), overwrite=True)
     return out
 
 

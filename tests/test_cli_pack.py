@@ -129,7 +129,7 @@ def test_inspect_refuses_a_row_outside_and_a_folder_that_is_no_pack(
 ) -> None:
     assert run(["inspect", str(pack), "--row", "99999"]) == 2
     assert "rows; the first is 0." in capsys.readouterr().err
-    assert run(["inspect", str(pack.parent / "ids")]) == 1
+    assert run(["inspect", str(pack.parent / "ids")]) == 2
     assert "not a pack" in capsys.readouterr().err
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from glm_data import documents
@@ -111,6 +111,7 @@ PIECES = [
 ]  # fmt: skip
 
 
+@example(["…", "…", "…"])
 @given(st.lists(st.sampled_from(PIECES) | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=12))
 @settings(deadline=None, max_examples=300)
 def test_the_cheap_test_never_misses_work(pieces: list[str]) -> None:

@@ -171,7 +171,7 @@ def test_guard_rails_name_the_worst() -> None:
     assert (bad.ok, loss.ok) == (False, False)
     assert bad.sentence == (
         "42 of 342 records (12.28%) are unreadable; the limit is 10.00%, worst is 'in/1': "
-        "look at unreadable/, or raise --max-bad-fraction."
+        "look at unreadable/, or raise --max-bad-fraction with --overwrite."
     )
     assert loss.sentence.startswith("'C' lost most, 100.0% of its 20 documents; the limit is 90.0%: look at dropped/")
     assert all(check.ok for check in check_shards([], options))

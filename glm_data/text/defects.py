@@ -37,8 +37,8 @@ JOINERS = (0x200C, 0x200D)
 REPEATABLE = "!?！？。，、；～…"
 """Sentence marks of which a run says no more than a few; not the marks that rulers and code are made of."""
 
-RUN = 4
-"""Marks in a row that are too many."""
+RUN = 3
+"""Marks in a row that may be too many: three ``…`` are, of the others four."""
 
 # What the bytes 0x80 to 0xBF become in Windows-1252: they follow the first character of UTF-8 read as Latin-1.
 _CONTINUATIONS = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
