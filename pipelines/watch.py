@@ -43,6 +43,7 @@ class Watcher:
         self._ended = threading.Event()
         self._died = threading.Event()
         self._lock = threading.Lock()
+        self._ending = False
         self._thread = threading.Thread(target=self._watch, name="glm-data-watch", daemon=True)
         self._in_main = threading.current_thread() is threading.main_thread()
 
@@ -111,20 +112,29 @@ class Watcher:
                 break
         with self._lock:
             if self._in_main and not self._ended.is_set():
+                self._ending = True
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Let Ctrl-C end worker processes at once: Beam would first wait for the shards they have in hand."""
+        """Let Ctrl-C end worker processes at once: Beam would first wait for the shards they have in hand.
+
+        Where interrupts are ignored (a background job of a script) Ctrl-C stays so, but our own thread is still heard.
+        """
         before = signal.getsignal(signal.SIGINT)
-        if not self._in_main or not callable(before):
+        if not self._in_main or before is None:
             yield
             return
 
         def handle(number: int, frame: Any) -> None:
+            if before is signal.SIG_IGN and not self._ending:
+                return
             self.interrupted = self.lost is None
             marks.kill_workers(self._run)
-            before(number, frame)
+            if callable(before):
+                before(number, frame)
+            if self._ending or not callable(before):
+                raise KeyboardInterrupt
 
         signal.signal(signal.SIGINT, handle)
         try:

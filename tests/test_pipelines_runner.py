@@ -85,6 +85,31 @@ def test_worker_that_cannot_start_is_an_error_and_no_hang(inputs, tmp_path, monk
         run_stage(inputs, tmp_path / "out", {}, TWO)
 
 
+@pytest.fixture
+def ignored_interrupts():
+    """As in a background job of a script, which a shell starts with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    still = signal.signal(signal.SIGINT, before)
+    assert still is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("ignored_interrupts")
+def test_lost_worker_ends_the_run_where_interrupts_are_ignored(inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr(watch, "_GRACE_SECONDS", 0.5)
+    with pytest.raises(GlmDataError, match="a worker process died between shards"):
+        run_stage(inputs, tmp_path / "out", {}, TWO)
+
+
+@pytest.mark.usefixtures("ignored_interrupts")
+def test_ignored_interrupts_stay_ignored_during_a_run(tmp_path):
+    watcher = watch.Watcher(tmp_path, [], 0, None)
+    with watcher.watching():
+        signal.raise_signal(signal.SIGINT)
+    assert not watcher.interrupted
+
+
 @pytest.mark.parametrize("name", sorted(ERRORS))
 def test_user_errors_arrive_as_themselves(inputs, tmp_path, name):
     with pytest.raises(GlmDataError) as caught:
