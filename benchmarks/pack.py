@@ -26,20 +26,22 @@ def ours(folder: Path) -> tuple[Work, float]:
     """Plan, fill and assemble, as the pack stage and the loader do between them."""
     import numpy as np
 
-    from glm_data.packing.fill import MipTokens, Specials, fill_rows
+    from glm_data.packing.fill import MipTokens, piece_texts
+    from glm_data.packing.job import mask_rule
+    from glm_data.packing.masking import Specials, lay_out
     from glm_data.packing.options import PackOptions, resolve
     from glm_data.packing.plan import plan_rows
     from glm_data.packing.rows import assemble
 
     recipe, text = resolve(PackOptions(preset="glm-130b", mask_share=1.0)), stream()
-    specials = Specials(mask=MASK, gmask=4, sop=SOP, eop=EOP, eos=5, pad=0)
+    specials = Specials(mask=MASK, gmask=4, smask=6, sop=SOP, eop=EOP, eos=5, pad=0)
     nothing = np.empty(0, np.int64)
-    mip = MipTokens(np.empty(0, np.int32), np.zeros(1, np.int64))
+    mip, rule = MipTokens(np.empty(0, np.int32), np.zeros(1, np.int64)), mask_rule(recipe, np.zeros(0, np.uint8))
 
     def work() -> int:
-        plan = plan_rows(np.array([0, len(text)]), nothing, nothing, recipe)
-        rows = fill_rows(plan, 0, plan.rows, text, plan.pieces.start, mip, recipe, specials)
-        assemble(rows, EOP)
+        plan = plan_rows(np.array([0, len(text)]), nothing, nothing, nothing, recipe)
+        texts = piece_texts(plan, 0, plan.rows, text, mip, recipe)
+        assemble(lay_out(texts, 0, rule, specials, recipe.seq_length), EOP)
         return plan.rows
 
     return work, work()

@@ -34,7 +34,7 @@ from glm_data.errors import ConfigError
 from glm_data.stage import Success
 
 STAGES = ("filter", "dedupe", "tokenizer", "tokenize", "mip", "pack", "train", "quantize")
-CORPUS_STAGES = ("filter", "dedupe", "tokenize", "mip")
+CORPUS_STAGES = ("filter", "dedupe", "tokenize", "mip", "pack")
 """Those that run on Beam and so take a runner and workers."""
 NEEDS_TORCH = frozenset({"train", "quantize"})
 RAW = "raw"
@@ -149,19 +149,20 @@ def _mip(step: Step, runner: Any, overwrite: bool) -> Success:
 
 
 def _pack(step: Step, runner: Any, overwrite: bool) -> Success:
-    from glm_data.packing.stage import pack_stage
+    from pipelines import pack as pipeline
 
-    folder, options = Path(step.inputs[0]), step.options
-    return pack_stage(folder, step.out, options, tokenizer=step.tokenizer, mip=step.mip, overwrite=overwrite)
+    folder, given = Path(step.inputs[0]), {"tokenizer": step.tokenizer, "mip": step.mip}
+    return pipeline.run(folder, step.out, step.options, runner, **given, overwrite=overwrite)
 
 
 def _train(step: Step, runner: Any, overwrite: bool) -> Success:
     from glm_data.inputs import stage_files
-    from glm_data.loading import PackedRows, shuffled
+    from glm_data.loading import PackedRows
     from glm_data.training.stage import TrainingData, train_rows
 
     pack = Path(step.inputs[0])
-    data = TrainingData(rows=PackedRows.open(pack), order=shuffled, inputs=stage_files(pack, "pack/"), tokenizer=pack)
+    rows = PackedRows.open(pack)
+    data = TrainingData(rows=rows, order=rows.order, inputs=stage_files(pack, "pack/"), tokenizer=pack)
     return train_rows(data, step.out, step.options, overwrite=overwrite)
 
 

@@ -16,7 +16,8 @@ from glm_data.packing import shards
 from glm_data.packing.rows import GMASK, MASK, MIP, Rows
 from glm_data.stage import ShardRecord
 
-SPECIALS = {"mask": 1, "gmask": 2, "sop": 3, "eop": 4, "eos": 5, "pad": 0}
+SPECIALS = {"mask": 1, "gmask": 2, "smask": 6, "sop": 3, "eop": 4, "eos": 5, "pad": 0}
+MASKS = {"epochs": 1, "gmask_least": 0.2, "mask_rate": 0.15, "in_sentences": False, "sentences": False}
 VOCAB, FIRST_TEXT = 500, 10
 
 
@@ -33,7 +34,10 @@ def write_pack(
         for number in range(count):
             part, name = made[number * per_shard : (number + 1) * per_shard], shards.shard_name(number, count)
             origins = np.array([[row, 0, seq_length] for row in range(len(part))])
-            shards.write_shard(folder / name, shards.to_batch(join(part), np.arange(len(part) + 1), origins, kind))
+            rows_of = join(part)
+            keys, hashes = np.arange(len(rows_of.pieces), dtype=np.uint64), np.zeros(len(part), np.uint64)
+            shard = shards.ShardRows(rows_of, (), np.arange(len(part) + 1), origins, keys, hashes)
+            shards.write_shard(folder / name, shards.to_batch(shard, kind))
             listed.append({"file": name, "rows": len(part), "offset": shards.token_offset(folder / name)})
             output = stages.output_file(folder, name, len(part))
             counts = {"loss/mask": sum(span[2] for row in part for span in row["spans"])}
@@ -42,6 +46,7 @@ def write_pack(
             )
             stages.write_shard_record(folder, record, time.perf_counter())
         usual = {"rows": rows, "seq_length": seq_length, "token_type": kind, "shards": listed, "specials": SPECIALS}
+        usual |= {"masks": MASKS, "mip_ramp": 0}
         stage.succeed(count, facts={**usual, "fingerprint": "made up", "vocab_size": VOCAB, **facts})
     return folder
 

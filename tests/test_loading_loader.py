@@ -61,7 +61,7 @@ def test_one_pack_is_given_out_in_the_shuffled_order(packs: list[PackedRows]) ->
 def test_a_step_holds_the_rows_that_it_names(packs: list[PackedRows]) -> None:
     for step in itertools.islice(mixed(packs), 12):
         for at, (pack, row) in enumerate(zip(step.packs, step.rows, strict=True)):
-            alone = packs[pack].batch([row])
+            alone = packs[pack].batch([row], epoch=step.epochs[at])
             for name in ("tokens", "targets", "position_ids", "loss_mask", "segments", "loss_weights"):
                 assert np.array_equal(getattr(step.batch, name)[at], getattr(alone, name)[0]), name
             assert np.array_equal(step.batch.pieces[at], alone.pieces[0])
@@ -238,12 +238,15 @@ def test_skipped_rows_are_passed_over_and_nothing_else_moves(
     if len(gone) == 50:
         return
     order, place, got = PackOrder(50, seed, [SkipRange(*pair) for pair in skips]), 0, []
+    seen: list[int] = []
     for size in sizes:
-        rows, place = order.take(place, size)
+        rows, epochs, place = order.take(place, size)
         got += rows.tolist()
+        seen += epochs.tolist()
     endless = (int(row) for epoch in itertools.count() for row in shuffled(np.arange(50), 50, seed, epoch))
     kept = [(at, row) for at, row in enumerate(itertools.islice(endless, 50 * 250)) if row not in gone]
     assert got == [row for _, row in kept[: len(got)]]
+    assert seen == [at // 50 for at, _ in kept[: len(got)]]
     assert place == (kept[len(got) - 1][0] + 1 if got else 0)
 
 

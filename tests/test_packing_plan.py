@@ -11,20 +11,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glm_data.errors import UsageError
-from glm_data.packing.binning import best_fit, choose_mip
-from glm_data.packing.fill import MipTokens, Specials, fill_rows
+from glm_data.packing.binning import best_fit, choose_amounts
+from glm_data.packing.fill import MipTokens, piece_texts
+from glm_data.packing.job import mask_rule
+from glm_data.packing.masking import Specials, invert, lay_out
 from glm_data.packing.options import PRESETS, PackOptions, resolve
+from glm_data.packing.placing import HARD_END
 from glm_data.packing.plan import plan_rows
-from glm_data.packing.rows import GMASK, MASK, MIP, assemble, invert
+from glm_data.packing.rows import GMASK, MASK, MIP, SMASK, assemble
 
-SPECIALS = Specials(mask=5, gmask=6, sop=3, eop=4, eos=2, pad=0)
+SPECIALS = Specials(mask=5, gmask=6, smask=7, sop=3, eop=4, eos=2, pad=0)
 
 
-def mip_samples(rng: np.random.Generator, samples: int) -> tuple[MipTokens, np.ndarray]:
+SENTENCES = np.where(np.arange(1000) % 17 == 0, HARD_END, 0).astype(np.uint8)
+"""Every 17th id ends a sentence."""
+
+
+def mip_samples(rng: np.random.Generator, samples: int) -> tuple[MipTokens, np.ndarray, np.ndarray]:
     lengths = rng.integers(1, 120, 2 * samples)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     ids = rng.integers(10, 1000, offsets[-1]).astype(np.int32)
-    return MipTokens(ids, offsets), lengths.reshape(-1, 2).sum(1) + 2
+    return MipTokens(ids, offsets), lengths.reshape(-1, 2).sum(1) + 2, lengths[1::2] + 1
 
 
 def build(tokens: int, samples: int, options: PackOptions, seed: int = 0, documents: int = 1):
@@ -33,11 +40,19 @@ def build(tokens: int, samples: int, options: PackOptions, seed: int = 0, docume
     text = rng.integers(10, 1000, tokens).astype(np.int32)
     cuts = np.sort(rng.choice(np.arange(1, tokens), min(documents, tokens) - 1, replace=False)) if tokens > 1 else []
     starts = np.concatenate([[0], cuts, [tokens]]).astype(np.int64)
-    mip, lengths = mip_samples(rng, samples)
+    mip, lengths, targets = mip_samples(rng, samples)
     recipe = resolve(options)
-    plan = plan_rows(starts, lengths, np.arange(samples), recipe)
-    rows = fill_rows(plan, 0, plan.rows, text, plan.pieces.start, mip, recipe, SPECIALS)
-    return text, starts, mip, plan, rows
+    plan = plan_rows(starts, lengths, targets, np.arange(samples), recipe)
+    return text, starts, mip, plan, fill_rows(plan, 0, plan.rows, text, mip, recipe)
+
+
+def fill_rows(plan, first, last, text, mip, recipe, epoch=0):
+    within = slice(plan.row_offsets[first], plan.row_offsets[last])
+    slices = zip(plan.pieces.start[within], plan.pieces.tokens[within], plan.pieces.kind[within], strict=True)
+    parts = [text[start : start + tokens] for start, tokens, kind in slices if kind != MIP]
+    taken = np.concatenate([np.empty(0, np.int32), *parts])
+    rule = mask_rule(recipe, SENTENCES)
+    return lay_out(piece_texts(plan, first, last, taken, mip, recipe), epoch, rule, SPECIALS, recipe.seq_length)
 
 
 STREAM = PackOptions(preset="glm-130b")
@@ -52,7 +67,9 @@ def pieces_of(rows, wanted_mip: bool):
     found = []
     for row in range(len(rows)):
         kinds = rows.row_pieces(row)[:, 3].tolist()
-        found += [ids for ids, kind in zip(invert(rows, row), kinds, strict=True) if (kind == MIP) == wanted_mip]
+        found += [
+            ids for ids, kind in zip(invert(rows, row, SPECIALS.eop), kinds, strict=True) if (kind == MIP) == wanted_mip
+        ]
     return found
 
 
@@ -88,13 +105,11 @@ def test_every_document_comes_back_from_pieces_of_its_own(tokens, documents, sam
     text, starts, _, plan, rows = build(tokens, samples, options, documents=documents)
     restored: dict[int, list[int]] = {}
     is_text = plan.pieces.kind != MIP
-    for start, closed, ids in zip(
-        plan.pieces.start[is_text], plan.pieces.closed[is_text], pieces_of(rows, False), strict=True
-    ):
-        taken = ids.tolist()
-        if closed:
-            assert taken.pop() == SPECIALS.eop, "a text that ends in its [gMASK] piece ends with <eop>"
-        restored[int(start)] = taken
+    for start, ids in zip(plan.pieces.start[is_text], pieces_of(rows, False), strict=True):
+        restored[int(start)] = ids.tolist()
+    closed = plan.pieces.closed[plan.pieces.kind == GMASK]
+    assert (rows.tails[closed] == SPECIALS.eop).all(), "a text that ends in its [gMASK] piece ends with <eop>"
+    assert (rows.tails[~closed] != SPECIALS.eop).all()
     for begin, end in pairwise(starts):
         inside = [restored[start] for start in sorted(restored) if begin <= start < end - 1]
         assert list(chain(*inside)) == text[begin : end - 1].tolist()
@@ -108,12 +123,12 @@ def test_every_document_comes_back_from_pieces_of_its_own(tokens, documents, sam
 def test_pieces_of_running_text_keep_their_windows_and_rows_are_full(seed):
     options = variant(STREAM, seed=seed, short_share=0.0)
     _, _, _, _, rows = build(60_000, 50, options)
-    window = options.seq_length // 4
+    window = 2048 // 4
     used = np.zeros(len(rows), np.int64)
     for row in range(len(rows)):
         pieces = rows.row_pieces(row)
         assert (pieces[1:, 0] >= pieces[:-1, 2]).all()
-        assert pieces[-1, 2] <= options.seq_length
+        assert pieces[-1, 2] <= 2048
         for start, _, end, kind in pieces.tolist():
             if kind == MASK:
                 assert start % window == 0
@@ -122,14 +137,23 @@ def test_pieces_of_running_text_keep_their_windows_and_rows_are_full(seed):
     text_rows = np.array([rows.row_pieces(row)[0, 3] != MIP for row in range(len(rows))])
     last_text = np.flatnonzero(text_rows)[-1]
     inner = text_rows & (np.arange(len(rows)) != last_text)
-    assert used[inner].sum() >= 0.995 * inner.sum() * options.seq_length
+    assert used[inner].sum() >= 0.995 * inner.sum() * 2048
 
 
 def test_sizes_in_the_plan_are_the_places_taken():
+    for options in (STREAM, PackOptions(), PackOptions(preset="glm-10b")):
+        _, _, _, plan, rows = build(100_000, 50, options, documents=400)
+        sentences = rows.pieces[:, 3] == SMASK
+        taken = rows.pieces[:, 2] - rows.pieces[:, 0]
+        assert (plan.pieces.size() == taken)[~sentences].all()
+        assert (plan.pieces.size() >= taken)[sentences].all(), "sentences may be fewer than there is room for"
+        assert (plan.pieces.place == rows.pieces[:, 0]).all()
+
+
+def test_targets_in_the_plan_are_the_places_predicted():
     for options in (STREAM, PackOptions()):
         _, _, _, plan, rows = build(100_000, 50, options, documents=400)
-        assert (plan.pieces.size() == rows.pieces[:, 2] - rows.pieces[:, 0]).all()
-        assert (plan.pieces.place == rows.pieces[:, 0]).all()
+        assert int(plan.pieces.targets.sum()) == int(assemble(rows, SPECIALS.eop).loss_mask.sum())
 
 
 def test_documents_waste_next_to_nothing_and_are_shuffled():
@@ -171,8 +195,7 @@ def test_filling_in_parts_gives_the_same_rows():
     text, _, mip, plan, whole = build(50_000, 30, variant(STREAM, seed=11))
     recipe = resolve(variant(STREAM, seed=11))
     cut = plan.rows // 2
-    starts = plan.pieces.start[plan.row_offsets[cut] :]
-    second = fill_rows(plan, cut, plan.rows, text, starts, mip, recipe, SPECIALS)
+    second = fill_rows(plan, cut, plan.rows, text, mip, recipe)
     assert (second.tokens == whole.tokens[cut:]).all()
     assert (second.spans == whole.spans[whole.span_offsets[cut] :]).all()
 
@@ -197,12 +220,12 @@ def test_mip_choice_meets_the_wanted_tokens_and_the_repeat_cap():
     rng = np.random.default_rng(0)
     lengths = rng.integers(5, 100, 200)
     once = int(lengths.sum())
-    chosen = choose_mip(lengths, 0.5 * once, 4, 1)
+    chosen = choose_amounts(lengths, 0.5 * once, 4, 1)
     assert abs(lengths[chosen].sum() - 0.5 * once) <= 100
     assert len(set(chosen.tolist())) == len(chosen)
-    assert lengths[choose_mip(lengths, 2.5 * once, 4, 1)].sum() == pytest.approx(2.5 * once, abs=100)
-    assert lengths[choose_mip(lengths, 9 * once, 4, 1)].sum() == 4 * once
-    assert len(choose_mip(np.zeros(3, np.int64), 100, 4, 1)) == 0
+    assert lengths[choose_amounts(lengths, 2.5 * once, 4, 1)].sum() == pytest.approx(2.5 * once, abs=100)
+    assert lengths[choose_amounts(lengths, 9 * once, 4, 1)].sum() == 4 * once
+    assert len(choose_amounts(np.zeros(3, np.int64), 100, 4, 1)) == 0
 
 
 @pytest.mark.parametrize(
@@ -226,4 +249,4 @@ def test_presets_fill_in_what_is_not_given():
     assert (published.mask_rate, published.span_mean, published.short_share) == (0.15, 3.0, 0.02)
     assert resolve(PackOptions(mask_share=0.5)).mask_share == 0.5
     for name in PRESETS:
-        assert resolve(PackOptions(preset=name)).seq_length == 2048  # type: ignore[arg-type]
+        assert resolve(PackOptions(preset=name)).seq_length == (512 if name == "glm-10b" else 2048)

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glm_data.packing import rows as packing
+from glm_data.packing import masking as packing
+from glm_data.packing.masking import invert
+from glm_data.packing.placing import place_spans
 from glm_data.packing.rng import PIECE, make_key
-from glm_data.packing.rows import GMASK, MASK, MIP, Rows, assemble, invert
-from glm_data.packing.spans import MAX_SPANS, length_table, piece_budget, place_spans, threshold
+from glm_data.packing.rows import GMASK, MASK, MIP, Rows, assemble
+from glm_data.packing.spans import MAX_SPANS, length_table, piece_budget, threshold
 
 GOLDEN_FILE = Path(__file__).parent / "golden/blank_infilling.jsonl"
 GOLDEN = [json.loads(line) for line in GOLDEN_FILE.read_text().splitlines()]
@@ -78,7 +80,7 @@ def test_the_facts_example_of_a_mask_row():
     derived = assemble(rows, EOP)
     assert derived.targets[0, 9:].tolist() == [18, 19, 20, EOP, 13, 14, EOP]
     assert derived.position_ids[0].tolist() == [*range(9), 6, 6, 6, 6, 2, 2, 2]
-    assert invert(rows, 0)[0].tolist() == FACTS_SOURCE
+    assert invert(rows, 0, EOP)[0].tolist() == FACTS_SOURCE
 
 
 def sampled_piece(seed: int, window: int, available: int, short=0.02, single=0.02):
@@ -86,6 +88,7 @@ def sampled_piece(seed: int, window: int, available: int, short=0.02, single=0.0
     lengths = np.zeros(MAX_SPANS, np.int64)
     table = length_table(3, 39)
     tokens, count = piece_budget(key, window, available, 0.15, threshold(short), threshold(single), table, lengths)
+    lengths[:count].sort()
     starts, order = np.zeros(max(count, 1), np.int64), np.zeros(max(count, 1), np.int64)
     place_spans(key, tokens, count, lengths, starts, order)
     return tokens, lengths[:count], starts[:count], order[:count]
@@ -122,7 +125,7 @@ def test_inverting_a_laid_out_piece_restores_the_text(seed, window, available, d
     sep, end = packing.lay_out_mask(row, 0, text, len(lengths), lengths, starts, order, MASK_ID, SOP, spans, 0)
     assert end == tokens + 2 * len(lengths)
     rows = one_row(row, [(0, sep, end, MASK)], spans)
-    assert invert(rows, 0)[0].tolist() == text.tolist()
+    assert invert(rows, 0, EOP)[0].tolist() == text.tolist()
     assert assemble(rows, EOP).loss_mask.sum() == lengths.sum() + len(lengths)
 
 
@@ -140,4 +143,4 @@ def test_the_sampler_is_pinned_by_a_golden_draw():
     assert (tokens, lengths.tolist(), starts.tolist(), order.tolist()) == PINNED
 
 
-PINNED = (58, [6, 3, 1], [9, 36, 45], [0, 1, 2])
+PINNED = (58, [6, 1, 3], [24, 35, 38], [1, 0, 2])

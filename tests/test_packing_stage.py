@@ -19,8 +19,9 @@ from packs import make_inputs, make_mip, make_pack, make_tokenized, make_tokeniz
 from glm_data.errors import InputError, UsageError
 from glm_data.loading import PackedRows
 from glm_data.loading.verify import verify
+from glm_data.packing.masking import invert
 from glm_data.packing.options import PackOptions
-from glm_data.packing.rows import MIP, invert
+from glm_data.packing.rows import MIP
 from glm_data.packing.stage import pack_stage
 from glm_data.stage import read_success
 from tokenizer import Tokenizer
@@ -61,11 +62,13 @@ def test_every_document_comes_back_from_the_rows(pack):
     for row in range(len(rows)):
         taken = rows.rows([row])
         slices = iter(rows.origins(row).tolist())
-        for ids, kind in zip(invert(taken, 0), taken.pieces[:, 3].tolist(), strict=True):
+        texts_of = invert(taken, 0, tokenizer.special.eop)
+        for ids, kind in zip(texts_of, taken.pieces[:, 3].tolist(), strict=True):
             left = ids.tolist()
-            while left and left != [tokenizer.special.eop]:
+            while left:
                 document, offset, length = next(slices)
                 if kind == MIP:
+                    assert (offset, length) == (0, len(left))
                     break
                 found.setdefault(document, {})[offset], left = left[:length], left[length:]
         assert next(slices, None) is None
@@ -84,7 +87,7 @@ def test_mip_pieces_hold_prompt_and_target(pack):
     seen = set()
     for row in range(len(rows)):
         taken = rows.rows([row])
-        for ids, (start, sep, end, kind) in zip(invert(taken, 0), taken.pieces.tolist(), strict=True):
+        for ids, (start, sep, end, kind) in zip(invert(taken, 0, 4), taken.pieces.tolist(), strict=True):
             if kind != MIP:
                 continue
             assert tokenizer.decode(taken.tokens[0, sep:end]) == "yes it is"

@@ -168,6 +168,10 @@ class Tokenizer:
             raise TokenizerError(f"id {id} is outside the vocabulary of {self.vocab_size}; was it made with another?")
         return self._names[id] if id < self.pieces else f"<padding {id}>"
 
+    def piece_bytes(self, id: int) -> bytes:
+        """The text bytes of a piece below ``pieces``: none for task tokens."""
+        return self._bytes[id]
+
     def count_byte_pieces(self, ids: Ids) -> int:
         """How many of ``ids`` are byte-fallback pieces."""
         return int(np.count_nonzero(self._is_byte[ids]))

@@ -111,7 +111,7 @@ def _wanted(packed: PackedRows, **given: Any) -> Iterator[Wanted]:
         yield from (Wanted(row) for row in range(first, end))
     elif ranges == ["samples"]:
         start = given["epoch"] * len(packed)
-        rows = in_order(start + first, start + end, len(packed), given["seed"]).tolist()
+        rows = in_order(start + first, start + end, len(packed), given["seed"], packed.order).tolist()
         yield from (Wanted(row, sample) for sample, row in enumerate(rows, first))
     else:
         yield from _of_steps(packed, given["run_folder"], first, end)
@@ -121,7 +121,6 @@ def _of_steps(packed: PackedRows, run: Path, first: int, end: int) -> Iterator[W
     """The rows of the steps ``first`` to ``end - 1`` of a train stage on this pack, finished or not."""
     require_torch()
     from glm_data.config import from_mapping
-    from glm_data.loading.order import shuffled
     from glm_data.training.batches import rows_of_step, split_rows
     from glm_data.training.options import TrainOptions, total_steps
 
@@ -134,7 +133,7 @@ def _of_steps(packed: PackedRows, run: Path, first: int, end: int) -> Iterator[W
     if first < 1 or end > steps + 1:
         raise UsageError(f"--steps {first}:{end} leaves the run, whose steps are 1 to {steps}.")
     for step in range(first, end):
-        rows = rows_of_step(step - 1, size, training, options.seed, shuffled).tolist()
+        rows = rows_of_step(step - 1, size, training, options.seed, packed.order)[0].tolist()
         yield from (Wanted(row, sample, step) for sample, row in enumerate(rows, (step - 1) * size))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from glm_data.errors import UsageError
-from glm_data.packing.rows import GMASK, Rows, assemble
+from glm_data.packing.rows import Rows, assemble, check_fit
 
 Weighting = Literal["per-token", "per-sequence"]
 """``per-token``: every target weighs 1. ``per-sequence``: the targets of a row weigh 1 together, as in GLM-130B, where
@@ -20,14 +20,6 @@ a [MASK] row of 250 targets counts as much as a [gMASK] row of 1,200."""
 Positions = Literal["glm-130b", "glm-2d"]
 """``glm-130b``: one row of positions, for rotary embeddings. ``glm-2d``: the two rows of the original GLM (Du et al.
 2022, section 2.1): all of part B stands at the position of its mask, and ``block_position_ids`` counts within it."""
-
-
-class MisfitRowError(ValueError):
-    """Pieces, spans and tails of a row that do not fit together; ``index`` is the row's place in the batch."""
-
-    def __init__(self, index: int) -> None:
-        super().__init__(f"the pieces, spans and tails of row {index} do not fit together")
-        self.index = index
 
 
 @dataclass(frozen=True)
@@ -75,11 +67,7 @@ def make_batch(rows: Rows, eop: int, *, weighting: Weighting = "per-token", posi
     """
     _check_choice("weighting", weighting, get_args(Weighting))
     _check_choice("positions", positions, get_args(Positions))
-    wrong = _first_wrong(
-        rows.tokens.shape[1], rows.piece_offsets, rows.pieces, rows.span_offsets, rows.spans, rows.tail_offsets
-    )
-    if wrong >= 0:
-        raise MisfitRowError(wrong)
+    check_fit(rows)
     derived = assemble(rows, eop)
     blocks = None
     if positions == "glm-2d":
@@ -101,33 +89,6 @@ def make_batch(rows: Rows, eop: int, *, weighting: Weighting = "per-token", posi
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise UsageError(f"{name} '{value}' is not known; give {' or '.join(known)}.")
-
-
-@njit(cache=True, nogil=True)
-def _first_wrong(
-    length: int,
-    piece_offsets: np.ndarray,
-    pieces: np.ndarray,
-    span_offsets: np.ndarray,
-    spans: np.ndarray,
-    tail_offsets: np.ndarray,
-) -> int:
-    """The first row whose pieces or spans leave it, or whose tails are too few for its [gMASK] spans; else -1."""
-    for row in range(len(piece_offsets) - 1):
-        span, tails = span_offsets[row], tail_offsets[row + 1] - tail_offsets[row]
-        for piece in range(piece_offsets[row], piece_offsets[row + 1]):
-            start, sep, end = pieces[piece, 0], pieces[piece, 1], pieces[piece, 2]
-            if start < 0 or sep < start or end < sep or end > length:
-                return row
-            while span < span_offsets[row + 1] and sep <= spans[span, 1] < end:
-                mask, last = spans[span, 0], spans[span, 1] + spans[span, 2]
-                if mask < start or mask >= sep or spans[span, 2] < 1 or last > end:
-                    return row
-                tails -= pieces[piece, 3] == GMASK
-                span += 1
-        if tails != 0 or span != span_offsets[row + 1]:
-            return row
-    return -1
 
 
 @njit(cache=True, nogil=True)

@@ -10,17 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from functools import cached_property
+from typing import Annotated, Literal
 
 import numpy as np
 
 from glm_data.config import Config, Doc
 from glm_data.errors import UsageError
-from glm_data.loading.batch import Batch, MisfitRowError, Positions, Weighting, make_batch
+from glm_data.loading.batch import Batch, Positions, Weighting, make_batch
 from glm_data.loading.mapped import MappedShards
 from glm_data.loading.mixture import MixPoint, Mixture
+from glm_data.loading.order import as_packed, shuffled
 from glm_data.loading.rows import PackedRows, misfit
-from glm_data.loading.state import LoaderState, PackOrder, PackPlace, SkipRange
+from glm_data.loading.state import LoaderState, PackOrder, PackPlace, RowOrder, SkipRange
+from glm_data.packing.masking import MaskRule, Specials, remask
+from glm_data.packing.rows import MisfitRowError
+
+Masks = Literal["fresh", "stored"]
 
 
 class LoaderOptions(Config, frozen=True):
@@ -31,6 +37,10 @@ class LoaderOptions(Config, frozen=True):
     epochs: Annotated[int | None, Doc("end before a row comes up more often; without it there is no end")] = None
     weighting: Annotated[Weighting, Doc("what a target weighs in loss_weights")] = "per-token"
     positions: Annotated[Positions, Doc("one row of positions, or the two of the original GLM")] = "glm-130b"
+    masks: Annotated[Masks, Doc("fresh: every epoch has masks of its own; stored: the pack's mask sets in turn")] = (
+        "fresh"
+    )
+    order: Annotated[RowOrder | None, Doc("shuffled, or packed: a pack with a ramp if nothing is said")] = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,8 @@ class Planned:
     """``int64[B]``: the pack of each sample."""
     rows: np.ndarray
     """``int64[B]``: its row in that pack."""
+    epochs: np.ndarray
+    """``int64[B]``: how often that pack was read before."""
     state: LoaderState
     """Behind this batch."""
 
@@ -52,6 +64,8 @@ class Step:
     batch: Batch
     packs: np.ndarray
     rows: np.ndarray
+    epochs: np.ndarray
+    """``int64[B]``: how often the row's pack was read before; with fresh masks also the mask set."""
     state: LoaderState
     """Behind the whole global batch: what a checkpoint should keep."""
 
@@ -80,7 +94,12 @@ class Loader:
         points = mix or (MixPoint(0, tuple(float(len(pack)) for pack in packs)),)
         self.mixture = Mixture(points, len(packs), options.seed)
         self._orders = [
-            PackOrder(len(pack), options.seed, [item for item in skip if item.pack == number])
+            PackOrder(
+                len(pack),
+                options.seed,
+                [item for item in skip if item.pack == number],
+                as_packed if self._order_of(pack) == "packed" else shuffled,
+            )
             for number, pack in enumerate(packs)
         ]
         self._shards = MappedShards([file for pack in packs for file in pack.shards.files], packs[0].seq_length)
@@ -89,8 +108,10 @@ class Loader:
 
     def start(self) -> LoaderState:
         """The state before the first sample."""
-        places = (PackPlace(pack.manifest.digest, len(pack), 0, 0) for pack in self.packs)
-        return LoaderState(self.options.seed, 0, tuple(places))
+        return self._state_at(0, [0] * len(self.packs))
+
+    def _order_of(self, pack: PackedRows) -> RowOrder:
+        return self.options.order or ("packed" if pack.manifest.facts["mip_ramp"] else "shuffled")
 
     def state(self) -> LoaderState:
         """Where this loader stands: behind the last step that its own iteration gave out."""
@@ -107,6 +128,12 @@ class Loader:
                 f"the state was saved with seed {state.seed}, this loader has {self.options.seed}: the order would be "
                 f"another one; give seed {state.seed}."
             )
+        for place, now in zip(state.packs, self.start().packs, strict=False):
+            if place.digest == now.digest and place.order != now.order:
+                raise UsageError(
+                    f"the state was saved with order '{place.order}', this loader has '{now.order}'; "
+                    f"give order '{place.order}'."
+                )
         before, here = [place.digest for place in state.packs], [pack.manifest.digest for pack in self.packs]
         if before == here:
             self._state = state
@@ -140,8 +167,8 @@ class Loader:
         own = slice(self.rank * share, (self.rank + 1) * share)
         for number, planned in enumerate(self.plan(state)):
             if number % workers == worker:
-                packs, rows = planned.packs[own], planned.rows[own]
-                yield Step(self._read(packs, rows), packs, rows, planned.state)
+                packs, rows, epochs = planned.packs[own], planned.rows[own], planned.epochs[own]
+                yield Step(self._read(packs, rows, epochs), packs, rows, epochs, planned.state)
 
     def plan(self, state: LoaderState) -> Iterator[Planned]:
         """The global batches behind ``state``, as rows that are not read."""
@@ -149,14 +176,14 @@ class Loader:
         samples, size = state.samples, self.options.batch_rows
         while True:
             packs = self.mixture.packs_of(samples, size)
-            rows = np.empty(size, np.int64)
+            rows, epochs = np.empty(size, np.int64), np.empty(size, np.int64)
             for number, order in enumerate(self._orders):
                 own = packs == number
-                rows[own], places[number] = order.take(places[number], int(np.count_nonzero(own)))
+                rows[own], epochs[own], places[number] = order.take(places[number], int(np.count_nonzero(own)))
             if self._is_over(places):
                 return
             samples += size
-            yield Planned(packs, rows, self._state_at(samples, places))
+            yield Planned(packs, rows, epochs, self._state_at(samples, places))
 
     def _is_over(self, places: Sequence[int]) -> bool:
         epochs = self.options.epochs
@@ -166,18 +193,46 @@ class Loader:
 
     def _state_at(self, samples: int, places: Sequence[int]) -> LoaderState:
         packs = (
-            PackPlace(pack.manifest.digest, len(pack), *divmod(place, len(pack)))
+            PackPlace(pack.manifest.digest, len(pack), *divmod(place, len(pack)), self._order_of(pack))
             for place, pack in zip(places, self.packs, strict=True)
         )
         return LoaderState(self.options.seed, samples, tuple(packs))
 
-    def _read(self, packs: np.ndarray, rows: np.ndarray) -> Batch:
+    def _read(self, packs: np.ndarray, rows: np.ndarray, epochs: np.ndarray) -> Batch:
+        options, specials = self.options, self.packs[0].specials
+        if options.masks == "stored":
+            epochs = epochs % self._stored[packs]
         taken = self._shards.rows(self._first[packs] + rows)
-        options, eop = self.options, self.packs[0].specials["eop"]
         try:
-            return make_batch(taken, eop, weighting=options.weighting, positions=options.positions)
+            if epochs.any():
+                keys = self._shards.column("keys", self._first[packs] + rows)[1].view(np.uint64)
+                taken = remask(taken, keys, epochs, self._rule(packs), Specials(**specials))
+            return make_batch(taken, specials["eop"], weighting=options.weighting, positions=options.positions)
         except MisfitRowError as error:
             raise misfit(self.packs[packs[error.index]], int(rows[error.index])) from None
+
+    @cached_property
+    def _stored(self) -> np.ndarray:
+        """``int64[packs]``: mask sets of each pack."""
+        return np.array([pack.manifest.facts["masks"]["epochs"] for pack in self.packs], np.int64)
+
+    def _rule(self, packs: np.ndarray) -> MaskRule:
+        """The mask rules of a batch's packs, one a row; packs of one tokenizer end sentences alike."""
+        least, rate, in_sentences = self._rules
+        return MaskRule(least[packs], rate[packs], in_sentences[packs], self._sentences)
+
+    @cached_property
+    def _rules(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rules = [pack.mask_rule for pack in self.packs]
+        return (
+            np.array([rule.gmask_least for rule in rules]),
+            np.array([rule.mask_rate for rule in rules]),
+            np.array([rule.in_sentences for rule in rules]),
+        )
+
+    @cached_property
+    def _sentences(self) -> np.ndarray:
+        return max((pack.mask_rule.sentence_table for pack in self.packs), key=len)
 
 
 def _check_packs(packs: Sequence[PackedRows]) -> None:

@@ -43,6 +43,7 @@ COLUMNS = {
     "spans": _Column(_RAGGED + 3, 2, 3),
     "tails": _Column(_RAGGED + 6, 4, 1),
     "origin": _Column(_RAGGED + 9, 4, 3),
+    "keys": _Column(_RAGGED + 12, 8, 1),
 }
 _WIDTH = _RAGGED + 3 * len(COLUMNS)
 
@@ -96,7 +97,10 @@ class MappedShards:
         )
 
     def column(self, name: str, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Offsets ``int64[B + 1]`` and flat values ``int32`` of one of :data:`COLUMNS` for the rows ``wanted``."""
+        """Offsets ``int64[B + 1]`` and flat values of one of :data:`COLUMNS` for the rows ``wanted``.
+
+        Values are ``int32``; of ``keys`` they are ``int64`` with the bits of ``uint64``.
+        """
         wanted = np.ascontiguousarray(wanted, np.int64)
         return self._ragged(name, wanted, self._shards_of(wanted))
 
@@ -120,7 +124,7 @@ class MappedShards:
                 f"'{path}' is damaged: the {name} of its row {row} lie outside of it; "
                 f"run 'glm-data verify {path.parent}'."
             )
-        values = np.empty(ends[-1], np.int32)
+        values = np.empty(ends[-1], np.int64 if item_bytes == 8 else np.int32)
         _gather_values(wanted, shards, self.first, self._table, place, item_bytes, ends, values)
         return ends, values
 
@@ -278,6 +282,10 @@ def _gather_values(
             narrow = carray(_pointer(start), (count,), np.uint16)
             for at in range(count):
                 values[base + at] = narrow[at]
+        elif item_bytes == 8:
+            word = carray(_pointer(start), (count,), np.int64)
+            for at in range(count):
+                values[base + at] = word[at]
         else:
             wide = carray(_pointer(start), (count,), np.int32)
             for at in range(count):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numba import njit, uint64
 
@@ -20,7 +22,17 @@ def shuffled(positions: np.ndarray, rows: int, seed: int, epoch: int = 0) -> np.
     return _shuffled(np.asarray(positions, np.int64), rows, half_bits, seed, epoch)
 
 
-def in_order(first: int, last: int, rows: int, seed: int) -> np.ndarray:
+def as_packed(positions: np.ndarray, rows: int, seed: int, epoch: int = 0) -> np.ndarray:
+    """The order of a pack whose rows follow a ramp: as they were packed in epoch 0, :func:`shuffled` later."""
+    positions = np.asarray(positions, np.int64)
+    return shuffled(positions, rows, seed, epoch) if epoch else positions
+
+
+Order = Callable[[np.ndarray, int, int, int], np.ndarray]
+"""``(positions, rows, seed, epoch) -> rows``: :func:`shuffled` or :func:`as_packed`."""
+
+
+def in_order(first: int, last: int, rows: int, seed: int, order: Order = shuffled) -> np.ndarray:
     """``int64[last - first]``: the rows at the places ``first`` to ``last - 1`` of the endless order of ``seed``.
 
     Epochs follow each other without a gap: place ``p`` is position ``p % rows`` of epoch ``p // rows``.
@@ -29,7 +41,7 @@ def in_order(first: int, last: int, rows: int, seed: int) -> np.ndarray:
     while first < last:
         epoch, position = divmod(first, rows)
         count = min(last - first, rows - position)
-        parts.append(shuffled(np.arange(position, position + count), rows, seed, epoch))
+        parts.append(order(np.arange(position, position + count), rows, seed, epoch))
         first += count
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 

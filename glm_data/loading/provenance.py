@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from glm_data.errors import InputError
 from glm_data.loading.rows import PackedRows, misfit
-from glm_data.packing.rows import KINDS, MIP, invert
+from glm_data.packing.masking import invert
+from glm_data.packing.rows import KINDS, MisfitRowError
 
 DOCUMENTS = "documents.parquet"
 
@@ -24,13 +25,13 @@ class Slice:
     piece: int
     """Number of the piece in its row, from 0."""
     kind: str
-    """``gmask``, ``mask`` or ``mip``."""
+    """One of ``glm_data.packing.rows.KINDS``."""
     document: int
     """Number of the document: a row of ``documents.parquet``."""
     offset: int
     """Where in the document's tokens the slice begins."""
     ids: np.ndarray
-    """``int64[n]``: the source tokens, masks undone. For MIP the prompt and the answer, one after the other."""
+    """``int32[n]``: the source tokens, masks undone. For MIP the prompt and the answer, one after the other."""
 
 
 def slices_of(pack: PackedRows, row: int) -> list[Slice]:
@@ -38,15 +39,15 @@ def slices_of(pack: PackedRows, row: int) -> list[Slice]:
     taken, found = pack.rows([row]), []
     origins = iter(pack.origins(row).tolist())
     try:
-        for piece, (ids, kind) in enumerate(zip(invert(taken, 0), taken.pieces[:, 3].tolist(), strict=True)):
-            while len(ids) and (len(ids) > 1 or ids[0] != pack.specials["eop"]):
+        texts = invert(taken, 0, pack.specials["eop"])
+        for piece, (ids, kind) in enumerate(zip(texts, taken.pieces[:, 3].tolist(), strict=True)):
+            while len(ids):
                 document, offset, tokens = next(origins)
-                tokens = len(ids) if kind == MIP else tokens
                 if not 0 < tokens <= len(ids):
                     raise misfit(pack, row)
                 found.append(Slice(piece, KINDS[kind], document, offset, ids[:tokens]))
                 ids = ids[tokens:]
-    except (StopIteration, ValueError, IndexError):
+    except (StopIteration, MisfitRowError):
         raise misfit(pack, row) from None
     if next(origins, None) is not None:
         raise misfit(pack, row)
@@ -70,7 +71,10 @@ class Documents:
         return int(self._first[-1])
 
     def named(self, numbers: Iterable[int]) -> dict[int, dict[str, str]]:
-        """``id``, ``source`` and ``lang`` of each of ``numbers``; :class:`InputError` if there is no such document."""
+        """``id``, ``source``, ``lang`` and ``template`` (of MIP) of each of ``numbers``.
+
+        Raises :class:`InputError` if there is no such document.
+        """
         wanted = np.unique(np.fromiter(numbers, np.int64))
         if len(wanted) and (wanted[0] < 0 or wanted[-1] >= len(self)):
             raise InputError(
@@ -81,6 +85,6 @@ class Documents:
         found: dict[int, dict[str, str]] = {}
         for group in np.unique(groups).tolist():
             own = wanted[groups == group]
-            part = self._file.read_row_group(group, columns=["id", "source", "lang"], use_threads=False)
+            part = self._file.read_row_group(group, columns=["id", "source", "lang", "template"], use_threads=False)
             found.update(zip(own.tolist(), part.take(own - self._first[group]).to_pylist(), strict=True))
         return found

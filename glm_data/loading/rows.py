@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from glm_data.errors import InputError, UsageError
-from glm_data.loading.batch import Batch, MisfitRowError, Positions, Weighting, make_batch
+from glm_data.loading.batch import Batch, Positions, Weighting, make_batch
 from glm_data.loading.mapped import MappedShards, ShardFile
-from glm_data.packing.rows import Rows
+from glm_data.loading.order import Order, as_packed, shuffled
+from glm_data.packing.masking import MaskRule, Specials, remask
+from glm_data.packing.rows import MisfitRowError, Rows
+from glm_data.packing.sentences import sentence_table
 from glm_data.stage import Success, read_success
+from tokenizer import Tokenizer
 
 Indices = Sequence[int] | range | np.ndarray
 
@@ -56,9 +61,37 @@ class PackedRows:
         """``int32[B, L]``: the tokens of the rows ``indices``, and nothing else of them."""
         return self.shards.tokens(np.asarray(indices, np.int64))
 
-    def rows(self, indices: Indices) -> Rows:
-        """The rows ``indices`` (``int64[B]``), copied from the maps, tokens as ``int32``."""
-        return self.shards.rows(np.asarray(indices, np.int64))
+    def rows(self, indices: Indices, epoch: int | np.ndarray = 0) -> Rows:
+        """The rows ``indices`` (``int64[B]``), copied from the maps, tokens as ``int32``, in the mask set of ``epoch``
+        (one for all, or ``int64[B]``).
+
+        Raises :class:`InputError` if one of them is damaged and an ``epoch`` above 0 is asked for.
+        """
+        wanted = np.asarray(indices, np.int64)
+        taken = self.shards.rows(wanted)
+        return self._masked_anew(taken, wanted, epoch) if np.any(epoch) else taken
+
+    def keys(self, indices: Indices) -> np.ndarray:
+        """``uint64[P]``: what the mask sets of the pieces of ``indices`` are drawn from."""
+        return self.shards.column("keys", np.asarray(indices, np.int64))[1].view(np.uint64)
+
+    def _masked_anew(self, rows: Rows, indices: np.ndarray, epoch: int | np.ndarray) -> Rows:
+        try:
+            return remask(rows, self.keys(indices), epoch, self.mask_rule, Specials(**self.specials))
+        except MisfitRowError as error:
+            raise misfit(self, int(indices[error.index])) from None
+
+    @cached_property
+    def mask_rule(self) -> MaskRule:
+        """What mask sets are drawn by; reads the pack's tokenizer if they depend on where sentences end."""
+        masks = self.manifest.facts["masks"]
+        table = sentence_table(Tokenizer.load(self.folder)) if masks["sentences"] else np.zeros(0, np.uint8)
+        return MaskRule(masks["gmask_least"], masks["mask_rate"], masks["in_sentences"], table)
+
+    @property
+    def order(self) -> Order:
+        """The order that the pack asks for: shuffled, or as packed where it holds a ramp."""
+        return as_packed if self.manifest.facts["mip_ramp"] else shuffled
 
     def origins(self, row: int) -> np.ndarray:
         """``int64[n, 3]``: the (document, offset, tokens) slices of a row; numbers of ``documents.parquet``."""
@@ -66,11 +99,17 @@ class PackedRows:
         return values.view(np.uint32).astype(np.int64).reshape(-1, 3)
 
     def batch(
-        self, indices: Indices, *, weighting: Weighting = "per-token", positions: Positions = "glm-130b"
+        self,
+        indices: Indices,
+        *,
+        epoch: int | np.ndarray = 0,
+        weighting: Weighting = "per-token",
+        positions: Positions = "glm-130b",
     ) -> Batch:
         """The rows ``indices`` assembled for a model; :class:`InputError` if one of them is damaged."""
+        rows = self.rows(indices, epoch)
         try:
-            return make_batch(self.rows(indices), self.specials["eop"], weighting=weighting, positions=positions)
+            return make_batch(rows, self.specials["eop"], weighting=weighting, positions=positions)
         except MisfitRowError as error:
             raise misfit(self, int(np.asarray(indices)[error.index])) from None
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 
 from glm_data.config import Config, Doc
 from glm_data.errors import UsageError
-from glm_data.loading.order import in_order
+from glm_data.loading.order import Order, in_order, shuffled
+
+RowOrder = Literal["shuffled", "packed"]
+"""``packed``: the first epoch as the packer put the rows, which is what a ramp of the pack asks for."""
 
 _AHEAD = 64
 """Places looked at beyond the expected ones, so that one look is enough most often."""
@@ -22,6 +25,7 @@ class PackPlace(Config, frozen=True):
     rows: Annotated[int, Doc("rows of the pack")]
     epoch: Annotated[int, Doc("how often the pack was read to its end")]
     position: Annotated[int, Doc("rows of the order of this epoch that were read")]
+    order: Annotated[RowOrder, Doc("what the order of the first epoch is")] = "shuffled"
 
 
 class LoaderState(Config, frozen=True):
@@ -50,8 +54,8 @@ class PackOrder:
     nothing that stands before or behind the skipped rows.
     """
 
-    def __init__(self, rows: int, seed: int, skips: Sequence[SkipRange] = ()) -> None:
-        self.rows, self.seed = rows, seed
+    def __init__(self, rows: int, seed: int, skips: Sequence[SkipRange] = (), order: Order = shuffled) -> None:
+        self.rows, self.seed, self.order = rows, seed, order
         for skip in skips:
             if not 0 <= skip.first < skip.end <= rows:
                 raise UsageError(
@@ -70,19 +74,22 @@ class PackOrder:
         before = np.searchsorted(self._starts, rows, "right") - 1
         return (before >= 0) & (rows < self._ends[before])
 
-    def take(self, place: int, count: int) -> tuple[np.ndarray, int]:
-        """The next ``count`` rows (``int64[count]``) from ``place`` of the order on, and the place behind them."""
+    def take(self, place: int, count: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """The next ``count`` rows (``int64[count]``) from ``place`` of the order on, the epoch of each, and the place
+        behind them."""
         if not self.skipped:
-            return in_order(place, place + count, self.rows, self.seed), place + count
-        parts = []
+            rows = in_order(place, place + count, self.rows, self.seed, self.order)
+            return rows, np.arange(place, place + count) // self.rows, place + count
+        parts = [np.empty((2, 0), np.int64)]
         while count:
             ahead = count * self.rows // (self.rows - self.skipped) + _AHEAD
-            rows = in_order(place, place + ahead, self.rows, self.seed)
+            rows = in_order(place, place + ahead, self.rows, self.seed, self.order)
             kept = np.flatnonzero(~self.is_skipped(rows))[:count]
-            parts.append(rows[kept])
+            parts.append(np.stack([rows[kept], (place + kept) // self.rows]))
             count -= len(kept)
             place += ahead if count else int(kept[-1]) + 1
-        return np.concatenate(parts) if parts else np.empty(0, np.int64), place
+        rows, epochs = np.concatenate(parts, 1)
+        return rows, epochs, place
 
 
 def _merged(skips: Sequence[SkipRange]) -> tuple[np.ndarray, np.ndarray]:

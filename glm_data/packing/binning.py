@@ -8,22 +8,41 @@ from numba import njit
 from glm_data.packing.rng import MIP_ORDER, permutation
 
 
-def choose_mip(lengths: np.ndarray, wanted_tokens: float, repeats: int, seed: int) -> np.ndarray:
-    """Choose samples, in a seeded order and at most ``repeats`` times each, whose tokens come nearest to the wanted.
+def choose_amounts(amounts: np.ndarray, wanted: float, repeats: int, seed: int) -> np.ndarray:
+    """Choose samples, in a seeded order and at most ``repeats`` times each, whose amounts come nearest to ``wanted``.
 
-    Returns ``int64[n]`` sample numbers. Samples of length 0 (refused ones) are never chosen.
+    Returns ``int64[n]`` sample numbers. Samples of amount 0 (refused ones) are never chosen.
     """
-    order = permutation(seed, len(lengths), MIP_ORDER)
-    order = order[lengths[order] > 0]
-    if not len(order) or wanted_tokens <= 0:
+    candidates = _candidates(amounts, wanted, repeats, seed)
+    reached = np.cumsum(amounts[candidates])
+    whole = int(np.searchsorted(reached, wanted, "right"))
+    gap = wanted - (float(reached[whole - 1]) if whole else 0.0)
+    return np.concatenate([candidates[:whole], _fill_gap(candidates[whole:], amounts, gap)])
+
+
+def _candidates(amounts: np.ndarray, wanted: float, repeats: int, seed: int) -> np.ndarray:
+    """Samples in a seeded order, again and again until they hold ``wanted``, but at most ``repeats`` times."""
+    order = permutation(seed, len(amounts), MIP_ORDER)
+    order = order[amounts[order] > 0]
+    if not len(order) or wanted <= 0:
         return np.empty(0, np.int64)
-    total = int(lengths[order].sum())
-    rounds = min(repeats, int(wanted_tokens // total) + 1)
-    candidates = np.tile(order, rounds)
-    reached = np.cumsum(lengths[candidates])
-    whole = int(np.searchsorted(reached, wanted_tokens, "right"))
-    gap = wanted_tokens - (float(reached[whole - 1]) if whole else 0.0)
-    return np.concatenate([candidates[:whole], _fill_gap(candidates[whole:], lengths, gap)])
+    return np.tile(order, min(repeats, int(wanted // int(amounts[order].sum())) + 1))
+
+
+def choose_rows(lengths: np.ndarray, rows: int, capacity: int, repeats: int, seed: int) -> np.ndarray:
+    """Choose samples that fill ``rows`` rows of ``capacity`` when they are packed best-fit, or what there is.
+
+    As :func:`choose_amounts`, of the first samples in a seeded order as many as fit.
+    """
+    candidates = _candidates(lengths, float(rows * capacity), repeats, seed)
+    low, high = 0, len(candidates)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if best_fit(lengths[candidates[:middle]], capacity).max(initial=-1) + 1 <= rows:
+            low = middle
+        else:
+            high = middle - 1
+    return candidates[:low]
 
 
 def _fill_gap(candidates: np.ndarray, lengths: np.ndarray, gap: float) -> np.ndarray:

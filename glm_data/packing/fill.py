@@ -1,32 +1,17 @@
-"""Filling planned rows with tokens: the same draws as the plan, written as the model reads them."""
+"""Filling planned rows: the text of their pieces gathered, the drawn lengths of their spans drawn again."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
 
+from glm_data.packing.masking import PieceTexts
 from glm_data.packing.options import Recipe
-from glm_data.packing.plan import Plan
-from glm_data.packing.rng import draw_below
-from glm_data.packing.rows import GMASK, MASK, Rows, lay_out_mask, lay_out_suffix
-from glm_data.packing.spans import MAX_SPANS, length_table, place_spans, redraw_lengths, threshold
-
-_SUFFIX_LENGTH = 0
-
-
-@dataclass(frozen=True)
-class Specials:
-    """The ids a row needs beside text."""
-
-    mask: int
-    gmask: int
-    sop: int
-    eop: int
-    eos: int
-    pad: int
+from glm_data.packing.plan import Pieces, Plan
+from glm_data.packing.rows import MASK, MIP
+from glm_data.packing.spans import length_table, redraw_lengths, threshold
 
 
 @dataclass(frozen=True)
@@ -40,90 +25,79 @@ class MipTokens:
     offsets: np.ndarray
 
 
-def fill_rows(
-    plan: Plan,
-    first: int,
-    last: int,
-    text: np.ndarray,
-    starts: np.ndarray,
-    mip: MipTokens,
-    recipe: Recipe,
-    ids: Specials,
-) -> Rows:
-    """Rows ``first`` to ``last`` of the plan.
+def pieces_of(plan: Plan, first: int, last: int) -> Pieces:
+    """The pieces of rows ``first`` to ``last - 1``."""
+    return plan.pieces.take(np.arange(plan.row_offsets[first], plan.row_offsets[last]))
 
-    ``text`` is ``int32``; ``starts`` is ``int64[p]``: where in it the tokens of each piece of these rows start (the
-    sample's number for MIP pieces).
+
+def piece_texts(plan: Plan, first: int, last: int, text: np.ndarray, mip: MipTokens, recipe: Recipe) -> PieceTexts:
+    """What rows ``first`` to ``last - 1`` of the plan are laid out from.
+
+    ``text`` is ``int32``: the tokens of their text pieces, one piece after the other.
     """
-    within = slice(plan.row_offsets[first], plan.row_offsets[last])
-    pieces = plan.pieces.take(np.arange(within.start, within.stop))
-    span_counts = pieces.spans.astype(np.int64)
-    offsets = plan.row_offsets[first : last + 1] - plan.row_offsets[first]
-    span_starts = np.concatenate([[0], np.cumsum(span_counts)])
-    tail_starts = np.concatenate([[0], np.cumsum(pieces.kind == GMASK)])
-    rows = Rows(
-        tokens=np.full((last - first, recipe.seq_length), ids.pad, np.int32),
-        piece_offsets=offsets,
-        pieces=np.zeros((len(span_counts), 4), np.int32),
-        span_offsets=span_starts[offsets],
-        spans=np.zeros((int(span_starts[-1]), 3), np.int32),
-        tail_offsets=tail_starts[offsets],
-        tails=np.zeros(int(tail_starts[-1]), np.int32),
+    pieces = pieces_of(plan, first, last)
+    is_mip, count = pieces.kind == MIP, pieces.tokens.astype(np.int64)
+    samples = pieces.start[is_mip]
+    count[is_mip] = mip.offsets[2 * samples + 2] - mip.offsets[2 * samples]
+    starts = np.concatenate([[0], np.cumsum(count)])
+    prompt = np.zeros(len(count), np.int32)
+    prompt[is_mip] = mip.offsets[2 * samples + 1] - mip.offsets[2 * samples]
+    mask_spans = np.where(pieces.kind == MASK, pieces.spans, 0)
+    length_offsets = np.concatenate([[0], np.cumsum(mask_spans)])
+    return PieceTexts(
+        piece_offsets=plan.row_offsets[first : last + 1] - plan.row_offsets[first],
+        kind=pieces.kind,
+        place=pieces.place,
+        key=pieces.key,
+        closed=pieces.closed,
+        text=_weave(is_mip, starts, text, pieces.start, mip.ids, mip.offsets) if is_mip.any() else text,
+        starts=starts,
+        prompt=prompt,
+        lengths=_draw_lengths(
+            pieces.kind,
+            pieces.key,
+            pieces.tokens,
+            length_offsets,
+            threshold(recipe.single_span_share),
+            length_table(recipe.span_mean, recipe.span_longest),
+        ),
+        length_offsets=length_offsets,
     )
-    _fill(
-        rows.tokens,
-        (offsets, rows.pieces, rows.spans, rows.tails),
-        (pieces.kind, pieces.place, starts, pieces.tokens, span_counts, pieces.closed, pieces.key),
-        (text, mip.ids, mip.offsets),
-        (recipe.gmask_least, threshold(recipe.single_span_share), length_table(recipe.span_mean, recipe.span_longest)),
-        (ids.mask, ids.gmask, ids.sop, ids.eop),
-    )
-    return rows
 
 
 @njit(cache=True, nogil=True)
-def _fill(
-    tokens: np.ndarray,
-    out: tuple[Any, ...],
-    plan: tuple[Any, ...],
-    sources: tuple[Any, ...],
-    settings: tuple[Any, ...],
-    ids: tuple[Any, ...],
-) -> None:
-    offsets, pieces, spans, tails = out
-    kinds, places, starts, counts, span_counts, closed, keys = plan
-    text, mip_ids, mip_offsets = sources
-    least, single, table = settings
-    mask_id, gmask_id, sop_id, eop_id = ids
-    lengths, span_starts = np.zeros(MAX_SPANS, np.int64), np.zeros(MAX_SPANS, np.int64)
-    order = np.zeros(MAX_SPANS, np.int64)
-    span, tail = 0, 0
-    for row in range(tokens.shape[0]):
-        for piece in range(offsets[row], offsets[row + 1]):
-            kind, place, start, count = kinds[piece], places[piece], starts[piece], span_counts[piece]
-            if kind == MASK:
-                source = text[start : start + counts[piece]]
-                redraw_lengths(keys[piece], len(source), count, single, table, lengths)
-                place_spans(keys[piece], len(source), count, lengths, span_starts, order)
-                sep, end = lay_out_mask(
-                    tokens[row], place, source, count, lengths, span_starts, order, mask_id, sop_id, spans, span
-                )
-            elif kind == GMASK:
-                source = text[start : start + counts[piece]]
-                shortest = max(1, int(least * len(source)))
-                suffix = shortest + draw_below(keys[piece], _SUFFIX_LENGTH, len(source) - shortest + 1)
-                prefix, last = len(source) - suffix, len(source) if closed[piece] else len(source) - 1
-                sep, end = lay_out_suffix(
-                    tokens[row], place, source[:prefix], source[prefix:last], gmask_id, sop_id, spans, span
-                )
-                tails[tail] = eop_id if closed[piece] else source[last]
-                tail += 1
-            else:
-                target = mip_offsets[2 * start + 1]
-                prompt_ids, target_ids = (
-                    mip_ids[mip_offsets[2 * start] : target],
-                    mip_ids[target : mip_offsets[2 * start + 2]],
-                )
-                sep, end = lay_out_suffix(tokens[row], place, prompt_ids, target_ids, mask_id, sop_id, spans, span)
-            span += count
-            pieces[piece, 0], pieces[piece, 1], pieces[piece, 2], pieces[piece, 3] = place, sep, end, kind
+def _weave(
+    is_mip: np.ndarray,
+    starts: np.ndarray,
+    text: np.ndarray,
+    samples: np.ndarray,
+    mip_ids: np.ndarray,
+    mip_offsets: np.ndarray,
+) -> np.ndarray:
+    """Text and MIP pieces in the order of the rows."""
+    out = np.empty(starts[-1], np.int32)
+    at = 0
+    for piece in range(len(is_mip)):
+        first, count = starts[piece], starts[piece + 1] - starts[piece]
+        if is_mip[piece]:
+            source = mip_offsets[2 * samples[piece]]
+            for place in range(count):
+                out[first + place] = mip_ids[source + place]
+        else:
+            for place in range(count):
+                out[first + place] = text[at + place]
+            at += count
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _draw_lengths(
+    kinds: np.ndarray, keys: np.ndarray, tokens: np.ndarray, offsets: np.ndarray, single: int, table: np.ndarray
+) -> np.ndarray:
+    """Span lengths of [MASK] pieces as the plan drew them, rising within a piece."""
+    out = np.zeros(offsets[-1], np.int64)
+    for piece in range(len(kinds)):
+        if kinds[piece] == MASK:
+            own = out[offsets[piece] : offsets[piece + 1]]
+            redraw_lengths(keys[piece], tokens[piece], len(own), single, table, own)
+    return out

@@ -7,15 +7,19 @@ de-duplication undoes; here it is a number again. Shares are of text tokens. Not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
 from glm_data.config import Config, Doc
 from glm_data.errors import UsageError
 from glm_data.packing.rng import EXTRA_COPY, order_keys
+
+if TYPE_CHECKING:
+    from glm_data.packing.options import Recipe
+    from glm_data.packing.sources import Tokenized
 
 _SHARE_ERROR = 1e-6
 
@@ -28,36 +32,83 @@ class SourceMix(Config, frozen=True):
     share: Annotated[float | None, Doc("share of all text tokens")] = None
 
 
-def document_copies(
-    tokens: np.ndarray,
-    sources: np.ndarray,
-    duplicates: np.ndarray,
-    mix: Mapping[str, SourceMix],
-    *,
-    use_duplicates: bool,
-    max_epochs: float,
-    seed: int,
-) -> np.ndarray:
-    """``int64[D]``: how often each document is used.
+def document_copies(documents: Tokenized, recipe: Recipe) -> np.ndarray:
+    """``int64[D]``: how often each document is used, by the recipe's mix, languages and multiplicities.
 
-    ``tokens`` and ``duplicates`` are ``int64[D]``, ``sources`` strings. Fractions of an epoch are met to within one
-    document, by taking documents in a seeded order. Raises :class:`UsageError` if the mix cannot be met.
+    Fractions of an epoch are met to within one document of each source and language, by taking documents in a seeded
+    order. Raises :class:`UsageError` if the mix cannot be met.
     """
-    base = np.minimum(duplicates, int(max_epochs)) if use_duplicates else np.ones(len(tokens), np.int64)
-    base = np.maximum(base, 1)
-    if not mix:
+    base = np.minimum(documents.duplicates, int(recipe.max_epochs)) if recipe.use_duplicates else 1
+    base = np.maximum(np.broadcast_to(base, documents.length.shape).astype(np.int64), 1)
+    if not recipe.mix and not recipe.languages:
         return base
-    names, number = np.unique(sources, return_inverse=True)
-    sizes = np.bincount(number, weights=tokens * base, minlength=len(names))
-    epochs = source_epochs(dict(zip(names.tolist(), sizes.tolist(), strict=True)), mix, max_epochs)
+    tokens = documents.length * base
+    groups = documents.source * len(documents.langs) + documents.lang
+    sizes = np.bincount(groups, weights=tokens, minlength=len(documents.sources) * len(documents.langs))
+    epochs = group_epochs(sizes.reshape(len(documents.sources), -1), documents.sources, documents.langs, recipe)
     copies = np.zeros(len(tokens), np.int64)
-    keys = order_keys(seed, len(tokens), EXTRA_COPY)
-    for index, name in enumerate(names.tolist()):
-        mine = np.flatnonzero(number == index)
-        copies[mine] = base[mine] * int(epochs[name])
-        extra = _take_fraction(mine, tokens * base, keys, epochs[name] % 1)
+    keys = order_keys(recipe.seed, len(tokens), EXTRA_COPY)
+    for group in np.flatnonzero(sizes).tolist():
+        mine = np.flatnonzero(groups == group)
+        times = float(epochs.flat[group])
+        copies[mine] = base[mine] * int(times)
+        extra = _take_fraction(mine, tokens, keys, times % 1)
         copies[extra] += base[extra]
     return copies
+
+
+def group_epochs(sizes: np.ndarray, sources: Sequence[str], langs: Sequence[str], recipe: Recipe) -> np.ndarray:
+    """``float64[sources, langs]``: passes over the documents of each source and language.
+
+    ``sizes`` are their tokens. Sources are mixed first (:func:`source_epochs`), then languages are scaled so that each
+    one named has its share of all tokens; the total stays what it was.
+    """
+    by_source = dict(zip(sources, sizes.sum(1).tolist(), strict=True))
+    mixed = source_epochs(by_source, recipe.mix, recipe.max_epochs)
+    epochs = np.array([mixed[name] for name in sources])[:, None] * np.ones(len(langs))
+    if not recipe.languages:
+        return epochs
+    used = (sizes * epochs).sum(0)
+    factors = _language_factors(dict(zip(langs, used.tolist(), strict=True)), recipe.languages)
+    epochs = epochs * np.array([factors[name] for name in langs])
+    _refuse_repeats(epochs, sizes, sources, langs, recipe.max_epochs)
+    return epochs
+
+
+def _language_factors(used: Mapping[str, float], languages: Mapping[str, float]) -> dict[str, float]:
+    """What to multiply each language's tokens with; a name such as ``zh`` stands for ``zh-Hant`` too."""
+    owner = {name: _first_known((name, name.partition("-")[0]), languages) for name in used}
+    for wanted, share in languages.items():
+        if not 0 <= share <= 1:
+            raise UsageError(f"languages: {wanted} {share} is no share; give a number from 0 to 1.")
+        if not sum(used[name] for name in used if owner[name] == wanted):
+            present = ", ".join(sorted(name or "unknown" for name in used))
+            raise UsageError(f"languages: there is no text in '{wanted}'; the languages are {present}.")
+    total, together = sum(used.values()), sum(languages.values())
+    others = sum(size for name, size in used.items() if owner[name] is None)
+    if (others and together >= 1) or (not others and abs(together - 1) > _SHARE_ERROR):
+        left = "less than 1, for the others" if others else "exactly 1, as every language has one"
+        raise UsageError(f"languages: the shares add up to {together:g}; they must be {left}.")
+    named = {wanted: sum(used[name] for name in used if owner[name] == wanted) for wanted in languages}
+    rest = (1 - together) * total / others if others else 0.0
+    scaled = {wanted: languages[wanted] * total / named[wanted] for wanted in languages}
+    return {name: rest if (its := owner[name]) is None else scaled[its] for name in used}
+
+
+def _first_known(names: Sequence[str], known: Mapping[str, float]) -> str | None:
+    return next((name for name in names if name in known), None)
+
+
+def _refuse_repeats(
+    epochs: np.ndarray, sizes: np.ndarray, sources: Sequence[str], langs: Sequence[str], most: float
+) -> None:
+    used = np.where(sizes > 0, epochs, 0)
+    if used.max(initial=0) > most:
+        source, lang = divmod(int(used.argmax()), used.shape[1])
+        raise UsageError(
+            f"the languages would use '{langs[lang]}' documents of source '{sources[source]}' {used.max():.2f} times, "
+            f"at most {most:g} are allowed; lower the share of '{langs[lang]}', or raise --max-epochs."
+        )
 
 
 def _take_fraction(documents: np.ndarray, tokens: np.ndarray, keys: np.ndarray, fraction: float) -> np.ndarray:

@@ -7,6 +7,7 @@ their lengths; filling draws the same lengths again from the same keys.
 *Running text* (``boundaries: stream``): the stream is walked once, row by row; a row takes what fits. MIP samples are
 packed best-fit into rows of their own at seeded places. *Documents* (``boundaries: documents``): every document is one
 piece, or several if it is longer than a row; pieces and MIP samples are packed best-fit together, rows are shuffled.
+With a ramp MIP samples have rows of their own in both, so that their share can rise from row to row.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from glm_data.errors import UsageError
 from glm_data.packing.binning import best_fit
 from glm_data.packing.options import Recipe
-from glm_data.packing.rng import MIP_POSITION, PIECE, ROW_KIND, ROW_ORDER, draw, make_key, permutation
-from glm_data.packing.rows import GMASK, MASK, MIP
-from glm_data.packing.spans import MAX_SPANS, length_table, piece_budget, threshold
+from glm_data.packing.placing import mask_key, suffix_length
+from glm_data.packing.rng import MIP_POSITION, PIECE, ROW_KIND, ROW_ORDER, draw, make_key, permutation, unit_draws
+from glm_data.packing.rows import GMASK, MASK, MIP, SMASK
+from glm_data.packing.spans import MAX_SPANS, length_table, piece_budget, sentence_budget, threshold
 
 _MIN_GMASK_TOKENS = 2
 
@@ -31,7 +34,7 @@ class Pieces:
     """``P`` pieces, not yet or already in rows."""
 
     kind: np.ndarray
-    """``uint8[P]``: GMASK, MASK or MIP."""
+    """``uint8[P]``: GMASK, MASK, MIP or SMASK."""
     place: np.ndarray
     """``int32[P]``: where in its row the piece starts."""
     start: np.ndarray
@@ -39,7 +42,9 @@ class Pieces:
     tokens: np.ndarray
     """``int32[P]``: source tokens; for MIP the places it takes."""
     spans: np.ndarray
-    """``int32[P]``: masked spans (1 for [gMASK] and MIP)."""
+    """``int32[P]``: masked spans (1 for [gMASK] and MIP); the most there may be for [sMASK]."""
+    targets: np.ndarray
+    """``int32[P]``: tokens to predict in epoch 0; 0 for [sMASK], where they depend on the text."""
     closed: np.ndarray
     """``bool[P]``: a [gMASK] piece whose text ends with it, so that its last target is <eop>."""
     key: np.ndarray
@@ -47,7 +52,8 @@ class Pieces:
 
     def size(self) -> np.ndarray:
         """``int64[P]``: the places each takes in its row: n + 2 spans, n + 1 (+ 1 if closed), or as given for MIP."""
-        extra = np.where(self.kind == MASK, 2 * self.spans, np.where(self.kind == GMASK, 1 + self.closed, 0))
+        blanks = (self.kind == MASK) | (self.kind == SMASK)
+        extra = np.where(blanks, 2 * self.spans, np.where(self.kind == GMASK, 1 + self.closed, 0))
         return self.tokens.astype(np.int64) + extra
 
     def take(self, index: np.ndarray) -> Pieces:
@@ -61,6 +67,7 @@ _COLUMNS = {
     "start": np.int64,
     "tokens": np.int32,
     "spans": np.int32,
+    "targets": np.int32,
     "closed": np.bool_,
     "key": np.uint64,
 }
@@ -91,21 +98,24 @@ def plan_text(starts: np.ndarray, recipe: Recipe) -> Plan | Pieces:
     return _stream_rows(int(starts[-1]), recipe)
 
 
-def add_mip(text: Plan | Pieces, lengths: np.ndarray, choice: np.ndarray, recipe: Recipe) -> Plan:
+def add_mip(text: Plan | Pieces, lengths: np.ndarray, targets: np.ndarray, choice: np.ndarray, recipe: Recipe) -> Plan:
     """All rows: the planned text and the chosen MIP samples.
 
-    ``lengths`` is ``int64[samples]`` (prompt + target + 2 tokens), ``choice`` the samples to use, repeats included.
+    ``lengths`` is ``int64[samples]`` (prompt + target + 2 tokens), ``targets`` the places of each that are predicted,
+    ``choice`` the samples to use, repeats included. Raises :class:`UsageError` for a ramp that is longer than the pack.
     """
-    mip = _mip_pieces(choice, lengths)
-    if isinstance(text, Pieces):
-        both = _concat(text, mip)
-        return _shuffle_rows(_pack(both, recipe.seq_length), recipe.seed)
-    return _interleave(text, _pack(mip, recipe.seq_length), recipe.seed)
+    mip = _mip_pieces(choice, lengths, targets)
+    if isinstance(text, Plan):
+        return _interleave(text, _pack(mip, recipe.seq_length), recipe)
+    if recipe.mip_ramp:
+        rows = _shuffle_rows(_pack(text, recipe.seq_length), recipe.seed)
+        return _interleave(rows, _pack(mip, recipe.seq_length), recipe)
+    return _shuffle_rows(_pack(_concat(text, mip), recipe.seq_length), recipe.seed)
 
 
-def plan_rows(starts: np.ndarray, lengths: np.ndarray, choice: np.ndarray, recipe: Recipe) -> Plan:
+def plan_rows(starts: np.ndarray, lengths: np.ndarray, targets: np.ndarray, choice: np.ndarray, recipe: Recipe) -> Plan:
     """:func:`plan_text` and :func:`add_mip` in one."""
-    return add_mip(plan_text(starts, recipe), lengths, choice, recipe)
+    return add_mip(plan_text(starts, recipe), lengths, targets, choice, recipe)
 
 
 def _settings(recipe: Recipe) -> tuple[Any, ...]:
@@ -113,9 +123,11 @@ def _settings(recipe: Recipe) -> tuple[Any, ...]:
         recipe.seed,
         recipe.seq_length,
         threshold(recipe.mask_share),
+        threshold(recipe.sentence_share),
         recipe.mask_rate,
         threshold(recipe.short_share),
         threshold(recipe.single_span_share),
+        recipe.gmask_least,
         length_table(recipe.span_mean, recipe.span_longest),
     )
 
@@ -132,11 +144,35 @@ def _concat(left: Pieces, right: Pieces) -> Pieces:
     return Pieces(*(np.concatenate(pair) for pair in zip(_columns(left), _columns(right), strict=True)))
 
 
-def _mip_pieces(choice: np.ndarray, lengths: np.ndarray) -> Pieces:
+def _mip_pieces(choice: np.ndarray, lengths: np.ndarray, targets: np.ndarray) -> Pieces:
     pieces = _empty(len(choice))
     pieces.kind[:], pieces.spans[:] = MIP, 1
-    pieces.start[:], pieces.tokens[:] = choice, lengths[choice]
+    pieces.start[:], pieces.tokens[:], pieces.targets[:] = choice, lengths[choice], targets[choice]
     return pieces
+
+
+@njit(cache=True)
+def _draw_kind(key: np.uint64, mask_share: int, sentence_share: int) -> int:
+    word = draw(key, 0)
+    if word < mask_share:
+        return MASK
+    return SMASK if word < mask_share + sentence_share else GMASK
+
+
+@njit(cache=True)
+def _budget(
+    kind: int, key: np.uint64, window: int, left: int, ends: bool, settings: tuple[Any, ...], lengths: np.ndarray
+) -> tuple[int, int, int]:
+    """(tokens, spans, targets) of a piece of ``kind``; ``ends`` is whether a [gMASK] piece is closed."""
+    _, _, _, _, rate, short, single, least, table = settings
+    if kind == MASK:
+        taken, count = piece_budget(key, window, left, rate, short, single, table, lengths)
+        return taken, count, lengths[:count].sum() + count
+    if kind == SMASK:
+        taken, count = sentence_budget(window, left, rate)
+        return taken, count, 0
+    taken = min(left, window - 1)
+    return taken, 1, suffix_length(mask_key(key, 0), taken, least) + ends
 
 
 # --- running text -----------------------------------------------------------------------------------------------------
@@ -162,29 +198,28 @@ def _walk(
     starts: np.ndarray,
     tokens: np.ndarray,
     spans: np.ndarray,
+    targets: np.ndarray,
     closed: np.ndarray,
     keys: np.ndarray,
 ) -> tuple[int, int]:
     """Walk the stream row by row; count rows and pieces, and write them if ``write``."""
-    seed, length, mask_share, rate, short, single, table = settings
+    seed, length, mask_share, sentence_share = settings[0], settings[1], settings[2], settings[3]
     lengths = np.zeros(MAX_SPANS, np.int64)
     window = length // windows
     position, row, piece = 0, 0, 0
     while position < stream:
-        is_mask = draw(make_key(seed, row, 0, ROW_KIND), 0) < mask_share or stream - position < _MIN_GMASK_TOKENS
-        for index in range(windows if is_mask else 1):
-            left = stream - position
+        kind = _draw_kind(make_key(seed, row, 0, ROW_KIND), mask_share, sentence_share)
+        if stream - position < _MIN_GMASK_TOKENS:
+            kind = MASK
+        for index in range(1 if kind == GMASK else windows):
+            room = length if kind == GMASK else window
             key = make_key(seed, row, index, PIECE)
-            if is_mask:
-                taken, count = piece_budget(key, window, left, rate, short, single, table, lengths)
-            else:
-                taken, count = min(left, length - 1), 1
+            taken, count, goals = _budget(kind, key, room, stream - position, False, settings, lengths)
             if taken == 0:
                 break
             if write:
-                kinds[piece] = MASK if is_mask else GMASK
-                places[piece] = index * window if is_mask else 0
-                starts[piece], tokens[piece], spans[piece], keys[piece] = position, taken, count, key
+                kinds[piece], places[piece], starts[piece] = kind, index * window, position
+                tokens[piece], spans[piece], targets[piece], keys[piece] = taken, count, goals, key
             position += taken
             piece += 1
         row += 1
@@ -193,11 +228,11 @@ def _walk(
     return row, piece
 
 
-def _interleave(text: Plan, mip: Plan, seed: int) -> Plan:
+def _interleave(text: Plan, mip: Plan, recipe: Recipe) -> Plan:
     """Put the MIP rows at seeded places between the text rows, which keep their order."""
     total = text.rows + mip.rows
     is_mip = np.zeros(total, bool)
-    is_mip[permutation(seed, total, MIP_POSITION)[: mip.rows]] = True
+    is_mip[_mip_places(total, mip.rows, recipe)] = True
     counts = np.zeros(total, np.int64)
     counts[~is_mip], counts[is_mip] = np.diff(text.row_offsets), np.diff(mip.row_offsets)
     of_mip = np.repeat(is_mip, counts)
@@ -205,6 +240,24 @@ def _interleave(text: Plan, mip: Plan, seed: int) -> Plan:
     index[~of_mip] = np.arange(len(text.pieces.kind))
     index[of_mip] = len(text.pieces.kind) + np.arange(len(mip.pieces.kind))
     return Plan(np.concatenate([[0], np.cumsum(counts)]), _concat(text.pieces, mip.pieces).take(index))
+
+
+def _mip_places(rows: int, mip: int, recipe: Recipe) -> np.ndarray:
+    """``int64[mip]``: which of ``rows`` rows are MIP; with a ramp their share rises linearly over its rows.
+
+    On the ramp row ``i`` of ``n`` is drawn within the ``i``-th ``n``-th of the curve, so that every stretch has its due
+    to within a row.
+    """
+    if not recipe.mip_ramp:
+        return permutation(recipe.seed, rows, MIP_POSITION)[:mip]
+    if recipe.mip_ramp > rows:
+        raise UsageError(f"--mip-ramp {recipe.mip_ramp} is longer than the pack of {rows} rows; give fewer.")
+    curve = np.minimum(np.arange(1, rows + 1) / recipe.mip_ramp, 1.0)
+    parts = (np.arange(mip) + unit_draws(recipe.seed, mip, MIP_POSITION)) / max(1, mip)
+    wanted = np.searchsorted(np.cumsum(curve) / curve.sum(), parts)
+    rank = np.arange(mip)
+    moved = np.maximum.accumulate(wanted - rank) + rank  # two in one place: the second takes the next one
+    return np.minimum(moved, rows - mip + rank)
 
 
 # --- documents --------------------------------------------------------------------------------------------------------
@@ -228,11 +281,12 @@ def _cut(
     starts: np.ndarray,
     tokens: np.ndarray,
     spans: np.ndarray,
+    targets: np.ndarray,
     closed: np.ndarray,
     keys: np.ndarray,
 ) -> int:
     """Cut every document into pieces of at most a row; count them, and write them if ``write``."""
-    seed, length, mask_share, rate, short, single, table = settings
+    seed, length, mask_share, sentence_share = settings[0], settings[1], settings[2], settings[3]
     lengths = np.zeros(MAX_SPANS, np.int64)
     piece = 0
     for document in range(len(document_starts) - 1):
@@ -240,17 +294,13 @@ def _cut(
         part = 0
         while position < end:
             key = make_key(seed, document, part, PIECE)
-            is_mask = draw(make_key(seed, document, part, ROW_KIND), 0) < mask_share
-            left, ends = end - position, False
-            if is_mask:
-                taken, count = piece_budget(key, length, left, rate, short, single, table, lengths)
-            else:
-                ends = left <= length - 2
-                taken, count = min(left, length - 1), 1
+            kind = _draw_kind(make_key(seed, document, part, ROW_KIND), mask_share, sentence_share)
+            left = end - position
+            ends = kind == GMASK and left <= length - 2
+            taken, count, goals = _budget(kind, key, length, left, ends, settings, lengths)
             if write:
-                kinds[piece] = MASK if is_mask else GMASK
-                starts[piece], tokens[piece], spans[piece] = position, taken, count
-                closed[piece], keys[piece] = ends, key
+                kinds[piece], starts[piece], closed[piece], keys[piece] = kind, position, ends, key
+                tokens[piece], spans[piece], targets[piece] = taken, count, goals
             position += taken
             piece += 1
             part += 1

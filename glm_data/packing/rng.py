@@ -58,3 +58,8 @@ def order_keys(seed: int, count: int, purpose: int) -> np.ndarray:
 def permutation(seed: int, count: int, purpose: int) -> np.ndarray:
     """``int64[count]``: a permutation of ``range(count)`` that depends on (seed, purpose) alone."""
     return np.argsort(order_keys(seed, count, purpose), kind="stable")
+
+
+def unit_draws(seed: int, count: int, purpose: int) -> np.ndarray:
+    """``float64[count]``: uniform numbers in [0, 1) that depend on (seed, purpose) alone."""
+    return (order_keys(seed, count, purpose) >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -1,4 +1,4 @@
-"""Rows as arrays: lay out pieces, derive targets and positions, invert.
+"""Rows as arrays, and what derives from them: targets, positions, loss mask, segments.
 
 A row of ``L`` tokens holds pieces; a piece is ``(start, sep, end, kind)``::
 
@@ -14,6 +14,7 @@ A row of ``L`` tokens holds pieces; a piece is ``(start, sep, end, kind)``::
 
 ``[gMASK]`` (kind 0): prefix, [gMASK], <sop>, suffix; positions run on; the last target, which no later token follows,
 is the piece's *tail*. MIP (kind 2): prompt, [MASK], <sop>, target; positions run on; the last target is <eop>.
+``[sMASK]`` (kind 3) is laid out as [MASK] is, with spans of whole sentences.
 
 A span is ``(mask, start, length)``: where its mask stands, where its part B starts (its ``<sop>``), and its part-B
 length including ``<sop>``; spans stand in part-B order. Targets, positions, loss mask and segments derive from these
@@ -27,8 +28,23 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-GMASK, MASK, MIP = range(3)
-KINDS = ("gmask", "mask", "mip")
+GMASK, MASK, MIP, SMASK = range(4)
+KINDS = ("gmask", "mask", "mip", "smask")
+
+
+class MisfitRowError(ValueError):
+    """Pieces, spans and tails of a row that do not fit together; ``index`` is the row's place among those read."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"the pieces, spans and tails of row {index} do not fit together")
+        self.index = index
+
+
+def ragged_index(offsets: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``int64[len(index) + 1]`` offsets of the entries ``index`` of a ragged column, and where their values stand."""
+    counts = np.diff(offsets)[index]
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    return ends, np.arange(ends[-1]) + np.repeat(offsets[:-1][index] - ends[:-1], counts)
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,18 @@ class Rows:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def take(self, index: np.ndarray) -> Rows:
+        """The rows ``index``, in that order."""
+        columns = []
+        for offsets, values in (
+            (self.piece_offsets, self.pieces),
+            (self.span_offsets, self.spans),
+            (self.tail_offsets, self.tails),
+        ):
+            ends, flat = ragged_index(offsets, index)
+            columns += [ends, values[flat]]
+        return Rows(self.tokens[index], *columns)
+
     def row_pieces(self, row: int) -> np.ndarray:
         """``int32[p, 4]``: the pieces of one row."""
         return self.pieces[self.piece_offsets[row] : self.piece_offsets[row + 1]]
@@ -70,11 +98,28 @@ class Assembled:
     targets: np.ndarray
     """``int32``: what is to be predicted at this place; 0 where nothing is."""
     position_ids: np.ndarray
-    """``int32``: restarts at 0 in every piece; in [MASK] pieces part B repeats the position of its mask."""
+    """``int32``: restarts at 0 in every piece; in [MASK] and [sMASK] pieces part B repeats its mask's position."""
     loss_mask: np.ndarray
     """``uint8``: 1 where a target counts."""
     segments: np.ndarray
     """``uint16``: the piece's number from 1 within its row, 0 on padding."""
+
+
+def concat(left: Rows, right: Rows) -> Rows:
+    """The rows of both, of one length."""
+
+    def joined(offsets: str, values: str) -> tuple[np.ndarray, np.ndarray]:
+        first, second = getattr(left, offsets), getattr(right, offsets)
+        return np.concatenate([first, first[-1] + second[1:]]), np.concatenate(
+            [getattr(left, values), getattr(right, values)]
+        )
+
+    return Rows(
+        np.concatenate([left.tokens, right.tokens]),
+        *joined("piece_offsets", "pieces"),
+        *joined("span_offsets", "spans"),
+        *joined("tail_offsets", "tails"),
+    )
 
 
 def assemble(rows: Rows, eop: int) -> Assembled:
@@ -116,7 +161,7 @@ def _assemble(
                 first, last = spans[span, 1], spans[span, 1] + spans[span, 2] - 1
                 for place in range(first, last + 1):
                     loss[row, place] = 1
-                    if kind == MASK:
+                    if kind in (MASK, SMASK):
                         positions[row, place] = spans[span, 0] - start
                     if place < last:
                         targets[row, place] = tokens[row, place + 1]
@@ -127,99 +172,44 @@ def _assemble(
                 span += 1
 
 
-@njit(cache=True)
-def lay_out_mask(
-    row: np.ndarray,
-    start: int,
-    text: np.ndarray,
-    count: int,
-    lengths: np.ndarray,
-    starts: np.ndarray,
-    order: np.ndarray,
-    mask_id: int,
-    sop_id: int,
+def check_fit(rows: Rows) -> None:
+    """Raise :class:`MisfitRowError` for rows that no packer writes; compiled code trusts pieces and spans after it."""
+    wrong = _first_wrong(
+        rows.tokens.shape[1], rows.piece_offsets, rows.pieces, rows.span_offsets, rows.spans, rows.tail_offsets
+    )
+    if wrong >= 0:
+        raise MisfitRowError(wrong)
+
+
+@njit(cache=True, nogil=True)
+def _first_wrong(
+    length: int,
+    piece_offsets: np.ndarray,
+    pieces: np.ndarray,
+    span_offsets: np.ndarray,
     spans: np.ndarray,
-    span: int,
-) -> tuple[int, int]:
-    """Write a [MASK] piece of ``text`` at ``row[start:]``; returns (sep, end).
-
-    ``starts[i], lengths[i]`` are the masked stretches of ``text`` in rising order, ``order`` their order in part B; the
-    spans are written to ``spans[span : span + count]``.
-    """
-    place, source = start, 0
-    masks = np.empty(count, np.int64)
-    for index in range(count):
-        while source < starts[index]:
-            row[place] = text[source]
-            place += 1
-            source += 1
-        masks[index] = place
-        row[place] = mask_id
-        place += 1
-        source += lengths[index]
-    while source < len(text):
-        row[place] = text[source]
-        place += 1
-        source += 1
-    sep = place
-    for index in range(count):
-        which = order[index]
-        spans[span + index, 0] = masks[which]
-        spans[span + index, 1] = place
-        spans[span + index, 2] = lengths[which] + 1
-        row[place] = sop_id
-        for offset in range(lengths[which]):
-            row[place + 1 + offset] = text[starts[which] + offset]
-        place += lengths[which] + 1
-    return sep, place
-
-
-@njit(cache=True)
-def lay_out_suffix(
-    row: np.ndarray,
-    start: int,
-    context: np.ndarray,
-    continuation: np.ndarray,
-    mask_id: int,
-    sop_id: int,
-    spans: np.ndarray,
-    span: int,
-) -> tuple[int, int]:
-    """Write context, mask, <sop>, continuation at ``row[start:]`` with one span; returns (sep, end).
-
-    For a [gMASK] piece ``continuation`` excludes the tail; for MIP it is the whole target.
-    """
-    mask = start + len(context)
-    for place in range(len(context)):  # not a slice: numba would spend seconds on compiling the error of one that fails
-        row[start + place] = context[place]
-    row[mask] = mask_id
-    row[mask + 1] = sop_id
-    end = mask + 2 + len(continuation)
-    for place in range(len(continuation)):
-        row[mask + 2 + place] = continuation[place]
-    spans[span, 0], spans[span, 1], spans[span, 2] = mask, mask + 1, len(continuation) + 1
-    return mask + 1, end
-
-
-def invert(rows: Rows, row: int) -> list[np.ndarray]:
-    """The source token ids of each piece of a row: the masked text restored, or context + continuation (+ tail).
-
-    A [gMASK] piece that ends its document ends with <eop>. For MIP the mask between prompt and target is dropped too.
-    Exact for every row that the packer writes.
-    """
-    tokens, spans = rows.tokens[row].astype(np.int64), rows.row_spans(row).tolist()
-    tails = iter(rows.row_tails(row).tolist())
-    sources: list[np.ndarray] = []
-    for start, sep, end, kind in rows.row_pieces(row).tolist():
-        inside = sorted(span for span in spans if start <= span[0] < sep)
-        parts, place = [], start
-        for mask, first, length in inside:
-            parts += [tokens[place:mask], tokens[first + 1 : first + length]]
-            place = mask + 1
-        parts.append(tokens[place:sep])
-        if kind == GMASK:
-            parts.append(np.array([next(tails)]))
-        sources.append(np.concatenate(parts))
-        if max(first + length for _, first, length in inside) != end:
-            raise ValueError(f"row {row}: the spans of the piece at {start} do not end at {end}")
-    return sources
+    tail_offsets: np.ndarray,
+) -> int:
+    """The first row whose pieces leave it or overlap, whose spans do not fill every part B, or whose tails are not one
+    a [gMASK] piece; else -1."""
+    for row in range(len(piece_offsets) - 1):
+        span, tails, free = span_offsets[row], tail_offsets[row + 1] - tail_offsets[row], 0
+        for piece in range(piece_offsets[row], piece_offsets[row + 1]):
+            start, sep, end, kind = pieces[piece, 0], pieces[piece, 1], pieces[piece, 2], pieces[piece, 3]
+            if start < free or sep <= start or end <= sep or end > length or kind > SMASK:
+                return row
+            place = sep
+            while span < span_offsets[row + 1] and place < end:
+                if spans[span, 1] != place or spans[span, 2] < 1:
+                    return row
+                if spans[span, 0] < start or spans[span, 0] >= sep:
+                    return row
+                place += spans[span, 2]
+                span += 1
+            if place != end:
+                return row
+            tails -= kind == GMASK
+            free = end
+        if tails != 0 or span != span_offsets[row + 1]:
+            return row
+    return -1

@@ -1,9 +1,10 @@
-"""Span sampling of blank infilling: lengths, the exact budget of a window, and places.
+"""The exact budget of blank infilling: how many tokens a piece takes, in how many spans of which lengths.
 
 GLM-130B (paper section 2.2) masks at least 15 % of a [MASK] piece in spans of zero-truncated Poisson(3) length. Its
 collator took 500 tokens for a 512-token window and cut what did not fit: 36 % of the targets. Here the window is the
 budget: a piece of ``n`` tokens with ``k`` spans takes ``n + 2 k`` places (a mask and an ``<sop>`` a span), and ``n`` is
-chosen as large as fits, so that no target is ever cut.
+chosen as large as fits, so that no target is ever cut. Where the spans stand is decided apart from it, anew for every
+mask set (:mod:`glm_data.packing.placing`).
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from glm_data.packing.rng import draw, draw_below
 MAX_SPANS = 1024
 """Upper bound of spans in a piece, the size of scratch arrays."""
 
-_SHORT, _SHORT_LENGTH, _SINGLE, _LENGTHS, _PLACES = 0, 1, 2, 16, 4096
+_SHORT, _SHORT_LENGTH, _SINGLE, _LENGTHS = 0, 1, 2, 16
 _MIN_SHORT = 32
+_SENTENCE_TOKENS = 16
 _PROBABILITY_ONE = 1 << 32
 
 
@@ -57,7 +59,7 @@ def draw_length(key: np.uint64, counter: int, table: np.ndarray) -> int:
 
 
 @njit(cache=True)
-def _needed(tokens: int, rate: float) -> int:
+def tokens_to_mask(tokens: int, rate: float) -> int:
     """The tokens to mask in a piece of ``tokens``: ``ceil(rate * tokens)``, at least one."""
     return max(1, int(np.ceil(tokens * rate - 1e-9)))
 
@@ -86,7 +88,7 @@ def _spans_needed(tokens: int, count: int, rate: float, lengths: np.ndarray) -> 
     masked = 0
     for used in range(count):
         masked += lengths[used]
-        if masked >= _needed(tokens, rate):
+        if masked >= tokens_to_mask(tokens, rate):
             return used + 1
     return count
 
@@ -142,49 +144,32 @@ def piece_budget(
 def redraw_lengths(
     key: np.uint64, tokens: int, count: int, single: int, table: np.ndarray, lengths: np.ndarray
 ) -> None:
-    """Draw again the lengths that :func:`piece_budget` decided for a piece of ``tokens`` with ``count`` spans."""
+    """Draw again the lengths that :func:`piece_budget` decided for a piece of ``tokens`` with ``count`` spans, rising.
+
+    Rising order is what a packed row can be led back to, so that placing starts from the same lengths there.
+    """
     if draw(key, _SINGLE) < single:
         lengths[0] = draw_length(key, _LENGTHS, table)
     else:
         for index in range(count):
             lengths[index] = draw_length(key, _LENGTHS + index + 1, table)
     _trim(tokens, count, lengths)
+    lengths[:count].sort()
 
 
 @njit(cache=True)
-def place_spans(
-    key: np.uint64, tokens: int, count: int, lengths: np.ndarray, starts: np.ndarray, order: np.ndarray
-) -> None:
-    """Place ``count`` spans in ``tokens`` tokens: fills ``starts`` (rising, no two spans touch) and ``order``.
+def sentence_spans(tokens: int, rate: float) -> int:
+    """The spans that an [sMASK] piece of ``tokens`` may have: one for every 16 tokens to mask.
 
-    The lengths are shuffled first, the free tokens are dealt by sorted independent draws (as GLM-130B's collator
-    does), and ``order`` is the random order of the spans in part B.
+    A plan knows lengths alone, not where sentences end; a sentence of ordinary length takes one span of fewer.
     """
-    counter = _PLACES
-    counter = _shuffle(key, counter, lengths, count)
-    free = tokens - count + 1
-    for index in range(count):
-        free -= lengths[index]
-    for index in range(count):
-        place = draw_below(key, counter + index, free + 1)
-        slot = index
-        while slot > 0 and starts[slot - 1] > place:
-            starts[slot] = starts[slot - 1]
-            slot -= 1
-        starts[slot] = place
-    offset = 0
-    for index in range(count):
-        starts[index] += offset
-        offset += lengths[index] + 1
-        order[index] = index
-    _shuffle(key, counter + count, order, count)
+    return (tokens_to_mask(tokens, rate) + _SENTENCE_TOKENS - 1) // _SENTENCE_TOKENS
 
 
 @njit(cache=True)
-def _shuffle(key: np.uint64, counter: int, values: np.ndarray, count: int) -> int:
-    """Fisher-Yates over ``values[:count]``; returns the next free counter."""
-    for last in range(count - 1, 0, -1):
-        other = draw_below(key, counter, last + 1)
-        counter += 1
-        values[last], values[other] = values[other], values[last]
-    return counter
+def sentence_budget(window: int, available: int, rate: float) -> tuple[int, int]:
+    """(tokens, spans) of an [sMASK] piece: the most tokens with ``tokens + 2 * spans <= window``; (0, 0) if none."""
+    tokens = min(available, window - 2)
+    while tokens > 0 and tokens + 2 * sentence_spans(tokens, rate) > window:
+        tokens -= 1
+    return (tokens, sentence_spans(tokens, rate)) if tokens > 0 else (0, 0)

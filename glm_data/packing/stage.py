@@ -1,15 +1,20 @@
-"""The pack stage: tokenised documents and rendered MIP samples to a folder of packed shards."""
+"""The pack stage: tokenised documents and rendered MIP samples to a folder of packed shards.
+
+The plan is made once, from lengths alone, and written to ``_work``; then every shard is a function of it.
+"""
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from glm_data import stage as stages
 from glm_data.config import to_mapping
@@ -17,39 +22,47 @@ from glm_data.errors import UsageError
 from glm_data.formats.parquet import parquet_writer
 from glm_data.inputs import stage_files
 from glm_data.packing import shards
-from glm_data.packing.binning import choose_mip
-from glm_data.packing.fill import MipTokens, Specials, fill_rows
+from glm_data.packing.job import WORK, Job, JobFacts, load_job, mask_rule, save_job, specials_of
 from glm_data.packing.options import PackOptions, Recipe, resolve
-from glm_data.packing.plan import Pieces, Plan, add_mip, plan_text
-from glm_data.packing.rows import KINDS, MASK, MIP, Rows
-from glm_data.packing.sources import MipSamples, TextStream, open_stream, read_mip
-from glm_data.stage import Check, InputFile, ShardRecord, Success
+from glm_data.packing.plan import add_mip, plan_text
+from glm_data.packing.rows import KINDS
+from glm_data.packing.samples import MipSamples, choose_samples, no_samples, read_mip
+from glm_data.packing.sentences import sentence_table
+from glm_data.packing.shard import DOCUMENTS, pack_shard
+from glm_data.packing.shares import language_shares, source_shares
+from glm_data.packing.sources import DOCUMENTS_SUFFIX, TextStream, Tokenized, map_ids, read_tokenized, stream_order
+from glm_data.stage import Check, InputFile, ShardRecord, ShardTask, Stage, Success
 from tokenizer import Tokenizer
 
-DOCUMENTS = "documents.parquet"
+NAME = "pack"
 DEFAULT_MIP_RATIO = 0.05
 RATIO_TOLERANCE = 0.01
-_NO_MIP = MipSamples(
-    MipTokens(np.empty(0, np.int32), np.zeros(1, np.int64)),
-    np.empty(0, np.int64),
-    pa.table({name: pa.array([], pa.string()) for name in ("id", "source", "lang")}),
-    0,
-    0,
-)
+
+Perform = Callable[[Stage, Callable[[ShardTask], ShardRecord], Sequence[ShardTask]], None]
+"""Runs those of the tasks that the stage has not finished."""
+
+
+def in_turn(stage: Stage, function: Callable[[ShardTask], ShardRecord], tasks: Sequence[ShardTask]) -> None:
+    """One task after the other, in this process."""
+    for shard in stage.pending(len(tasks)):
+        started = time.perf_counter()
+        stages.write_shard_record(stage.folder, function(tasks[shard]), started)
 
 
 @dataclass(frozen=True)
-class _Packing:
-    """Everything that filling a shard needs; the same on every run with the same plan key."""
+class _Inputs:
+    """What is packed, checked."""
 
-    stream: TextStream
-    mip: MipSamples
-    plan: Plan
+    tokenized: Path
+    mip: Path | None
+    model: Tokenizer
     recipe: Recipe
-    specials: Specials
-    tokenizer: Tokenizer
-    token_type: str
-    shards: int
+    files: tuple[InputFile, ...]
+
+    def names(self, prefix: str) -> list[str]:
+        """The files of an input's ``data`` folder."""
+        below = prefix + "/data/"
+        return [item.name.removeprefix(prefix + "/") for item in self.files if item.name.startswith(below)]
 
 
 def pack_stage(
@@ -59,6 +72,7 @@ def pack_stage(
     *,
     tokenizer: Path,
     mip: Path | None = None,
+    perform: Perform = in_turn,
     overwrite: bool = False,
 ) -> Success:
     """Pack a finished tokenize stage, and a finished mip stage if given, into ``out``.
@@ -66,22 +80,41 @@ def pack_stage(
     Raises :class:`UsageError` for options that cannot be meant or a tokenizer other than the one that made the ids.
     """
     recipe = resolve(options)
-    if mip is None and options.mip_ratio:
-        raise UsageError(
-            f"--mip-ratio {options.mip_ratio} needs rendered MIP rows; give their stage folder with --mip."
-        )
+    if mip is None and (options.mip_ratio or options.mip_ramp):
+        given = f"--mip-ratio {options.mip_ratio}" if options.mip_ratio else f"--mip-ramp {options.mip_ramp}"
+        raise UsageError(f"{given} needs rendered MIP rows; give their stage folder with --mip.")
     model = Tokenizer.load(tokenizer)
     _check_fingerprint(_finished(tokenized, "tokenize"), model, tokenized)
     if mip is not None:
         _finished(mip, "mip")
-    inputs = stage_files(tokenized, "tokenized/") + (stage_files(mip, "mip/") if mip else ())
+    files = stage_files(tokenized, "tokenized/") + (stage_files(mip, "mip/") if mip else ())
     described = {**to_mapping(recipe), "tokenizer": model.fingerprint}
-    with stages.open_stage(out, "pack", described, inputs, overwrite=overwrite) as stage:
-        packing = _prepare(tokenized, mip, model, recipe, inputs)
-        for shard in stage.pending(packing.shards):
-            started = time.perf_counter()
-            stages.write_shard_record(out, _write_shard(out, shard, packing), started)
-        return _succeed(stage, packing)
+    if not overwrite and (done := stages.finished(out, NAME, described, files)):
+        shutil.rmtree(out / WORK, ignore_errors=True)  # left where a run was killed behind its last step
+        return done
+    with stages.open_stage(out, NAME, described, files, overwrite=overwrite) as stage:
+        job = load_job(out, tokenized, stage.key)
+        if job is None:
+            save_job(_prepare(_Inputs(tokenized, mip, model, recipe, files), stage), out)
+            job = load_job(out, tokenized, stage.key)
+        assert job is not None  # noqa: S101 - it was just written
+        perform(stage, pack_shard, _tasks(job, out, tokenized, stage.key))
+        success = _succeed(stage, job)
+        shutil.rmtree(out / WORK)
+        return success
+
+
+def _tasks(job: Job, out: Path, tokenized: Path, key: str) -> list[ShardTask]:
+    tables = job.described.documents + len(job.mip.offsets) // 2
+    options = {"tokenized": str(tokenized.absolute()), "key": key, "tables": tables}
+    size = job.recipe.rows_per_shard * job.recipe.seq_length * 2
+
+    def task(shard: int) -> ShardTask:
+        name = shards.shard_name(shard, job.shards)
+        virtual = InputFile(name=name, path="", bytes=size, digest="")
+        return ShardTask(shard=shard, folder=str(out), input=virtual, options=options)
+
+    return [task(shard) for shard in range(job.shards)]
 
 
 def _finished(folder: Path, wanted: str) -> Success:
@@ -100,176 +133,161 @@ def _check_fingerprint(tokenized: Success, model: Tokenizer, folder: Path) -> No
         )
 
 
-def _names(inputs: tuple[InputFile, ...], prefix: str) -> list[str]:
-    below = prefix + "/data/"
-    return [item.name.removeprefix(prefix + "/") for item in inputs if item.name.startswith(below)]
+# --- the plan ---------------------------------------------------------------------------------------------------------
 
 
-def _prepare(
-    tokenized: Path, mip: Path | None, model: Tokenizer, recipe: Recipe, inputs: tuple[InputFile, ...]
-) -> _Packing:
-    special = model.special
-    ids = Specials(
-        mask=special.mask, gmask=special.gmask, sop=special.sop, eop=special.eop, eos=special.eos, pad=special.pad
-    )
-    stream = open_stream(tokenized, _names(inputs, "tokenized"), recipe, ids.eos)
-    samples = read_mip(mip, _names(inputs, "mip"), model, min(recipe.mip_window, recipe.seq_length)) if mip else _NO_MIP
-    plan = _plan(stream, samples, recipe, DEFAULT_MIP_RATIO if mip else 0.0)
-    count = max(1, -(-plan.rows // recipe.rows_per_shard))
-    return _Packing(stream, samples, plan, recipe, ids, model, shards.token_type(model.vocab_size), count)
+def _prepare(inputs: _Inputs, stage: Stage) -> Job:
+    """Decide everything, and write what stands beside the shards."""
+    recipe, model = inputs.recipe, inputs.model
+    documents = read_tokenized(inputs.tokenized, inputs.names("tokenized"))
+    order, starts, copies = stream_order(documents, recipe)
+    samples = no_samples()
+    if inputs.mip:
+        samples = read_mip(inputs.mip, inputs.names("mip"), model, recipe.mip_window, recipe.seq_length)
+    ratio = (DEFAULT_MIP_RATIO if inputs.mip else 0.0) if recipe.mip_ratio is None else recipe.mip_ratio
+    text = plan_text(starts, recipe)
+    choice, wanted = choose_samples(text, samples, ratio, recipe)
+    specials = specials_of(model.special)
+    job = Job(
+        described=JobFacts(
+            key=stage.key,
+            recipe=recipe,
+            specials=specials,
+            token_type=shards.token_type(model.vocab_size),
+            stems=documents.stems,
+            documents=len(documents.length),
+            facts={
+                "mip_ratio": {"wanted": round(wanted, 6), "of": recipe.mip_ratio_of, "after_ramp": ratio},
+                "sources": source_shares(documents, copies, recipe),
+                "languages": language_shares(documents, copies, recipe),
+                "fingerprint": model.fingerprint,
+                "vocab_size": model.vocab_size,
+                "mip_samples": len(samples.lengths),
+                "mip_prompts_cut": samples.cut,
+                "mip_refused": samples.refused,
+                "smallest": _smallest(samples, recipe),
+            },
+        ),
+        plan=add_mip(text, samples.lengths, samples.targets, choice, recipe),
+        stream=TextStream(
+            map_ids(inputs.tokenized, documents.stems), documents.file, documents.offset, documents.length, order,
+            starts, specials["eos"],
+        ),
+        mip=samples.tokens,
+        rule=mask_rule(recipe, sentence_table(model) if recipe.needs_sentences else np.zeros(0, np.uint8)),
+    )  # fmt: skip
+    _write_tables(stage.folder, inputs, documents, samples)
+    names = [shards.shard_name(shard, job.shards) for shard in range(job.shards)]
+    shards.write_hf_sidecars(stage.folder, names, recipe.seq_length, job.described.token_type, recipe.epochs)
+    model.save(stage.folder)
+    return job
 
 
-def _plan(stream: TextStream, samples: MipSamples, recipe: Recipe, default_ratio: float) -> Plan:
-    """Plan text first; its tokens and the ratio say how many MIP tokens are wanted: ``r / (1 - r)`` of them."""
-    ratio = default_ratio if recipe.mip_ratio is None else recipe.mip_ratio
-    text = plan_text(stream.starts, recipe)
-    places = int((text if isinstance(text, Pieces) else text.pieces).size().sum())
-    choice = choose_mip(samples.lengths, ratio / (1 - ratio) * places, recipe.mip_repeats, recipe.seed)
-    return add_mip(text, samples.lengths, choice, recipe)
+def _smallest(samples: MipSamples, recipe: Recipe) -> int:
+    """The least that one more MIP sample adds to what the ratio counts; no ratio can be met more nearly."""
+    if recipe.mip_ratio_of == "sequences":
+        return 1
+    amounts = samples.targets if recipe.mip_ratio_of == "loss-tokens" else samples.lengths
+    return int(amounts[amounts > 0].min(initial=recipe.seq_length))
 
 
-def _write_shard(out: Path, shard: int, packing: _Packing) -> ShardRecord:
-    plan, per_shard = packing.plan, packing.recipe.rows_per_shard
-    first, last = shard * per_shard, min((shard + 1) * per_shard, plan.rows)
-    text, text_starts = _read_text(packing, first, last)
-    mip = packing.mip.tokens
-    rows = fill_rows(plan, first, last, text, text_starts, mip, packing.recipe, packing.specials)
-    offsets, origins = _origins(packing, first, last)
-    name = shards.shard_name(shard, packing.shards)
-    shards.write_shard(out / name, shards.to_batch(rows, offsets, origins, packing.token_type))
-    outputs = [stages.output_file(out, name, last - first)]
-    if shard == 0:
-        outputs += _write_tables(out, packing)
-    counts = _count(rows)
-    return ShardRecord(shard=shard, input=name, records=len(rows), kept=len(rows), counts=counts, files=tuple(outputs))
-
-
-def _read_text(packing: _Packing, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """The text of a shard's rows as ``int32``, and where in it each piece starts (MIP: the sample's number)."""
-    pieces = _pieces_of(packing.plan, first, last)
-    starts, is_text = pieces.start.copy(), pieces.kind != MIP
-    lengths = pieces.tokens[is_text].astype(np.int64)
-    starts[is_text] = np.cumsum(lengths) - lengths
-    return packing.stream.gather(pieces.start[is_text], lengths), starts
-
-
-def _pieces_of(plan: Plan, first: int, last: int) -> Pieces:
-    return plan.pieces.take(np.arange(plan.row_offsets[first], plan.row_offsets[last]))
-
-
-def _origins(packing: _Packing, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """Provenance of rows: ``int64[n, 3]`` slices (document, offset, tokens) and their ``int64[R + 1]`` offsets."""
-    plan, pieces = packing.plan, _pieces_of(packing.plan, first, last)
-    is_mip, tokens = pieces.kind == MIP, pieces.tokens.astype(np.int64)
-    text, counts = packing.stream.origins(pieces.start[~is_mip], tokens[~is_mip])
-    per_piece = np.ones(len(tokens), np.int64)
-    per_piece[~is_mip] = counts
-    slices = np.empty((int(per_piece.sum()), 3), np.int64)
-    of_mip = np.repeat(is_mip, per_piece)
-    slices[~of_mip] = text
-    number = len(packing.stream.documents) + pieces.start[is_mip]
-    slices[of_mip] = np.stack([number, np.zeros_like(number), tokens[is_mip]], 1)
-    ends = np.concatenate([[0], np.cumsum(per_piece)])
-    return ends[plan.row_offsets[first : last + 1] - plan.row_offsets[first]], slices
-
-
-def _write_tables(out: Path, packing: _Packing) -> list[stages.OutputFile]:
-    """``documents.parquet`` (number -> id, source, lang; MIP samples after documents), HF sidecars, the tokenizer."""
-    schema = pa.schema([(name, pa.string()) for name in ("id", "source", "lang")])
-    both = (packing.stream.documents, packing.mip.table)
-    table = pa.concat_tables([part.select(schema.names).cast(schema) for part in both])
-    with parquet_writer(out / DOCUMENTS, table.schema) as writer:
-        for batch in table.to_batches(max_chunksize=65_536):
+def _write_tables(out: Path, inputs: _Inputs, documents: Tokenized, samples: MipSamples) -> None:
+    """``documents.parquet``: number -> id, source, lang, template; MIP samples stand after the documents."""
+    schema = pa.schema([(name, pa.string()) for name in ("id", "source", "lang", "template")])
+    with parquet_writer(out / DOCUMENTS, schema) as writer:
+        for stem in documents.stems:
+            table = pq.ParquetFile(inputs.tokenized / (stem + DOCUMENTS_SUFFIX))
+            for batch in table.iter_batches(65_536, columns=["id", "source", "lang"]):
+                nothing = pa.repeat(pa.scalar("", pa.string()), len(batch))
+                writer.write(pa.RecordBatch.from_arrays([*batch.columns, nothing], schema=schema))
+        for batch in samples.table.cast(schema).to_batches(max_chunksize=65_536):
             writer.write(batch)
-    names = [shards.shard_name(shard, packing.shards) for shard in range(packing.shards)]
-    sidecars = shards.write_hf_sidecars(out, names, packing.recipe.seq_length, packing.token_type)
-    packing.tokenizer.save(out)
-    others = [*sidecars, "tokenizer.model", "tokenizer.json"]
-    return [stages.output_file(out, DOCUMENTS, len(table)), *(stages.output_file(out, name) for name in others)]
 
 
-def _count(rows: Rows) -> dict[str, int]:
-    """Counters by kind: pieces, tokens (places taken), loss (targets), spans; and padding."""
-    piece_of_span = np.searchsorted(
-        _global_starts(rows, rows.pieces[:, 0], rows.piece_offsets),
-        _global_starts(rows, rows.spans[:, 1], rows.span_offsets),
-        "right",
-    )
-    span_kinds = rows.pieces[piece_of_span - 1, 3]
-    counts: dict[str, int] = {}
-    for kind, name in enumerate(KINDS):
-        pieces = rows.pieces[rows.pieces[:, 3] == kind]
-        counts[f"pieces/{name}"] = len(pieces)
-        counts[f"tokens/{name}"] = int((pieces[:, 2] - pieces[:, 0]).sum())
-        counts[f"loss/{name}"] = int(rows.spans[span_kinds == kind, 2].sum())
-    mask = rows.pieces[:, 3] == MASK
-    counts["spans/mask"] = int((span_kinds == MASK).sum())
-    counts["masked/mask"] = counts["loss/mask"] - counts["spans/mask"]
-    counts["source/mask"] = int((rows.pieces[mask, 2] - rows.pieces[mask, 0]).sum()) - 2 * counts["spans/mask"]
-    used = sum(counts[f"tokens/{name}"] for name in KINDS)
-    return {**counts, "padding": rows.tokens.size - used}
+# --- what came of it --------------------------------------------------------------------------------------------------
 
 
-def _global_starts(rows: Rows, places: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    row = np.repeat(np.arange(len(rows)), np.diff(offsets))
-    return row * rows.tokens.shape[1] + places
-
-
-def _succeed(stage: stages.Stage, packing: _Packing) -> Success:
-    records = stage.records()
+def _succeed(stage: Stage, job: Job) -> Success:
     total: dict[str, int] = {}
-    for record in records.values():
+    for record in stage.records().values():
         for name, value in record.counts.items():
             total[name] = total.get(name, 0) + value
-    facts = _facts(stage.folder, packing, total)
-    return stage.succeed(packing.shards, [_ratio_check(facts, packing)], facts)
+    facts = _facts(stage.folder, job, total)
+    smallest = facts.pop("smallest")
+    checks = [_ratio_check(facts, job.recipe, smallest, _counted(total, job.recipe))]
+    checks += [
+        _share_check(name, what, share)
+        for what in ("sources", "languages")
+        for name, share in facts[what].items()
+        if "wanted" in share
+    ]
+    return stage.succeed(job.shards, checks, facts)
 
 
-def _facts(folder: Path, packing: _Packing, counts: Mapping[str, int]) -> dict[str, Any]:
-    names = [shards.shard_name(shard, packing.shards) for shard in range(packing.shards)]
-    per_shard, rows = packing.recipe.rows_per_shard, packing.plan.rows
+def _counted(counts: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
+    """What the ratio counts, by kind."""
+    column = {"tokens": "tokens", "sequences": "rows", "loss-tokens": "loss"}[recipe.mip_ratio_of]
+    return {name: counts[f"{column}/{name}"] for name in KINDS}
+
+
+def _facts(folder: Path, job: Job, counts: Mapping[str, int]) -> dict[str, Any]:
+    names = [shards.shard_name(shard, job.shards) for shard in range(job.shards)]
+    recipe, rows = job.recipe, job.plan.rows
     used = sum(counts[f"tokens/{name}"] for name in KINDS)
-    wanted = packing.recipe.mip_ratio
-    if wanted is None:
-        wanted = DEFAULT_MIP_RATIO if len(packing.mip.table) else 0.0
+    counted = _counted(counts, recipe)
+    known = dict(job.described.facts)
+    known["mip_ratio"] = {**known["mip_ratio"], "got": round(counted["mip"] / max(1, sum(counted.values())), 6)}
     return {
         "rows": rows,
-        "seq_length": packing.recipe.seq_length,
-        "boundaries": packing.recipe.boundaries,
-        "token_type": packing.token_type,
+        "seq_length": recipe.seq_length,
+        "boundaries": recipe.boundaries,
+        "token_type": job.described.token_type,
         "shards": [
             {
                 "file": name,
-                "rows": min(per_shard, rows - index * per_shard),
+                "rows": min(recipe.rows_per_shard, rows - index * recipe.rows_per_shard),
                 "offset": shards.token_offset(folder / name),
             }
             for index, name in enumerate(names)
         ],
-        "specials": asdict(packing.specials),
-        "fingerprint": packing.tokenizer.fingerprint,
-        "vocab_size": packing.tokenizer.vocab_size,
-        "mip_ratio": {"wanted": wanted, "got": round(counts["tokens/mip"] / max(1, used), 6)},
-        "fill": round(used / max(1, rows * packing.recipe.seq_length), 6),
+        "specials": job.described.specials,
+        "documents": job.described.documents,
+        "masks": {
+            "epochs": recipe.epochs,
+            "gmask_least": recipe.gmask_least,
+            "mask_rate": recipe.mask_rate,
+            "span_mean": recipe.span_mean,
+            "span_longest": recipe.span_longest,
+            "in_sentences": recipe.span_bounds == "sentences",
+            "sentences": recipe.needs_sentences,
+        },
+        "mip_ramp": recipe.mip_ramp,
+        "fill": round(used / max(1, rows * recipe.seq_length), 6),
         "mask_rate": round(counts["masked/mask"] / max(1, counts["source/mask"]), 6),
         "span_mean": round(counts["masked/mask"] / max(1, counts["spans/mask"]), 6),
-        "mip_prompts_cut": packing.mip.cut,
-        "mip_refused": packing.mip.refused,
-        "documents": len(packing.stream.documents),
+        **known,
     }
 
 
-def _ratio_check(facts: Mapping[str, Any], packing: _Packing) -> Check:
+def _ratio_check(facts: Mapping[str, Any], recipe: Recipe, smallest: int, counted: Mapping[str, int]) -> Check:
     """Within 1 %, or as near as whole samples allow in a small pack."""
     wanted, got = facts["mip_ratio"]["wanted"], facts["mip_ratio"]["got"]
-    lengths = packing.mip.lengths[packing.mip.lengths > 0]
-    used = max(1.0, facts["fill"] * facts["rows"] * facts["seq_length"])
-    shortest = float(lengths.min()) / used if len(lengths) else 0.0
-    ok = abs(got - wanted) <= max(RATIO_TOLERANCE * wanted, shortest)
-    sentence = f"MIP is {got:.4f} of the packed tokens, {wanted:.4f} wanted."
+    ok = abs(got - wanted) <= max(RATIO_TOLERANCE * wanted, smallest / max(1, sum(counted.values())))
+    what = {"tokens": "packed tokens", "sequences": "rows", "loss-tokens": "targets"}[recipe.mip_ratio_of]
+    sentence = f"MIP is {got:.4f} of the {what}, {wanted:.4f} wanted."
     if not ok:
-        supply = int(packing.mip.lengths.sum())
         sentence += (
-            f" The samples hold {supply} tokens and may be used {packing.recipe.mip_repeats} times;"
+            f" There are {facts['mip_samples']} samples, each used at most {recipe.mip_repeats} times;"
             " render more, raise --mip-repeats or lower --mip-ratio."
         )
     return Check(name="mip_ratio", ok=ok, sentence=sentence)
+
+
+def _share_check(name: str, what: str, share: Mapping[str, float]) -> Check:
+    """Within 1 % of a wanted share, or of a hundredth of all text where a part is tiny."""
+    wanted, got = share["wanted"], share["share"]
+    ok = abs(got - wanted) <= RATIO_TOLERANCE * max(wanted, RATIO_TOLERANCE)
+    sentence = f"'{name}' is {got:.4f} of the text tokens, {wanted:.4f} wanted."
+    if not ok:
+        sentence += f" Whole documents come no nearer; give '{name}' more documents or another share."
+    return Check(name=f"{what}/{name}", ok=ok, sentence=sentence)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from glm_data.model.attention import Group, lay_out
 
-KINDS = ("gmask", "mask", "mip")
+KINDS = ("gmask", "mask", "mip", "smask")
 """Names of the kinds of pieces, by number."""
 
 IntArray = np.ndarray[Any, Any]
@@ -50,8 +50,8 @@ class Rows(Protocol):
     def __len__(self) -> int:
         """Number of rows."""
 
-    def batch(self, indices: Sequence[int], /) -> Batch:
-        """The rows ``indices``, in that order."""
+    def batch(self, indices: Sequence[int], /, *, epoch: IntArray | int = 0) -> Batch:
+        """The rows ``indices``, in that order, with the masks of ``epoch`` (one for all, or one a row)."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,10 @@ def split_rows(rows: int, held_out: int) -> tuple[IntArray, IntArray]:
     return np.setdiff1d(np.arange(rows), kept_back), kept_back
 
 
-def rows_of_step(step: int, batch_rows: int, training: IntArray, seed: int, order: OrderFunction) -> IntArray:
-    """Row numbers of one step: a function of the step alone, so a resumed run sees the same rows.
+def rows_of_step(
+    step: int, batch_rows: int, training: IntArray, seed: int, order: OrderFunction
+) -> tuple[IntArray, IntArray]:
+    """Row numbers of one step and the epoch of each: a function of the step alone, so a resumed run sees the same.
 
     Epochs follow each other without a gap; a batch may end one and begin the next.
     """
@@ -105,7 +107,7 @@ def rows_of_step(step: int, batch_rows: int, training: IntArray, seed: int, orde
     for epoch in np.unique(samples // size):
         here = samples // size == epoch
         found[here] = order(samples[here] % size, size, seed, int(epoch))
-    return training[found]
+    return training[found], samples // size
 
 
 def in_batches(indices: IntArray, size: int) -> Iterator[list[int]]:

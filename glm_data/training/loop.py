@@ -80,8 +80,8 @@ class Trainer:
     def train_step(self, step: int) -> int:
         """One optimiser step; returns the tokens computed. Raises :class:`GlmDataError` when the loss is not finite."""
         options = self.options
-        indices = rows_of_step(step, options.batch_rows, self.training, options.seed, self.order)
-        batch = flatten(self.rows.batch([int(index) for index in indices]))
+        indices, epochs = rows_of_step(step, options.batch_rows, self.training, options.seed, self.order)
+        batch = flatten(self.rows.batch(indices.tolist(), epoch=epochs))
         if options.dropout or self.model.config.dropout:
             torch.manual_seed((options.seed << 32) + step)  # dropout as a function of the step: nothing to save
         losses_P = self._backward(batch)

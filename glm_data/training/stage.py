@@ -15,7 +15,7 @@ from glm_data import files
 from glm_data.config import to_mapping
 from glm_data.errors import InputError, UsageError
 from glm_data.inputs import stage_files
-from glm_data.loading import PackedRows, shuffled
+from glm_data.loading import PackedRows
 from glm_data.model.config import ModelConfig, count_parameters
 from glm_data.model.model import GLM, build
 from glm_data.model.store import DESCRIPTION, WEIGHTS, Description, save_model
@@ -78,7 +78,7 @@ def train_stage(
             f"'{pack}' was packed with another tokenizer than '{folder}' (fingerprint {str(made_with)[:12]}…, given "
             f"{given[:12]}…); give the one it was packed with."
         )
-    data = TrainingData(rows, shuffled, stage_files(pack), folder)
+    data = TrainingData(rows, rows.order, stage_files(pack), folder)
     return train_rows(data, out, options, overwrite=overwrite, report=report)
 
 
