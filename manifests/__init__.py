@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+_NO_RECIPES = {"evaluation.yaml"}
+
 
 def path(name: str) -> Path:
     """The path of a bundled file or folder, such as ``demo.yaml``; ``FileNotFoundError`` lists what there is."""
@@ -18,4 +20,4 @@ def path(name: str) -> Path:
 def names() -> tuple[str, ...]:
     """The bundled recipes, as ``glm-data run`` takes them: file names without ``.yaml``."""
     root = Path(str(resources.files(__name__)))
-    return tuple(sorted(file.stem for file in root.glob("*.yaml")))
+    return tuple(sorted(file.stem for file in root.glob("*.yaml") if file.name not in _NO_RECIPES))

@@ -13,6 +13,7 @@
         weight: 1.0                        # share of its samples to keep, before the cap
         columns: {text: review_body}       # name in the templates: name in the rows
         exclude: ["a template's name or id"]
+        allowed: we do not report it       # why a banned data set is in after all, see glm_data/bans.py
 
 Paths are relative to the manifest.
 """
@@ -48,6 +49,12 @@ class DataSet(Config, frozen=True, kw_only=True):
     )
     exclude: Annotated[tuple[str, ...], Doc("names or ids of templates not to use")] = ()
     label: Annotated[str, Doc("column of the label; -1 in it means hidden")] = "label"
+    allowed: Annotated[str, Doc("why it may be trained on although it is banned")] = ""
+
+    @property
+    def whole_name(self) -> str:
+        """``name`` or ``name/subset``, as lists of bans have it."""
+        return f"{self.name}/{self.subset}" if self.subset else self.name
 
     @property
     def key(self) -> str:

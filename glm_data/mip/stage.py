@@ -24,6 +24,7 @@ import pyarrow as pa
 import xxhash
 
 from glm_data import files
+from glm_data.bans import DEFAULT, Bans, BansOption, check_bans, find_banned, load_bans
 from glm_data.config import Config, Doc, from_mapping, to_mapping
 from glm_data.errors import ConfigError
 from glm_data.formats import Unreadable
@@ -77,6 +78,7 @@ class MipOptions(Config, frozen=True, kw_only=True):
     seed: Annotated[int, Doc("seed of random choices in templates, of caps and of weights")] = 0
     most_steps: Annotated[int, Doc("steps that one render may take; a few microseconds each")] = DEFAULT_MOST_STEPS
     longest_output: Annotated[int, Doc("characters that one render may give")] = DEFAULT_LONGEST_OUTPUT
+    bans: BansOption = DEFAULT
     max_error_fraction: Annotated[float, Doc("share of failed renders from which the exit code is 3")] = 0.01
     max_bad_fraction: Annotated[float, Doc("share of unreadable rows from which the exit code is 3", 0, 1)] = 0.01
 
@@ -87,19 +89,31 @@ def render_stage(
     """Render all data sets of a mixture manifest; ``run_tasks`` runs the shards. All templates are checked first.
 
     Raises :class:`ConfigError` for a manifest or template file that does not fit, :class:`TemplateError` for a template
-    that is refused.
+    that is refused, :class:`UsageError` for a data set that is banned and not allowed by its entry.
     """
-    sources = read_mixture(manifest)
+    sources, bans = read_mixture(manifest), load_bans(options.bans)
+    check_bans(_names(sources), bans, _allowed(sources), where=f"'{manifest}'")
     for source in sources:
         _renderer(source, options)
-    plan = (NAME, {**to_mapping(options), "datasets": [source.plan() for source in sources]}, _inputs(sources))
+    settings = {**to_mapping(options), "bans": bans.digest}
+    plan = (NAME, {**settings, "datasets": [source.plan() for source in sources]}, _inputs(sources))
     if not overwrite and (done := finished(out, *plan)):
         return done
     tasks = [_task(number, source, out, options) for number, source in enumerate(sources)]
     with open_stage(out, *plan, overwrite=overwrite) as stage:
         run_tasks(stage, render_shard, tasks)
         records = stage.records()
-        return stage.succeed(len(tasks), _checks(list(records.values()), options), _facts(sources, records))
+        return stage.succeed(len(tasks), _checks(list(records.values()), options), _facts(sources, records, bans))
+
+
+def _names(sources: Sequence[Source]) -> list[str]:
+    """The data sets' names as lists of bans have them."""
+    return [source.dataset.whole_name for source in sources]
+
+
+def _allowed(sources: Sequence[Source]) -> dict[str, str]:
+    """The data sets that the mixture lets in whatever is banned, with the reasons given."""
+    return {item.dataset.whole_name: item.dataset.allowed for item in sources if item.dataset.allowed.strip()}
 
 
 def _inputs(sources: Sequence[Source]) -> list[InputFile]:
@@ -144,8 +158,8 @@ def _check(name: str, bad: int, total: int, most: float, what: str) -> Check:
     return Check(name=name, ok=share <= most, sentence=sentence)
 
 
-def _facts(sources: Sequence[Source], records: Mapping[int, ShardRecord]) -> dict[str, Any]:
-    """Samples by data set, with what the manifest says of it."""
+def _facts(sources: Sequence[Source], records: Mapping[int, ShardRecord], bans: Bans) -> dict[str, Any]:
+    """Samples by data set, with what the manifest says of it; banned data sets that are in, with the reason given."""
     described = {
         source.dataset.key: {
             "records": records[shard].records,
@@ -155,7 +169,9 @@ def _facts(sources: Sequence[Source], records: Mapping[int, ShardRecord]) -> dic
         }
         for shard, source in enumerate(sources)
     }
-    return {"datasets": described}
+    reasons = _allowed(sources)
+    banned = find_banned(_names(sources), bans)
+    return {"datasets": described, "allowed": {item.dataset: reasons[item.dataset] for item in banned}}
 
 
 def render_shard(task: ShardTask) -> ShardRecord:
