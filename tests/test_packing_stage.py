@@ -207,7 +207,9 @@ def test_a_ratio_without_mip_rows_is_refused(inputs, tmp_path):
 
 
 def test_verify_passes_a_good_pack(pack):
-    assert [check.ok for check in verify(pack)] == [True, True]
+    found = verify(pack, pack.parent / "ids")
+    names = ["files", "tokenizer", "rows", "text", "masks", "source", "counts", "bans"]
+    assert [(check.name, check.ok) for check in found.checks] == [(name, True) for name in names]
 
 
 def test_verify_names_a_flipped_byte_a_cut_file_and_a_missing_one(pack, tmp_path):
@@ -219,13 +221,13 @@ def test_verify_names_a_flipped_byte_a_cut_file_and_a_missing_one(pack, tmp_path
         data = bytearray((copy / name).read_bytes())
         data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
         (copy / name).write_bytes(data)
-        (check,) = verify(copy)
+        (check,) = verify(copy).checks
         assert not check.ok
         assert f"{name} has changed" in check.sentence
         (copy / name).write_bytes(data[:-1])
-        assert f"{name} has {len(data) - 1} bytes instead of {len(data)}" in verify(copy)[0].sentence
+        assert f"{name} has {len(data) - 1} bytes instead of {len(data)}" in verify(copy).checks[0].sentence
         (copy / name).unlink()
-        assert f"{name} is missing" in verify(copy)[0].sentence
+        assert f"{name} is missing" in verify(copy).checks[0].sentence
         shutil.rmtree(copy)
 
 
@@ -266,8 +268,9 @@ def test_verify_finds_broken_rows_behind_matching_digests(pack, tmp_path):
         [(lose_mask, "does not point at its mask"), (lose_sop, "does not begin with <sop>"), (outside, "vocabulary")]
     ):
         rewrite(pack, tmp_path / str(number), change)
-        whole, inside = verify(tmp_path / str(number))
-        assert whole.ok
+        checks = {check.name: check for check in verify(tmp_path / str(number)).checks}
+        inside = checks["rows"]
+        assert checks["files"].ok
         assert not inside.ok
         assert f"row {mask_row}" in inside.sentence
         assert words in inside.sentence

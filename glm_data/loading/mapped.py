@@ -104,6 +104,12 @@ class MappedShards:
         wanted = np.ascontiguousarray(wanted, np.int64)
         return self._ragged(name, wanted, self._shards_of(wanted))
 
+    def batch(self, number: int) -> pa.RecordBatch:
+        """Everything of one shard, mapped."""
+        if number not in self._held:
+            self._map(number)
+        return self._held[number]
+
     def place_of(self, row: int) -> tuple[Path, int]:
         """The file that holds ``row``, and which of its rows that is."""
         shard = int(np.searchsorted(self.first, row, "right")) - 1

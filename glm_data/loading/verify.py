@@ -1,35 +1,82 @@
-"""Verify a pack: digests of its files, and the invariants of every row."""
+"""Verify a pack: its files, the format's rules for every row, the text behind the masks, and the masks themselves.
+
+Nothing is taken on trust but the success manifest: digests are recomputed, rows are led back to their source tokens and
+compared with the hash that the packer took of them before masking, every mask set is drawn again from the rows' keys,
+and ratios are counted from the rows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from glm_data import files
+from glm_data.bans import ALL, DEFAULT, NONE, check_bans, load_bans
+from glm_data.errors import UsageError
+from glm_data.loading.row_checks import FAULTS, row_faults
 from glm_data.loading.rows import PackedRows
-from glm_data.packing.rows import GMASK, MASK, Rows
+from glm_data.loading.source_text import SourceText
+from glm_data.loading.statistics import PackStatistics
+from glm_data.packing.masking import Specials, lay_out, restore
+from glm_data.packing.rows import KINDS, Rows
+from glm_data.packing.shard import text_hashes
+from glm_data.packing.shards import later_spans
 from glm_data.stage import Check, OutputFile, Success, read_success
+from tokenizer import Tokenizer, TokenizerError
 
-_ROWS_AT_ONCE = 512
+_ROWS_AT_ONCE = 1024
 _SHOWN = 3
 
 
-def verify(folder: Path) -> tuple[Check, ...]:
-    """Digests first; rows only if every file is as it was written. Raises as :func:`read_success` does."""
-    whole = verify_files(folder)
-    return (whole, verify_rows(folder)) if whole.ok else (whole,)
+@dataclass
+class Verified:
+    """What was found: one check a promise, and statistics if the rows could be read."""
+
+    checks: list[Check]
+    statistics: PackStatistics | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every promise holds."""
+        return all(check.ok for check in self.checks)
 
 
-def verify_files(folder: Path) -> Check:
-    """Recompute the digest of every file the success manifest lists; names those that are missing, cut or changed."""
+def verify(folder: Path, source: Path | None = None) -> Verified:
+    """Check the pack in ``folder``, rows only if every file is as it was written.
+
+    With ``source``, the folder of the tokenize stage that was packed, rows are compared with its ids as well. Raises as
+    :func:`read_success` does, and :class:`UsageError` for another ``source``.
+    """
     manifest = read_success(folder)
+    whole = verify_files(folder, manifest)
+    if not whole.ok:
+        return Verified([whole])
+    pack = PackedRows.open(folder)
+    text = SourceText(source, pack) if source else None
+    statistics, findings = PackStatistics(folder, manifest.facts), _Findings(with_source=source is not None)
+    for rows in _portions(pack):
+        findings.add(pack, rows, statistics, text)
+    checks = [whole, _check_tokenizer(folder, manifest), *findings.checks(len(pack), manifest)]
+    if findings.are_whole:
+        checks += [_check_counts(statistics, manifest), _check_bans(statistics, manifest)]
+    return Verified(checks, statistics if findings.are_whole else None)
+
+
+def verify_files(folder: Path, manifest: Success) -> Check:
+    """Recompute the digest of every file the success manifest lists; names those that are missing, cut or changed."""
     wrong = [f"{item.name} {what}" for item in manifest.files if (what := _what_is_wrong(folder, item))]
     sentence = f"{len(manifest.files)} files have the recorded digest."
-    if wrong:
-        sentence = "Damaged: " + "; ".join(wrong[:_SHOWN]) + (f"; and {len(wrong) - _SHOWN} more" if wrong[3:] else "")
-    return Check(name="files", ok=not wrong, sentence=sentence.rstrip(".") + ".")
+    return Check(name="files", ok=not wrong, sentence=_first_of(wrong, "Damaged: ") if wrong else sentence)
+
+
+def _first_of(faults: list[str], head: str = "") -> str:
+    more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    return head + "; ".join(faults[:_SHOWN]) + more + "."
 
 
 def _what_is_wrong(folder: Path, item: OutputFile) -> str:
@@ -41,71 +88,172 @@ def _what_is_wrong(folder: Path, item: OutputFile) -> str:
     return "" if files.digest_file(path) == item.digest else "has changed"
 
 
-def row_faults(rows: Rows, manifest: Success, first: int = 0) -> Iterator[str]:
-    """Sentences about rows that break an invariant; ``first`` is the number of the first row."""
-    special, vocab = manifest.facts["specials"], manifest.facts["vocab_size"]
-    one_kind = manifest.facts["boundaries"] == "stream"
-    for row in range(len(rows)):
-        for fault in _faults(rows, row, special, vocab):
-            yield f"row {first + row}: {fault}"
-        if one_kind and len(set(rows.row_pieces(row)[:, 3].tolist())) > 1:
-            yield f"row {first + row}: more than one kind of piece"
+def _check_tokenizer(folder: Path, manifest: Success) -> Check:
+    """The tokenizer that lies in the pack is the one of its ids."""
+    try:
+        found = Tokenizer.load(folder).fingerprint
+    except TokenizerError as error:
+        return Check(name="tokenizer", ok=False, sentence=str(error))
+    wanted = manifest.facts["fingerprint"]
+    sentence = f"fingerprint {found[:12]}…" + (
+        " as recorded." if found == wanted else f", but the rows were made with {wanted[:12]}…."
+    )
+    return Check(name="tokenizer", ok=found == wanted, sentence=sentence)
 
 
-def _faults(rows: Rows, row: int, special: dict[str, int], vocab: int) -> Iterator[str]:
-    tokens, pieces, spans = rows.tokens[row], rows.row_pieces(row), rows.row_spans(row)
-    if tokens.min() < 0 or tokens.max() >= vocab:
-        yield f"a token outside the vocabulary of {vocab}"
-    if not len(pieces):
-        yield "no piece"
-        return
-    starts, seps, ends, kinds = pieces.T
-    if (starts[1:] < ends[:-1]).any() or (starts >= seps).any() or (seps >= ends).any() or ends[-1] > len(tokens):
-        yield "pieces overlap or leave the row"
-        return
-    if len(rows.row_tails(row)) != int((kinds == GMASK).sum()):
-        yield "the number of tails is not that of the [gMASK] pieces"
-    outside = np.ones(len(tokens), bool)
-    for start, sep, end, kind in pieces.tolist():
-        outside[start:end] = False
-        yield from _piece_faults(tokens, (start, sep, end, kind), spans, special)
-    if (tokens[outside] != special["pad"]).any():
-        yield "a token in the padding"
+# --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def _piece_faults(
-    tokens: np.ndarray, piece: tuple[int, int, int, int], spans: np.ndarray, special: dict[str, int]
-) -> Iterator[str]:
-    start, sep, end, kind = piece
-    inside = spans[(spans[:, 1] >= sep) & (spans[:, 1] < end)]
-    if not len(inside):
-        yield f"the piece at {start} has no span"
-        return
-    masks, firsts, lengths = inside.T
-    if firsts[0] != sep or (firsts[1:] != (firsts + lengths)[:-1]).any() or firsts[-1] + lengths[-1] != end:
-        yield f"the spans of the piece at {start} do not fill its part B"
-    if (tokens[firsts] != special["sop"]).any():
-        yield f"a span of the piece at {start} does not begin with <sop>"
-    wanted = special["gmask"] if kind == GMASK else special["mask"]
-    if (masks < start).any() or (masks >= sep).any() or (tokens[masks] != wanted).any():
-        yield f"a span of the piece at {start} does not point at its mask"
-    if kind != MASK and (len(inside) != 1 or masks[0] != sep - 1):
-        yield f"the mask of the piece at {start} does not end its part A"
-    if kind == MASK:
-        if np.diff(np.sort(masks)).min(initial=2) < 2:
-            yield f"two masks of the piece at {start} touch"
-        if int((tokens[start:sep] == special["mask"]).sum()) != len(masks):
-            yield f"a mask of the piece at {start} has no span"
+@dataclass(frozen=True)
+class _Portion:
+    """Some neighbouring rows with everything that is stored of them."""
+
+    first: int
+    rows: Rows
+    origin_offsets: np.ndarray
+    origins: np.ndarray
+    keys: np.ndarray
+    text_hash: np.ndarray
+    later: tuple[tuple[np.ndarray, np.ndarray], ...]
+    """Offsets in spans and spans ``[n, 3]`` of each stored mask set after the first."""
 
 
-def verify_rows(folder: Path) -> Check:
-    """Check every row's invariants; names the first rows at fault."""
-    pack = PackedRows.open(folder)
-    faults: list[str] = []
-    for first in range(0, len(pack), _ROWS_AT_ONCE):
-        rows = pack.rows(np.arange(first, min(first + _ROWS_AT_ONCE, len(pack))))
-        faults += list(row_faults(rows, pack.manifest, first))
-    sentence = f"{len(pack)} rows: spans, separators, budgets and padding are as they must be"
-    if faults:
-        sentence = "; ".join(faults[:_SHOWN]) + (f"; and {len(faults) - _SHOWN} more" if faults[_SHOWN:] else "")
-    return Check(name="rows", ok=not faults, sentence=sentence + ".")
+def _portions(pack: PackedRows) -> Iterator[_Portion]:
+    epochs = pack.manifest.facts["masks"]["epochs"]
+    for number, start in enumerate(pack.shards.first[:-1].tolist()):
+        batch = pack.shards.batch(number)
+        for begin in range(0, batch.num_rows, _ROWS_AT_ONCE):
+            part = batch.slice(begin, _ROWS_AT_ONCE)
+            wanted = np.arange(start + begin, start + begin + part.num_rows)
+            ends, origins = pack.shards.column("origin", wanted)
+            yield _Portion(
+                first=start + begin,
+                rows=pack.rows(wanted),
+                origin_offsets=ends // 3,
+                origins=origins.view(np.uint32).astype(np.int64).reshape(-1, 3),
+                keys=pack.keys(wanted),
+                text_hash=part.column("text_hash").to_numpy(),
+                later=tuple(_spans(part.column(later_spans(epoch))) for epoch in range(1, epochs)),
+            )
+
+
+def _spans(column: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
+    offsets = column.offsets.to_numpy().astype(np.int64)
+    values = column.values.to_numpy()[offsets[0] : offsets[-1]].astype(np.int32)
+    return (offsets - offsets[0]) // 3, values[: len(values) // 3 * 3].reshape(-1, 3)
+
+
+@dataclass
+class _Findings:
+    """Sentences about rows, by the promise that they break."""
+
+    with_source: bool
+    rules: list[str] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
+    masks: list[str] = field(default_factory=list)
+    source: list[str] = field(default_factory=list)
+
+    @property
+    def are_whole(self) -> bool:
+        """Whether every row keeps the rules and names its documents."""
+        return not self.rules and not self.text
+
+    def add(self, pack: PackedRows, portion: _Portion, statistics: PackStatistics, source: SourceText | None) -> None:
+        """Check some rows; only rows that keep the format's rules can be checked for more."""
+        facts = pack.manifest.facts
+        fault, place = row_faults(
+            portion.rows, facts["specials"], facts["vocab_size"], one_kind=facts["boundaries"] == "stream"
+        )
+        for row in np.flatnonzero(fault).tolist():
+            sentence = FAULTS[fault[row]].format(vocab=facts["vocab_size"], place=place[row])
+            self.rules.append(f"row {portion.first + row}: {sentence}")
+        if fault.any():
+            return
+        texts = restore(portion.rows, facts["specials"]["eop"], portion.keys)
+        for row in np.flatnonzero(text_hashes(texts) != portion.text_hash).tolist():
+            self.text.append(f"row {portion.first + row}: its masks undone give other text than was packed")
+        lengths = np.add.reduceat(np.append(portion.origins[:, 2], 0), portion.origin_offsets[:-1])
+        sizes = np.diff(texts.starts[texts.piece_offsets])
+        named = portion.origins[:, 0].max(initial=0) < len(statistics.labels["sources"].codes)
+        for row in np.flatnonzero(lengths != sizes).tolist() if named else [0]:
+            self.text.append(
+                f"row {portion.first + row}: the documents that it names have other lengths or do not exist"
+            )
+        self._check_masks(pack, portion, texts)
+        if self.are_whole:
+            statistics.add(portion.rows, portion.origin_offsets, portion.origins)
+        if source is not None:
+            wrong = source.differing_rows(texts, portion.origin_offsets, portion.origins)
+            self.source += [f"row {portion.first + row}: other tokens than its documents have" for row in wrong]
+
+    def _check_masks(self, pack: PackedRows, portion: _Portion, texts: Any) -> None:
+        ids, length = Specials(**pack.specials), pack.seq_length
+        stored = ((portion.rows.span_offsets, portion.rows.spans), *portion.later)
+        for epoch, (offsets, spans) in enumerate(stored):
+            drawn = lay_out(texts, epoch, pack.mask_rule, ids, length)
+            same = np.array_equal(drawn.span_offsets, offsets) and np.array_equal(drawn.spans, spans)
+            if not same or (epoch == 0 and not np.array_equal(drawn.tokens, portion.rows.tokens)):
+                row = portion.first + _first_difference(drawn, offsets, spans)
+                self.masks.append(f"row {row}: the masks of epoch {epoch} are not those that its keys give")
+
+    def checks(self, rows: int, manifest: Success) -> list[Check]:
+        """One check a promise."""
+        epochs = manifest.facts["masks"]["epochs"]
+        good = {
+            "rows": (self.rules, f"{rows} rows: spans, separators, budgets and padding are as they must be."),
+            "text": (self.text, "every row leads back to the text that was packed."),
+            "masks": (self.masks, f"{epochs} mask set{'s' * (epochs > 1)} drawn again from the keys, the same."),
+        }
+        if self.with_source:
+            good["source"] = (self.source, "every row holds the tokens of the documents that it names.")
+        return [
+            Check(name=name, ok=not faults, sentence=_first_of(faults) if faults else sentence)
+            for name, (faults, sentence) in good.items()
+        ]
+
+
+def _first_difference(drawn: Rows, offsets: np.ndarray, spans: np.ndarray) -> int:
+    """The first row whose spans are not those drawn; 0 if only tokens differ."""
+    for row in range(len(drawn)):
+        if not np.array_equal(drawn.row_spans(row), spans[offsets[row] : offsets[row + 1]]):
+            return row
+    return 0
+
+
+# --- what the manifest says -------------------------------------------------------------------------------------------
+
+
+def _check_counts(statistics: PackStatistics, manifest: Success) -> Check:
+    """The ratio and the counters of the manifest are those of the rows."""
+    counted = {
+        f"{column}/{kind}": own[name]
+        for kind, own in statistics.by_kind.items()
+        for column, name in (("pieces", "pieces"), ("tokens", "tokens"), ("loss", "targets"))
+    }
+    wrong = [
+        f"{name} is {value}, recorded {manifest.counts.get(name, 0)}"
+        for name, value in counted.items()
+        if value != manifest.counts.get(name, 0)
+    ]
+    ratio = manifest.facts["mip_ratio"]
+    column = {"tokens": "tokens", "loss-tokens": "loss"}.get(ratio["of"])
+    if column:
+        got = counted[f"{column}/mip"] / max(1, sum(counted[f"{column}/{kind}"] for kind in KINDS))
+        if abs(got - ratio["got"]) > 1e-6:
+            wrong.append(f"MIP is {got:.4f}, recorded {ratio['got']:.4f}")
+    sentence = f"counts and the MIP ratio ({ratio['got']:.4f} of the {ratio['of']}) are those of the rows."
+    return Check(name="counts", ok=not wrong, sentence=_first_of(wrong) if wrong else sentence)
+
+
+def _check_bans(statistics: PackStatistics, manifest: Success) -> Check:
+    """No instruction data of a banned data set; a list of the packer's own path is only named."""
+    bans = manifest.facts["bans"]
+    if bans["list"] not in (ALL, DEFAULT, NONE) and ("/" in bans["list"] or bans["list"].endswith((".yaml", ".yml"))):
+        return Check(name="bans", ok=True, sentence=f"packed under the list '{bans['list']}', which is not at hand.")
+    label, first = statistics.labels["sources"], manifest.facts["documents"]
+    names = sorted({label.names[code] for code in np.unique(label.codes[first:]).tolist()})
+    try:
+        check_bans(names, load_bans(bans["list"]), bans["allowed"])
+    except UsageError as error:
+        return Check(name="bans", ok=False, sentence=str(error))
+    return Check(name="bans", ok=True, sentence=f"none of {len(names)} MIP data sets is on the list '{bans['list']}'.")

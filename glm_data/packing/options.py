@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from glm_data.bans import DEFAULT as DEFAULT_BANS
+from glm_data.bans import BansOption
 from glm_data.config import Config, Doc, to_mapping
 from glm_data.errors import UsageError
 from glm_data.packing.mixing import SourceMix
@@ -79,6 +81,7 @@ class PackOptions(Config, frozen=True):
         int, Doc("longest zero-shot MIP piece, tokens (few-shot: a row); longer prompts lose their end")
     ] = 512
     mip_repeats: Annotated[int, Doc("how often one MIP sample may be used at most to reach the ratio")] = 4
+    bans: BansOption = DEFAULT_BANS
     seed: Annotated[int, Doc("seed of every random choice")] = 1234
     rows_per_shard: Annotated[int, Doc("rows of a shard; only the last one is shorter")] = 8192
 
@@ -108,6 +111,7 @@ class Recipe(Config, frozen=True):
     mip_ramp: int
     mip_window: int
     mip_repeats: int
+    bans: str
     seed: int
     rows_per_shard: int
 

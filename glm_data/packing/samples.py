@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from glm_data.errors import InputError
@@ -18,8 +19,15 @@ from glm_data.packing.plan import Pieces, Plan
 from tokenizer import Tokenizer
 
 _ENCODE_ROWS = 4096
-_COLUMNS = ["id", "dataset", "lang", "prompt", "target"]
-_OPTIONAL = ["shots", "template_name"]
+_COLUMNS = ("id", "dataset", "lang", "prompt", "target")
+_OPTIONAL = {
+    "subset": pa.scalar("", pa.string()),
+    "shots": pa.scalar(0, pa.int32()),
+    "template_name": pa.scalar("", pa.string()),
+}
+_SCHEMA = pa.schema(
+    [*((name, pa.string()) for name in _COLUMNS), *((name, value.type) for name, value in _OPTIONAL.items())]
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class MipSamples:
     targets: np.ndarray
     """``int64[n]``: places that are predicted: target + 1."""
     table: pa.Table
-    """Columns id, source (the data set), lang, template."""
+    """Columns id, source (``dataset`` or ``dataset/subset``), lang, template."""
     cut: int
     """Prompts that lost their end to fit the window."""
     refused: int
@@ -65,21 +73,25 @@ def read_mip(folder: Path, names: Sequence[str], tokenizer: Tokenizer, window: i
         tokens=MipTokens(ids, offsets),
         lengths=np.where(fits, kept + kept_targets + 2, 0),
         targets=np.where(fits, kept_targets + 1, 0),
-        table=table.select(["id", "dataset", "lang", "template_name"]).rename_columns(
-            ["id", "source", "lang", "template"]
-        ),
+        table=_named(table),
         cut=int((kept < prompt_lengths)[fits].sum()),
         refused=int((~fits).sum()),
     )
 
 
 def _with_optional(part: pa.Table) -> pa.Table:
-    """The columns that are used; rows of other makers may lack shots and template names."""
-    for name, value in zip(_OPTIONAL, (pa.scalar(0, pa.int32()), pa.scalar("")), strict=True):
+    """The columns that are used; rows of other makers may lack some."""
+    for name, value in _OPTIONAL.items():
         if name not in part.schema.names:
             part = part.append_column(name, pa.repeat(value, len(part)))
-    part = part.select([*_COLUMNS, *_OPTIONAL])
-    return part.set_column(len(_COLUMNS), "shots", part["shots"].cast(pa.int32()))
+    return pa.table({name: part[name] for name in (*_COLUMNS, *_OPTIONAL)}).cast(_SCHEMA)
+
+
+def _named(table: pa.Table) -> pa.Table:
+    """What ``documents.parquet`` says of samples; the source is ``dataset`` or ``dataset/subset``."""
+    plain = pc.equal(table["subset"], "")
+    source = pc.if_else(plain, table["dataset"], pc.binary_join_element_wise(table["dataset"], table["subset"], "/"))
+    return pa.table({"id": table["id"], "source": source, "lang": table["lang"], "template": table["template_name"]})
 
 
 def _encode(texts: pa.ChunkedArray, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glm_data import stage as stages
+from glm_data.bans import Bans, check_bans, load_bans
 from glm_data.config import to_mapping
 from glm_data.errors import UsageError
 from glm_data.formats.parquet import parquet_writer
@@ -58,6 +59,9 @@ class _Inputs:
     model: Tokenizer
     recipe: Recipe
     files: tuple[InputFile, ...]
+    bans: Bans
+    allowed: Mapping[str, str]
+    """Banned data sets that the mip stage was told to use, and why."""
 
     def names(self, prefix: str) -> list[str]:
         """The files of an input's ``data`` folder."""
@@ -85,17 +89,18 @@ def pack_stage(
         raise UsageError(f"{given} needs rendered MIP rows; give their stage folder with --mip.")
     model = Tokenizer.load(tokenizer)
     _check_fingerprint(_finished(tokenized, "tokenize"), model, tokenized)
+    bans, allowed = load_bans(recipe.bans), {}
     if mip is not None:
-        _finished(mip, "mip")
+        allowed = _finished(mip, "mip").facts.get("allowed", {})
     files = stage_files(tokenized, "tokenized/") + (stage_files(mip, "mip/") if mip else ())
-    described = {**to_mapping(recipe), "tokenizer": model.fingerprint}
+    described = {**to_mapping(recipe), "tokenizer": model.fingerprint, "bans": bans.digest}
     if not overwrite and (done := stages.finished(out, NAME, described, files)):
         shutil.rmtree(out / WORK, ignore_errors=True)  # left where a run was killed behind its last step
         return done
     with stages.open_stage(out, NAME, described, files, overwrite=overwrite) as stage:
         job = load_job(out, tokenized, stage.key)
         if job is None:
-            save_job(_prepare(_Inputs(tokenized, mip, model, recipe, files), stage), out)
+            save_job(_prepare(_Inputs(tokenized, mip, model, recipe, files, bans, allowed), stage), out)
             job = load_job(out, tokenized, stage.key)
         assert job is not None  # noqa: S101 - it was just written
         perform(stage, pack_shard, _tasks(job, out, tokenized, stage.key))
@@ -144,6 +149,7 @@ def _prepare(inputs: _Inputs, stage: Stage) -> Job:
     samples = no_samples()
     if inputs.mip:
         samples = read_mip(inputs.mip, inputs.names("mip"), model, recipe.mip_window, recipe.seq_length)
+        check_bans(samples.table["source"].unique().to_pylist(), inputs.bans, inputs.allowed, where=str(inputs.mip))
     ratio = (DEFAULT_MIP_RATIO if inputs.mip else 0.0) if recipe.mip_ratio is None else recipe.mip_ratio
     text = plan_text(starts, recipe)
     choice, wanted = choose_samples(text, samples, ratio, recipe)
@@ -165,6 +171,7 @@ def _prepare(inputs: _Inputs, stage: Stage) -> Job:
                 "mip_samples": len(samples.lengths),
                 "mip_prompts_cut": samples.cut,
                 "mip_refused": samples.refused,
+                "bans": {"list": inputs.bans.name, "allowed": dict(inputs.allowed)},
                 "smallest": _smallest(samples, recipe),
             },
         ),
