@@ -44,6 +44,9 @@ class Option:
     choices: tuple[str, ...] = ()
     many: bool = False
     optional: bool = False
+    entries: tuple[str, ...] = ()
+    """Of a mapping from names to numbers, written ``NAME=NUMBER``: ``("",)``; to structs of numbers, written
+    ``NAME=FIELD:NUMBER``: the fields."""
 
     @property
     def flag(self) -> str:
@@ -67,6 +70,11 @@ def _option(field: Any, annotation: Any) -> Option | None:
     annotation, text = _without_annotated(annotation)
     annotation, optional = _without_none(annotation)
     annotation, inner_text = _without_annotated(annotation)
+    entries = _entries(annotation)
+    if entries:
+        default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
+        shown = tuple(_entry_words(default)) if isinstance(default, dict) else default
+        return Option(field.name, str, shown, text or inner_text, (), True, optional, entries)
     many = get_origin(annotation) is tuple and get_args(annotation)[-1] is Ellipsis
     if many:
         annotation = _without_annotated(get_args(annotation)[0])[0]
@@ -77,6 +85,57 @@ def _option(field: Any, annotation: Any) -> Option | None:
         return None
     default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
     return Option(field.name, annotation, default, text or inner_text, choices, many, optional)
+
+
+def _entries(annotation: Any) -> tuple[str, ...]:
+    """What a mapping's values are, for :attr:`Option.entries`; empty for anything that words cannot give."""
+    if get_origin(annotation) is not dict or get_args(annotation)[0] is not str:
+        return ()
+    value = get_args(annotation)[1]
+    if value is float:
+        return ("",)
+    if not (isinstance(value, type) and issubclass(value, msgspec.Struct)):
+        return ()
+    hints = typing.get_type_hints(value)
+    return tuple(hints) if all(_without_none(hint) == (float, True) for hint in hints.values()) else ()
+
+
+def _entry_words(mapping: dict[str, Any]) -> list[str]:
+    """``{"zh": 0.5}`` as ``["zh=0.5"]``, ``{"books": {"epochs": 2.0}}`` as ``["books=epochs:2.0"]``."""
+    words = []
+    for name, value in msgspec.to_builtins(mapping).items():
+        parts = value if isinstance(value, dict) else {"": value}
+        words += [f"{name}={field}{':' * bool(field)}{number}" for field, number in parts.items() if number is not None]
+    return words
+
+
+def option_words(option: Option, value: Any) -> list[str]:
+    """The words that give ``value`` on a command line, the flag itself left out."""
+    if option.entries:
+        return _entry_words(value)
+    return [str(item) for item in (value if option.many else [value])]
+
+
+def option_value(option: Option, given: Any) -> Any:
+    """The plain value of what a command line gave; raises :class:`ConfigError` for an entry that cannot be read."""
+    if not option.entries:
+        return list(given) if option.many else given
+    mapping: dict[str, Any] = {}
+    for word in given:
+        found = re.fullmatch(r"(.+)=(?:([a-z_]+):)?([-+0-9.eE_]+)", word)
+        if not found or (found.group(2) or "") not in option.entries:
+            form = " or ".join(f"NAME={field}{':' * bool(field)}NUMBER" for field in option.entries)
+            raise ConfigError(f"{option.flag} '{word}' cannot be read; write {form}.")
+        name, field, number = found.groups()
+        try:
+            amount = float(number)
+        except ValueError:
+            raise ConfigError(f"{option.flag} '{word}': '{number}' is no number.") from None
+        if field:
+            mapping.setdefault(name, {})[field] = amount
+        else:
+            mapping[name] = amount
+    return mapping
 
 
 def _without_annotated(annotation: Any) -> tuple[Any, str]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
-from glm_data.config import ConfigT, Option, from_mapping, options
+from glm_data.config import ConfigT, Option, from_mapping, option_value, options
 from glm_data.errors import GlmDataError, InterruptedRunError, UsageError
 from glm_data.stage import Success
 from pipelines.engines import find_engine, parse_beam_options
@@ -61,8 +61,8 @@ def add_options(parser: argparse._ActionsContainer, kind: type[msgspec.Struct], 
 
 def from_arguments(namespace: argparse.Namespace, kind: type[ConfigT]) -> ConfigT:
     """The struct of what was given; raises :class:`ConfigError` for values it does not take."""
-    names = [option.name for option in options(kind)]
-    given = {name: getattr(namespace, name) for name in names if hasattr(namespace, name)}
+    known = [option for option in options(kind) if hasattr(namespace, option.name)]
+    given = {option.name: option_value(option, getattr(namespace, option.name)) for option in known}
     return from_mapping(given, kind, "options")
 
 

@@ -1,10 +1,21 @@
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 import pytest
 
-from glm_data.config import Config, Doc, Option, from_mapping, load_yaml, options, to_mapping
+from glm_data.config import (
+    Config,
+    Doc,
+    Option,
+    from_mapping,
+    load_yaml,
+    option_value,
+    option_words,
+    options,
+    to_mapping,
+)
 from glm_data.errors import ConfigError
 
 
@@ -157,3 +168,30 @@ def test_a_number_out_of_its_range_is_refused_with_the_range():
     assert from_mapping({"share": 1}, Ranged, "here").share == 1
     with pytest.raises(ConfigError, match=r"here: .*<= 1.*share"):
         from_mapping({"share": 7}, Ranged, "here")
+
+
+class Share(Config, frozen=True):
+    epochs: float | None = None
+    share: float | None = None
+
+
+class Mixed(Config, frozen=True):
+    languages: Annotated[dict[str, float], Doc("shares")] = msgspec.field(default_factory=lambda: {"zh": 0.5})
+    mix: dict[str, Share] = msgspec.field(default_factory=dict)
+
+
+def test_mappings_of_numbers_are_given_entry_by_entry() -> None:
+    languages, mix = options(Mixed)
+    assert languages == Option("languages", str, ("zh=0.5",), "shares", many=True, entries=("",))
+    assert mix.entries == ("epochs", "share")
+    assert option_value(languages, ["zh=0.6", "en=4e-1"]) == {"zh": 0.6, "en": 0.4}
+    given = {"a=b/*": {"share": 0.25}, "books": {"epochs": 2.0}}
+    assert option_value(mix, option_words(mix, given)) == given
+    config = from_mapping({"mix": given}, Mixed, "here")
+    assert option_words(mix, config.mix) == ["a=b/*=share:0.25", "books=epochs:2.0"]
+
+
+@pytest.mark.parametrize("word", ["zh", "zh=", "=0.5", "zh=half", "zh=share:0.5", "zh=1.2.3"])
+def test_an_entry_that_cannot_be_read_is_one_sentence(word: str) -> None:
+    with pytest.raises(ConfigError, match=f"--languages '{re.escape(word)}'"):
+        option_value(options(Mixed)[0], [word])

@@ -22,6 +22,7 @@ from glm_data.exporting.stage import STAGE, ExportOptions
     example="""
         glm-data export run/pack --to hf-dense --out run/export       # datasets.load_from_disk("run/export")
         glm-data export run/pack --to megatron --out run/export-megatron
+        glm-data export run/pack --to mds --epoch 1 --out run/export-1   # the rows under the masks of a second pass
     """,
 )
 @click.argument("pack", type=EXISTING_FOLDER)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from glm_data.config import Option, from_mapping, options
+from glm_data.config import Option, from_mapping, option_value, option_words, options
 from glm_data.errors import ConfigError
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -41,8 +41,16 @@ def _click_option(option: Option) -> Callable[[FunctionT], FunctionT]:
         type=None if option.kind is bool else kind,
         default=None,
         multiple=option.many,
+        metavar=_entry_form(option),
         help=_help(option),
     )
+
+
+def _entry_form(option: Option) -> str | None:
+    """How an entry of a mapping is written."""
+    if not option.entries:
+        return None
+    return "NAME=NUMBER" if option.entries == ("",) else f"NAME={{{'|'.join(option.entries)}}}:NUMBER"
 
 
 def _help(option: Option) -> str:
@@ -65,7 +73,7 @@ def build(kind: type[ConfigT], given: Mapping[str, Any], base: Mapping[str, Any]
     for option in options(kind):
         value = given.get(option.name)
         if value is not None and value != ():
-            values[option.name] = list(value) if option.many else value
+            values[option.name] = option_value(option, value)
     try:
         return from_mapping(values, kind, "options")
     except ConfigError as error:
@@ -106,5 +114,4 @@ def _default(field: Any) -> Any:
 def _arguments(option: Option, value: Any) -> list[str]:
     if option.kind is bool:
         return [option.flag if value else f"--no-{option.flag[2:]}"]
-    values = value if option.many else [value]
-    return [argument for item in values for argument in (option.flag, str(item))]
+    return [argument for word in option_words(option, value) for argument in (option.flag, word)]

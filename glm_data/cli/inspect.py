@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from glm_data.loading.rows import PackedRows
     from tokenizer import Tokenizer
 
-STYLES = {"gmask": "bold blue", "mask": "bold yellow", "mip": "bold green"}
-NAMES = {"gmask": "[gMASK] text", "mask": "[MASK] text", "mip": "MIP"}
+STYLES = {"gmask": "bold blue", "mask": "bold yellow", "mip": "bold green", "smask": "bold magenta"}
+NAMES = {"gmask": "[gMASK] text", "mask": "[MASK] text", "mip": "MIP", "smask": "[sMASK] text"}
+BLANKS = {"gmask": "gMASK", "mask": "MASK", "mip": "MASK", "smask": "sMASK"}
 _PLAIN_WIDTH = 110
 
 
@@ -33,14 +34,16 @@ _PLAIN_WIDTH = 110
     example="""
         glm-data inspect run/pack --row 7
         glm-data inspect run/pack --row 7 --places     # every place: token, position, target
+        glm-data inspect run/pack --row 7 --epoch 1    # the masks of the second time that the row is read
     """,
 )
 @click.argument("pack", type=EXISTING_FOLDER)
 @click.option("--row", "-r", type=click.IntRange(min=0), default=0, show_default=True, help="First row to show.")
 @click.option("--rows", "-n", type=click.IntRange(min=1), default=1, show_default=True, help="How many rows.")
 @click.option("--places", is_flag=True, help="List every place with its token, position and target.")
+@click.option("--epoch", type=click.IntRange(min=0), default=0, show_default=True, help="Mask set to show.")
 @output_options
-def inspect(pack: Path, row: int, rows: int, places: bool, as_json: bool, quiet: bool) -> None:
+def inspect(pack: Path, row: int, rows: int, places: bool, epoch: int, as_json: bool, quiet: bool) -> None:
     """Print the rows."""
     from glm_data.loading.rows import PackedRows
     from tokenizer import Tokenizer
@@ -49,7 +52,7 @@ def inspect(pack: Path, row: int, rows: int, places: bool, as_json: bool, quiet:
     if row >= len(packed):
         raise UsageError(f"--row {row} is outside '{pack}', which has {len(packed)} rows; the first is 0.")
     model = Tokenizer.load(pack)
-    shown = [describe_row(packed, model, number) for number in range(row, min(row + rows, len(packed)))]
+    shown = [describe_row(packed, model, number, epoch) for number in range(row, min(row + rows, len(packed)))]
     output = Output(as_json=as_json, quiet=quiet)
     output.value(shown)
     if as_json:
@@ -57,14 +60,14 @@ def inspect(pack: Path, row: int, rows: int, places: bool, as_json: bool, quiet:
     for item in shown:
         _print_row(item, len(packed))
         if places:
-            _print_places(packed, model, item["row"])
+            _print_places(packed, model, item["row"], epoch)
 
 
-def describe_row(packed: PackedRows, model: Tokenizer, row: int) -> dict[str, Any]:
+def describe_row(packed: PackedRows, model: Tokenizer, row: int, epoch: int = 0) -> dict[str, Any]:
     """One row as plain values: its pieces with origins, part A as a list of texts and masks, spans in part-B order."""
     from glm_data.packing.rows import KINDS
 
-    rows = packed.rows([row])
+    rows = packed.rows([row], epoch)
     tokens, spans = rows.tokens[0], rows.row_spans(0).tolist()
     origins = _origins(packed, row)
     pieces = []
@@ -120,7 +123,7 @@ def _part_a(tokens: Any, start: int, sep: int, spans: list[list[int]], model: To
 
 def _span(tokens: Any, span: list[int], start: int, kind: str, model: Tokenizer) -> dict[str, Any]:
     mask, first, length = span
-    position = (mask if kind == "mask" else first) - start
+    position = (mask if kind in ("mask", "smask") else first) - start
     text = text_of(tokens[first + 1 : first + length], model)
     return {"mask": mask, "start": first, "length": length, "position": position, "text": text}
 
@@ -136,9 +139,8 @@ def _print_row(row: dict[str, Any], total: int) -> None:
     print_text(Text(f"{head}; {row['used']} of {row['length']} places used, {row['targets']} targets", "bold"))
     for origin in row["origins"]:
         place = f"tokens {origin['offset']}-{origin['offset'] + origin['tokens'] - 1}"
-        print_text(
-            Text(f"  from {visible(origin['id'])}  {visible(origin['source'])}  {origin['lang']}  {place}", "dim")
-        )
+        about = "  ".join(visible(origin[name]) for name in ("source", "lang", "template") if origin[name])
+        print_text(Text(f"  from {visible(origin['id'])}  {about}  {place}", "dim"))
     for number, piece in enumerate(row["pieces"], 1):
         for line in _piece_lines(number, piece):
             print_text(line)
@@ -148,7 +150,7 @@ def _piece_lines(number: int, piece: dict[str, Any]) -> Iterator[Text]:
     from rich.text import Text
 
     style = STYLES[piece["kind"]]
-    name = "gMASK" if piece["kind"] == "gmask" else "MASK"
+    name = BLANKS[piece["kind"]]
     yield Text(f"piece {number}, {NAMES[piece['kind']]}: places {piece['start']}-{piece['end'] - 1}", style)
     part_a = Text("  A  ")
     for part in piece["part_a"]:
@@ -163,14 +165,14 @@ def _piece_lines(number: int, piece: dict[str, Any]) -> Iterator[Text]:
         yield line.append(visible(span["text"])).append(f"  at position {span['position']}", "dim")
 
 
-def _print_places(packed: PackedRows, model: Tokenizer, row: int) -> None:
+def _print_places(packed: PackedRows, model: Tokenizer, row: int, epoch: int) -> None:
     from rich.text import Text
 
     from glm_data.cli.output import table
 
-    batch = packed.batch([row])
+    batch = packed.batch([row], epoch=epoch)
     lines = [("place", "segment", "position", "token", "text", "target", "text")]
-    for place in range(int(packed.rows([row]).row_pieces(0)[:, 2].max())):
+    for place in range(int(batch.pieces[0][:, 2].max())):
         token, target = int(batch.tokens[0, place]), int(batch.targets[0, place])
         counts = bool(batch.loss_mask[0, place])
         said = (str(target), visible(text_of(batch.targets[0, place : place + 1], model))) if counts else ("", "")

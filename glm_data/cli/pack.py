@@ -16,7 +16,12 @@ from glm_data.cli.stages import stage_command
     "pack",
     help="Pack token ids, and MIP samples if given, into rows with precomputed [MASK] and [gMASK] spans. "
     "TOKENIZED is a finished tokenize stage.",
-    example="glm-data pack run/tokenize --tokenizer run/tokenizer --mip run/mip --mip-ratio 0.05 --out run/pack",
+    example="""
+        glm-data pack run/tokenize --tokenizer run/tokenizer --mip run/mip --mip-ratio 0.05 --out run/pack
+        glm-data pack run/tokenize --tokenizer run/tokenizer --preset glm-130b --epochs 3 --out run/pack-130b
+        glm-data pack run/tokenize --tokenizer run/tokenizer --languages zh=0.5 --languages en=0.5 \\
+            --mix 'books*=epochs:2' --out run/pack-mixed
+    """,
 )
 @click.argument("tokenized", type=EXISTING_FOLDER)
 @click.option("--tokenizer", required=True, type=EXISTING_FOLDER, help="The tokenizer that made the ids.")

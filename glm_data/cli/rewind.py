@@ -188,7 +188,8 @@ def _print_row(row: dict[str, Any]) -> None:
     for item in row["slices"]:
         place = f"tokens {item['offset']}-{item['offset'] + item['tokens'] - 1}"
         head = Text("  ").append(NAMES[item["kind"]], STYLES[item["kind"]])
-        head.append(f"  {visible(item['id'])}").append(f"  {visible(item['source'])}  {item['lang']}  {place}", "dim")
+        about = "  ".join(visible(item[name]) for name in ("source", "lang", "template") if item[name])
+        head.append(f"  {visible(item['id'])}").append(f"  {about}  {place}", "dim")
         print_text(head)
         line = Text(visible(item["text"]))
         if item["characters"] > len(item["text"]):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+
 from glm_data import stage as stages
 from glm_data.config import Config, Doc, to_mapping
 from glm_data.exporting import hf_dense, mds, megatron
@@ -27,6 +29,7 @@ class ExportOptions(Config, frozen=True):
     """What to write."""
 
     to: Annotated[Format, Doc("format: JSON lines, Arrow for datasets, Megatron-LM's .bin and .idx, mosaicml's MDS")]
+    epoch: Annotated[int, Doc("mask set to write", 0)] = 0
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def export_stage(pack: Path, out: Path, options: ExportOptions, *, overwrite: bo
     The guard rail counts the targets of the exported loss masks against the pack's own. Raises as
     :meth:`PackedRows.open` and :func:`glm_data.stage.open_stage` do.
     """
-    rows = PackedRows.open(pack)
+    rows = PackedRows.open(pack, options.epoch)
     with stages.open_stage(out, STAGE, to_mapping(options), stage_files(pack), overwrite=overwrite) as stage:
         tasks = _TASKS[options.to](rows)
         for number in stage.pending(len(tasks)):
@@ -63,14 +66,17 @@ def export_stage(pack: Path, out: Path, options: ExportOptions, *, overwrite: bo
 
 
 def _check(rows: PackedRows, counted: int) -> Check:
-    wanted = sum(count for name, count in rows.manifest.counts.items() if name.startswith("loss/"))
+    parts = _parts(rows, _ROWS_A_FILE) if rows.epoch else []
+    wanted = sum(int(rows.rows(np.arange(first, last)).spans[:, 2].sum()) for first, last in parts)
+    if not rows.epoch:
+        wanted = sum(count for name, count in rows.manifest.counts.items() if name.startswith("loss/"))
     return Check(name="targets", ok=counted == wanted, sentence=f"{counted} targets exported, {wanted} in the pack.")
 
 
 def _facts(rows: PackedRows, options: ExportOptions) -> dict[str, Any]:
     kept = ("seq_length", "specials", "fingerprint", "vocab_size")
     facts = {name: rows.manifest.facts[name] for name in kept}
-    return {**facts, "format": options.to, "rows": len(rows), "pack": rows.manifest.digest}
+    return {**facts, "format": options.to, "epoch": options.epoch, "rows": len(rows), "pack": rows.manifest.digest}
 
 
 def _parts(rows: PackedRows, size: int) -> list[tuple[int, int]]:

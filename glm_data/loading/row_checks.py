@@ -19,7 +19,6 @@ FAULTS = (
     "more than one kind of piece",
     "the number of tails is not that of the [gMASK] pieces",
     "a token in the padding",
-    "the piece at {place} has no span",
     "the spans of the piece at {place} do not fill its part B",
     "a span of the piece at {place} does not begin with <sop>",
     "a span of the piece at {place} does not point at its mask",
@@ -28,7 +27,7 @@ FAULTS = (
     "a mask of the piece at {place} has no span",
 )
 _GOOD, _VOCABULARY, _EMPTY, _OVERLAP, _KIND, _MIXED, _TAILS, _PADDING = range(8)
-_SPANLESS, _PART_B, _SOP, _MASK, _END, _TOUCH, _LOOSE = range(8, len(FAULTS))
+_PART_B, _SOP, _MASK, _END, _TOUCH, _LOOSE = range(8, len(FAULTS))
 
 
 def row_faults(rows: Rows, specials: Mapping[str, int], vocab: int, *, one_kind: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -115,15 +114,13 @@ def _check_piece(
     while at < end and span < len(spans):
         mask, begin, length = spans[span, 0], spans[span, 1], spans[span, 2]
         if begin != at or length < 1 or begin + length > end:
-            return _PART_B if span > first else _SPANLESS, span
+            return _PART_B, span
         if row[begin] != sop:
             return _SOP, span
         if mask < start or mask >= sep or row[mask] != blank:
             return _MASK, span
         at += length
         span += 1
-    if span == first:
-        return _SPANLESS, span
     if at != end:
         return _PART_B, span
     if kind not in (MASK, SMASK):

@@ -29,9 +29,10 @@ class PackedRows:
     processes carry the manifest alone and map the files anew.
     """
 
-    def __init__(self, folder: Path, manifest: Success) -> None:
+    def __init__(self, folder: Path, manifest: Success, epoch: int = 0) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.epoch = epoch
         facts = manifest.facts
         self.seq_length: int = facts["seq_length"]
         self.specials: dict[str, int] = facts["specials"]
@@ -39,8 +40,11 @@ class PackedRows:
         self.shards = MappedShards(files, self.seq_length)
 
     @classmethod
-    def open(cls, folder: Path) -> PackedRows:
-        """Open a finished pack; :class:`UsageError` if it is not one, :class:`InputError` if a shard is cut."""
+    def open(cls, folder: Path, epoch: int = 0) -> PackedRows:
+        """Open a finished pack; :class:`UsageError` if it is not one, :class:`InputError` if a shard is cut.
+
+        ``epoch`` is the mask set that rows are given in where none is asked for.
+        """
         manifest = read_success(folder)
         if manifest.stage != "pack":
             raise UsageError(f"'{folder}' is a finished '{manifest.stage}' stage, not a pack; give the pack's folder.")
@@ -49,10 +53,10 @@ class PackedRows:
             path = folder / name
             if not path.exists() or path.stat().st_size != sizes[name]:
                 raise InputError(f"'{path}' is missing or cut; pack again with --overwrite or restore the file.")
-        return cls(folder, manifest)
+        return cls(folder, manifest, epoch)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PackedRows, (self.folder, self.manifest)
+        return PackedRows, (self.folder, self.manifest, self.epoch)
 
     def __len__(self) -> int:
         return len(self.shards)
@@ -61,14 +65,14 @@ class PackedRows:
         """``int32[B, L]``: the tokens of the rows ``indices``, and nothing else of them."""
         return self.shards.tokens(np.asarray(indices, np.int64))
 
-    def rows(self, indices: Indices, epoch: int | np.ndarray = 0) -> Rows:
+    def rows(self, indices: Indices, epoch: int | np.ndarray | None = None) -> Rows:
         """The rows ``indices`` (``int64[B]``), copied from the maps, tokens as ``int32``, in the mask set of ``epoch``
-        (one for all, or ``int64[B]``).
+        (one for all, or ``int64[B]``; that of the pack's opening if none is given).
 
         Raises :class:`InputError` if one of them is damaged and an ``epoch`` above 0 is asked for.
         """
         wanted = np.asarray(indices, np.int64)
-        taken = self.shards.rows(wanted)
+        taken, epoch = self.shards.rows(wanted), self.epoch if epoch is None else epoch
         return self._masked_anew(taken, wanted, epoch) if np.any(epoch) else taken
 
     def keys(self, indices: Indices) -> np.ndarray:
@@ -102,7 +106,7 @@ class PackedRows:
         self,
         indices: Indices,
         *,
-        epoch: int | np.ndarray = 0,
+        epoch: int | np.ndarray | None = None,
         weighting: Weighting = "per-token",
         positions: Positions = "glm-130b",
     ) -> Batch:
