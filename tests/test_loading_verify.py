@@ -191,6 +191,26 @@ def test_another_source_is_refused(pack, inputs, tmp_path):
     assert ids.is_dir()
 
 
+def test_the_page_says_how_to_use_a_stored_mask_set(pack):
+    page = (Path(__file__).parents[1] / "docs/format.md").read_text(encoding="utf-8")
+    (code,) = (body for body in page.split("```python\n") if body.startswith("def lay_out_again("))
+    names: dict = {}
+    exec(code.partition("```")[0], names)
+    packed, special = PackedRows.open(pack), PackedRows.open(pack).specials
+    blanks = [special[name] for name in ("gmask", "mask", "mask", "smask")]
+    with pa.OSFile(str(pack / packed.manifest.facts["shards"][0]["file"])) as source:
+        rows = pa.ipc.open_stream(source).read_all().to_pylist()
+    for epoch in range(1, packed.manifest.facts["masks"]["epochs"]):
+        wanted = packed.rows(range(len(rows)), epoch)
+        for at, row in enumerate(rows):
+            pieces, spans, later = (
+                [tuple(values[n : n + width]) for n in range(0, len(values), width)]
+                for values, width in ((row["pieces"], 4), (row["spans"], 3), (row[f"spans_{epoch}"], 3))
+            )
+            again = names["lay_out_again"](row["tokens"], pieces, spans, row["tails"], later, blanks)
+            assert again == wanted.tokens[at].tolist()
+
+
 # --- rules of rows ----------------------------------------------------------------------------------------------------
 
 

@@ -185,6 +185,50 @@ def test_killing_the_packer_and_running_again_gives_the_same_bytes(inputs, tmp_p
     assert outputs(out) == outputs(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_fill_the_same_bytes_as_one_process(inputs, tmp_path, workers):
+    from pipelines import pack as pipeline
+    from pipelines.runner import RunnerOptions
+
+    _, tokenizer, ids, mip = inputs
+    options = msgspec.structs.replace(SMALL, epochs=2, mip_ramp=20)
+    given = {"tokenizer": tokenizer, "mip": mip}
+    pack_stage(ids, tmp_path / "whole", options, **given)
+    pipeline.run(ids, tmp_path / "out", options, RunnerOptions(workers=workers), **given)
+    assert outputs(tmp_path / "out") == outputs(tmp_path / "whole")
+    assert not (tmp_path / "out/_work").exists()
+
+
+def test_a_damaged_plan_is_made_again(inputs, tmp_path):
+    _, tokenizer, ids, mip = inputs
+    pack_stage(ids, tmp_path / "whole", SMALL, tokenizer=tokenizer, mip=mip)
+    calls = []
+
+    def stop(stage, function, tasks):
+        calls.append(len(tasks))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack_stage(ids, tmp_path / "out", SMALL, tokenizer=tokenizer, mip=mip, perform=stop)
+    (tmp_path / "out/_work/job.json").write_bytes(b'{"key": "')
+    pack_stage(ids, tmp_path / "out", SMALL, tokenizer=tokenizer, mip=mip)
+    assert calls
+    assert outputs(tmp_path / "out") == outputs(tmp_path / "whole")
+
+
+def test_the_command_line_of_the_pipeline_packs(inputs, tmp_path, capsys):
+    from pipelines.pack import main
+
+    _, tokenizer, ids, mip = inputs
+    words = [str(ids), "--tokenizer", str(tokenizer), "--mip", str(mip), "--output", str(tmp_path / "out")]
+    assert main([*words, "--seq_length", "256", "--mix", "test=epochs:2", "--languages", "en=1"]) == 0
+    success = read_success(tmp_path / "out")
+    assert success.facts["sources"]["test"]["epochs"] == 2
+    assert success.facts["languages"]["en"]["wanted"] == 1
+    assert main([*words, "--mix", "test=2"]) == 2
+    assert "--mix 'test=2' cannot be read; write NAME=epochs:NUMBER or" in capsys.readouterr().err
+
+
 def test_another_tokenizer_is_refused(inputs, tmp_path):
     _, _, ids, mip = inputs
     make_tokenizer(tmp_path / "other", vocab_size=540)
