@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from glm_data.packing.placing import (
@@ -91,9 +92,16 @@ class PieceTexts:
         return self.text[self.starts[self.piece_offsets[row]] : self.starts[self.piece_offsets[row + 1]]]
 
 
-def lay_out(texts: PieceTexts, epoch: int | np.ndarray, rule: MaskRule, ids: Specials, seq_length: int) -> Rows:
-    """The rows of ``texts`` with the mask set of ``epoch`` (one for all, or ``int64[R]``); ``seq_length`` places a
-    row."""
+def lay_out(
+    texts: PieceTexts,
+    epoch: int | np.ndarray,
+    rule: MaskRule,
+    ids: Specials,
+    seq_length: int,
+    token_type: npt.DTypeLike = np.int32,
+) -> Rows:
+    """The rows of ``texts`` with the mask set of ``epoch`` (one for all, or ``int64[R]``); ``seq_length`` places a row,
+    tokens of ``token_type``."""
     rows, pieces = len(texts.piece_offsets) - 1, len(texts.kind)
     span_offsets = np.zeros(rows + 1, np.int64)
     least, rate, in_sentences, epochs = (
@@ -108,7 +116,7 @@ def lay_out(texts: PieceTexts, epoch: int | np.ndarray, rule: MaskRule, ids: Spe
     spans = np.zeros((_most_spans(texts, rate), 3), np.int32)
     tail_starts = np.concatenate([[0], np.cumsum(texts.kind == GMASK)])
     out = Rows(
-        tokens=np.full((rows, seq_length), ids.pad, np.int32),
+        tokens=np.full((rows, seq_length), ids.pad, token_type),
         piece_offsets=texts.piece_offsets,
         pieces=np.zeros((pieces, 4), np.int32),
         span_offsets=span_offsets,

@@ -111,8 +111,9 @@ class TextStream:
         """``int32[n]``: the tokens of document slices, one after the other."""
         document, offset, tokens = slices.T
         ends = np.cumsum(tokens)
-        out = np.full(int(ends[-1]) if len(ends) else 0, self.eos, np.int32)
+        out = np.empty(int(ends[-1]) if len(ends) else 0, np.int32)
         count = np.minimum(tokens, self.length[document] - offset)
+        out[ends[count < tokens] - 1] = self.eos
         file = self.file[document]
         for number in np.unique(file).tolist():
             own = np.flatnonzero(file == number)
