@@ -86,11 +86,19 @@ class Success(msgspec.Struct, frozen=True, kw_only=True):
     facts: dict[str, Any]
     digest: str
     """xxh3-128 over all output files' names and digests: two runs are equal if this is."""
+    seal: str = ""
+    """xxh3-128 of everything else in this manifest, see :func:`sealed`."""
 
     @property
     def ok(self) -> bool:
         """Whether no guard rail tripped."""
         return all(check.ok for check in self.checks)
+
+
+def sealed(success: Success) -> Success:
+    """``success`` with the seal that its other fields give."""
+    rest = msgspec.structs.asdict(msgspec.structs.replace(success, seal=""))
+    return msgspec.structs.replace(success, seal=files.digest_value(rest))
 
 
 def read_success(folder: Path) -> Success:

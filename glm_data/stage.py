@@ -48,6 +48,7 @@ from glm_data.manifest import (
     is_in_place,
     output_file,
     read_success,
+    sealed,
 )
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "ShardTask",
     "Stage",
     "Success",
+    "bookkeeping_fault",
     "check_unchanged",
     "describe_input",
     "explain_difference",
@@ -171,7 +173,7 @@ def _sum_up(
     outputs = tuple(sorted((item for record in records for item in record.files), key=lambda item: item.name))
     if len({item.name for item in outputs}) < len(outputs):
         raise AssertionError("two shards wrote a file of one name")
-    return Success(
+    success = Success(
         stage=plan["stage"],
         key=plan["key"],
         version=plan["version"],
@@ -186,6 +188,26 @@ def _sum_up(
         facts=_as_json(facts),
         digest=files.digest_value([[item.name, item.digest] for item in outputs]),
     )
+    return sealed(success)
+
+
+def bookkeeping_fault(folder: Path) -> str:
+    """What is wrong with the plan, the records or the success manifest of a finished stage; empty if they agree."""
+    success, plan = read_success(folder), _read_plan(folder)
+    if sealed(success) != success:
+        return f"{SUCCESS} was changed after it was written"
+    if plan is None or plan["key"] != files.digest_value({name: plan[name] for name in plan if name != "key"}):
+        return f"{PLAN} is damaged"
+    if plan["key"] != success.key:
+        return f"{PLAN} and {SUCCESS} are of two runs"
+    records = Stage(folder, plan).records()
+    missing = [shard for shard in range(success.shards) if shard not in records]
+    if missing:
+        return f"the record of shard {missing[0]} is missing or damaged"
+    in_order = [records[shard] for shard in range(success.shards)]
+    if _sum_up(plan, in_order, success.checks, success.facts) != success:
+        return f"the records in {SHARDS} do not add up to {SUCCESS}"
+    return ""
 
 
 def _as_json(value: Any) -> Any:

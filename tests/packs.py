@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from glm_data import files
 from glm_data import stage as stages
+from glm_data.manifest import sealed
 from glm_data.packing.options import PackOptions
 from glm_data.packing.stage import pack_stage
 from glm_data.stage import ShardRecord, Success
@@ -96,3 +101,29 @@ def make_pack(folder: Path, **options: object) -> Path:
     _, tokenizer, ids, mip = make_inputs(folder)
     pack_stage(ids, folder / "pack", PackOptions(seq_length=256, **options), tokenizer=tokenizer, mip=mip)  # type: ignore[arg-type]
     return folder / "pack"
+
+
+def reseal(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Apply ``change`` to a finished stage's manifest and its records' files, as someone would who forges them all."""
+    manifest = files.read_json(folder / "_SUCCESS.json")
+    change(manifest)
+    for path in (folder / "_shards").glob("*.json"):
+        record = files.read_json(path)
+        listed = {item["name"]: item for item in manifest["files"]}
+        record["files"] = [listed[item["name"]] for item in record["files"]]
+        files.write_json(path, record)
+    success = msgspec.convert(manifest, Success)
+    outputs = [[item.name, item.digest] for item in success.files]
+    success = msgspec.structs.replace(success, digest=files.digest_value(outputs))
+    files.write_json(folder / "_SUCCESS.json", sealed(success))
+
+
+def redigest(folder: Path, name: str) -> None:
+    """Make all bookkeeping agree with a file that was changed."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        for item in manifest["files"]:
+            if item["name"] == name:
+                item["bytes"], item["digest"] = (folder / name).stat().st_size, files.digest_file(folder / name)
+
+    reseal(folder, change)

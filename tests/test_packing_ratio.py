@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packs import make_inputs, make_mip, make_tokenized, make_tokenizer, texts
+from packs import make_inputs, make_mip, make_tokenized, make_tokenizer, redigest, texts
 from test_packing_plan import STREAM, variant
 
 from glm_data.errors import UsageError
@@ -171,7 +171,7 @@ def test_few_shot_samples_may_take_a_row_and_lose_nothing(tmp_path):
     path = tmp_path / "mip/data/part-00000.parquet"
     table = pq.read_table(path).append_column("shots", pa.array([0, 2, 5], pa.int32()))
     pq.write_table(table, path)
-    refresh(tmp_path / "mip", path)
+    redigest(tmp_path / "mip", "data/part-00000.parquet")
     options = PackOptions(seq_length=512, mip_window=64, mip_ratio=0.5, mip_repeats=1)
     success = pack_stage(
         tmp_path / "ids", tmp_path / "out", options, tokenizer=tmp_path / "tokenizer", mip=tmp_path / "mip"
@@ -186,14 +186,3 @@ def test_few_shot_samples_may_take_a_row_and_lose_nothing(tmp_path):
     ]
     assert any(prompt == long + question for prompt in prompts), "the few-shot prompt is whole"
     assert all(len(prompt) <= 64 * 12 for prompt in prompts if prompt != long + question)
-
-
-def refresh(folder, path) -> None:
-    """Make a finished stage's manifest and record agree with a file that was changed."""
-    from glm_data import files
-
-    for record in (folder / "_SUCCESS.json", folder / "_shards/00000.json"):
-        value = files.read_json(record)
-        for item in value["files"]:
-            item["bytes"], item["digest"] = path.stat().st_size, files.digest_file(path)
-        files.write_json(record, value)

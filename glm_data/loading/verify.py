@@ -1,8 +1,8 @@
 """Verify a pack: its files, the format's rules for every row, the text behind the masks, and the masks themselves.
 
-Nothing is taken on trust but the success manifest: digests are recomputed, rows are led back to their source tokens and
-compared with the hash that the packer took of them before masking, every mask set is drawn again from the rows' keys,
-and ratios are counted from the rows.
+Nothing is taken on trust but the seal of the success manifest: digests are recomputed, rows are led back to their
+source tokens and compared with the hash that the packer took of them before masking, every mask set is drawn again from
+the rows' keys, and ratios are counted from the rows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from glm_data.packing.masking import Specials, lay_out, restore
 from glm_data.packing.rows import KINDS, Rows
 from glm_data.packing.shard import text_hashes
 from glm_data.packing.shards import later_spans
-from glm_data.stage import Check, OutputFile, Success, read_success
+from glm_data.stage import Check, OutputFile, Success, bookkeeping_fault, read_success
 from tokenizer import Tokenizer, TokenizerError
 
 _ROWS_AT_ONCE = 1024
@@ -53,18 +53,25 @@ def verify(folder: Path, source: Path | None = None) -> Verified:
     :func:`read_success` does, and :class:`UsageError` for another ``source``.
     """
     manifest = read_success(folder)
-    whole = verify_files(folder, manifest)
-    if not whole.ok:
-        return Verified([whole])
+    heads = [_check_bookkeeping(folder), verify_files(folder, manifest)]
+    if not all(check.ok for check in heads):
+        return Verified(heads)
     pack = PackedRows.open(folder)
     text = SourceText(source, pack) if source else None
     statistics, findings = PackStatistics(folder, manifest.facts), _Findings(with_source=source is not None)
     for rows in _portions(pack):
         findings.add(pack, rows, statistics, text)
-    checks = [whole, _check_tokenizer(folder, manifest), *findings.checks(len(pack), manifest)]
+    checks = [*heads, _check_tokenizer(folder, manifest), *findings.checks(len(pack), manifest)]
     if findings.are_whole:
         checks += [_check_counts(statistics, manifest), _check_bans(statistics, manifest)]
     return Verified(checks, statistics if findings.are_whole else None)
+
+
+def _check_bookkeeping(folder: Path) -> Check:
+    """Plan, records and manifest are as they were written, and agree."""
+    fault = bookkeeping_fault(folder)
+    sentence = f"{fault}; pack again with --overwrite." if fault else "plan, records and manifest agree."
+    return Check(name="manifest", ok=not fault, sentence=sentence)
 
 
 def verify_files(folder: Path, manifest: Success) -> Check:
