@@ -42,8 +42,8 @@ def to_torch(step: Step) -> dict[str, Any]:
     """Tensors over the step's own arrays, nothing copied; ``state`` is the loader's state behind it.
 
     ``[B, L]``: ``input_ids``, ``targets``, ``position_ids`` int32, ``loss_mask`` uint8, ``loss_weights`` float32,
-    ``segments`` int16. ``pieces`` int32 ``[P, 4]`` with ``piece_offsets`` int64 ``[B + 1]``. ``packs`` and ``rows``
-    int64 ``[B]``.
+    ``segments`` int16. ``pieces`` int32 ``[P, 4]`` with ``piece_offsets`` int64 ``[B + 1]``. ``packs``, ``rows``
+    and ``epochs`` int64 ``[B]``.
     """
     batch = step.batch
     arrays = {
@@ -57,6 +57,7 @@ def to_torch(step: Step) -> dict[str, Any]:
         "piece_offsets": batch.piece_offsets,
         "packs": step.packs,
         "rows": step.rows,
+        "epochs": step.epochs,
     }
     if batch.block_position_ids is not None:
         arrays["block_position_ids"] = batch.block_position_ids

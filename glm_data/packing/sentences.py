@@ -2,7 +2,7 @@
 
 The marks are those of the original GLM (``. ? ! ; : 。 ？ ！ ； …`` and the line end). An ASCII mark counts only before
 white space or the end of the text, so that ``3.14`` and ``example.com`` stay whole; closing quotes and brackets may
-follow a mark.
+follow a mark. A mark that a vocabulary has no piece for, and so spells in bytes, is not seen.
 """
 
 from __future__ import annotations
