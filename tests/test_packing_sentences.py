@@ -10,7 +10,6 @@ from glm_data.packing.placing import HARD_END, SPACE_START, sentence_ends
 from glm_data.packing.sentences import sentence_table
 from tokenizer import Tokenizer, TrainOptions, train
 
-
 MARKS = ("真的？", "是的！", "好…", "真的？是的！好……")
 
 
