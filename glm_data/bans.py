@@ -1,8 +1,8 @@
 """Data sets that instruction data must not hold, because what they measure is to be reported as zero-shot.
 
 The bundled lists stand in ``manifests/evaluation.yaml``, which also says the rule; a list of the user's own has that
-form. Names are compared as people spell them: ``ARC_Challenge`` is ``ARC-Challenge``, ``google/boolq`` is a copy of
-``boolq``, and ``glue`` stands for ``glue/qnli`` too.
+form, and may say where the items lie, for decontamination. Names are compared as people spell them: ``ARC_Challenge``
+is ``ARC-Challenge``, ``google/boolq`` is a copy of ``boolq``, and ``glue`` stands for ``glue/qnli`` too.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Benchmark(Config, frozen=True, kw_only=True):
     datasets: Annotated[tuple[str, ...], Doc("the data set itself: name or name/subset, in every spelling in use")] = ()
     related: Annotated[tuple[Related, ...], Doc("other data sets that are banned with it")] = ()
     why: Annotated[str, Doc("why it is held out")] = ""
+    files: Annotated[tuple[str, ...], Doc("files of its items to decontaminate against, relative to the manifest")] = ()
+    fields: Annotated[tuple[str, ...], Doc("fields that hold an item's text; a.b is field b of the object a")] = ()
 
 
 class EvaluationManifest(Config, frozen=True, kw_only=True):

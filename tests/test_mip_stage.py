@@ -14,9 +14,9 @@ import pytest
 
 from glm_data.errors import ConfigError, InputError, UsageError
 from glm_data.formats import Unreadable
+from glm_data.formats.rows import read_rows
 from glm_data.manifest import read_success
 from glm_data.mip import MipOptions, render_stage
-from glm_data.mip.rows import read_rows
 from glm_data.mip.stage import SCHEMA
 from glm_data.stage import ShardRecord, ShardTask, Stage, Success, write_shard_record
 from pipelines import render_mip

@@ -29,9 +29,9 @@ from glm_data.config import Config, Doc, from_mapping, to_mapping
 from glm_data.errors import ConfigError
 from glm_data.formats import Unreadable
 from glm_data.formats.parquet import ParquetWriter, parquet_writer
+from glm_data.formats.rows import read_rows
 from glm_data.mip.mixture import DataSet, Source, read_mixture, source_templates
 from glm_data.mip.render import Refused, Rendered, Renderer, prepare_row
-from glm_data.mip.rows import read_rows
 from glm_data.mip.sandbox import DEFAULT_LONGEST_OUTPUT, DEFAULT_MOST_STEPS
 from glm_data.mip.templates import SEPARATOR, Template, without
 from glm_data.stage import (
