@@ -5,6 +5,7 @@
     inputs: [shards/pile, shards/wudao]     files, folders or patterns, relative to the recipe or the working directory
     filter: {}                              a section runs its stage; what it does not say has the room's default
     dedupe: {threshold: 0.7}
+    decontaminate: {evaluation: evaluation.yaml}
     tokenizer: {vocab_size: 4096}
     tokenize: {}
     mip: {manifest: mip/mixture.yaml}
@@ -15,8 +16,8 @@
     generation: {max_length: 32}            how the prompts of 'infill' are answered
 
 Each stage has a folder of its own name in the run's folder and reads the nearest earlier one that makes what it needs:
-``filter -> dedupe -> tokenizer, tokenize -> pack -> train -> quantize``, with ``mip`` beside them. A stage of a run and
-the command of the same name do the same thing: both go through :func:`perform`.
+``filter -> dedupe -> decontaminate -> tokenizer, tokenize -> pack -> train -> quantize``, with ``mip`` beside them. A
+stage of a run and the command of the same name do the same thing: both go through :func:`perform`.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ from glm_data.config import Config, Doc, from_mapping, load_yaml
 from glm_data.errors import ConfigError
 from glm_data.stage import Success
 
-STAGES = ("filter", "dedupe", "tokenizer", "tokenize", "mip", "pack", "train", "quantize")
-CORPUS_STAGES = ("filter", "dedupe", "tokenize", "mip", "pack")
+STAGES = ("filter", "dedupe", "decontaminate", "tokenizer", "tokenize", "mip", "pack", "train", "quantize")
+CORPUS_STAGES = ("filter", "dedupe", "decontaminate", "tokenize", "mip", "pack")
 """Those that run on Beam and so take a runner and workers."""
 NEEDS_TORCH = frozenset({"train", "quantize"})
 RAW = "raw"
+_PATHS = {"decontaminate": "evaluation", "mip": "bans"}
+"""Options that are, or may be, the path of a YAML file, which a recipe may give relative to itself."""
 
 Section = dict[str, Any] | None | msgspec.UnsetType
 
@@ -56,6 +59,7 @@ class Recipe(Config, frozen=True):
     runner: dict[str, Any] | None = None
     filter: Section = msgspec.UNSET
     dedupe: Section = msgspec.UNSET
+    decontaminate: Section = msgspec.UNSET
     tokenizer: Section = msgspec.UNSET
     tokenize: Section = msgspec.UNSET
     mip: Section = msgspec.UNSET
@@ -130,6 +134,12 @@ def _dedupe(step: Step, runner: Any, overwrite: bool) -> Success:
     return pipeline.run(step.inputs, step.out, step.options, runner, overwrite=overwrite)
 
 
+def _decontaminate(step: Step, runner: Any, overwrite: bool) -> Success:
+    from pipelines import decontaminate as pipeline
+
+    return pipeline.run(step.inputs, step.out, step.options, runner, overwrite=overwrite)
+
+
 def _tokenizer(step: Step, runner: Any, overwrite: bool) -> Success:
     from glm_data.packing import tokenized
 
@@ -175,6 +185,7 @@ def _quantize(step: Step, runner: Any, overwrite: bool) -> Success:
 _KINDS = {
     "filter": _Stage("glm_data.filters:FilterOptions", _filter),
     "dedupe": _Stage("glm_data.dedupe:DedupeOptions", _dedupe),
+    "decontaminate": _Stage("glm_data.decontaminate:DecontaminateOptions", _decontaminate),
     "tokenizer": _Stage("glm_data.packing.tokenized:TokenizerOptions", _tokenizer),
     "tokenize": _Stage("glm_data.packing.tokenized:TokenizeOptions", _tokenize),
     "mip": _Stage("glm_data.mip:MipOptions", _mip),
@@ -194,6 +205,7 @@ def load(path: Path) -> Loaded:
     present = {stage: dict(section or {}) for stage, section in sections.items() if section is not msgspec.UNSET}
     _check(path, recipe, present)
     manifest = _take_manifest(path, present)
+    present = {stage: _with_paths(path, stage, values) for stage, values in present.items()}
     options = {
         stage: from_mapping(values, options_type(stage), f"{path}: {stage}") for stage, values in present.items()
     }
@@ -213,7 +225,15 @@ def section(path: Path, stage: str) -> dict[str, Any]:
     value = getattr(load_yaml(path, Recipe), stage)
     values = dict(value) if isinstance(value, dict) else {}
     values.pop("manifest", None)
-    return values
+    return _with_paths(path, stage, values)
+
+
+def _with_paths(recipe: Path, stage: str, values: dict[str, Any]) -> dict[str, Any]:
+    """A section whose file, if it names one, is found from the working directory."""
+    given = values.get(_PATHS.get(stage, ""))
+    if not isinstance(given, str) or not given.endswith((".yaml", ".yml")):
+        return values
+    return {**values, _PATHS[stage]: resolve(recipe, given)}
 
 
 def _take_manifest(path: Path, present: dict[str, dict[str, Any]]) -> Path | None:
@@ -277,7 +297,7 @@ def steps(loaded: Loaded, folder: Path) -> Iterator[Step]:
     tokenizer, mip = folder / "tokenizer", folder / "mip" if "mip" in loaded.options else None
     for stage, options in loaded.options.items():
         out = folder / stage
-        if stage in ("filter", "dedupe"):
+        if stage in ("filter", "dedupe", "decontaminate"):
             yield Step(stage=stage, inputs=corpus, out=out, options=options)
             corpus = (str(out),)
         elif stage == "tokenizer":

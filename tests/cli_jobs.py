@@ -14,6 +14,7 @@ inputs: [raw/pile, raw/wudao]
 runner: {workers: 1}
 filter: {max_bad_fraction: 0.1}
 dedupe: {threshold: 0.6, max_bad_fraction: 0.1}
+decontaminate: {evaluation: evaluation.yaml}
 tokenizer: {vocab_size: 1024, character_coverage: 0.95}
 tokenize: {}
 mip: {manifest: mip/mixture.yaml}
@@ -63,3 +64,16 @@ def write_mixture(folder: Path) -> Path:
     mixture = "datasets:\n  - {name: small_talk, rows: rows.jsonl, templates: templates, language: en}\n"
     (folder / "mixture.yaml").write_text(mixture, encoding="utf-8")
     return folder / "mixture.yaml"
+
+
+def write_evaluation(folder: Path) -> Path:
+    """An evaluation manifest with one item in each language that the corpus holds, and one that it does not."""
+    texts = read_corpus(bundled("demo/corpus"))
+    bodies = [
+        next(text.body for text in texts if (text.lang, text.register) == (lang, "story")) for lang in ("en", "zh")
+    ]
+    rows = [{"question": body[:300]} for body in bodies] + [{"question": " ".join(map(str, range(40)))}]
+    (folder / "items.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    manifest = {"benchmarks": [{"name": "Stories", "files": ["items.jsonl"], "fields": ["question"]}]}
+    (folder / "evaluation.yaml").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder / "evaluation.yaml"

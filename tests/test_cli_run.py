@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_jobs import RECIPE, write_corpus, write_mixture
+from cli_jobs import RECIPE, write_corpus, write_evaluation, write_mixture
 
 from glm_data import recipe as recipes
 from glm_data.cli.shell import run
@@ -29,6 +29,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("job")
     write_demo_input(folder / "raw", 2, write_corpus(folder / "corpus"))
     write_mixture(folder / "mip")
+    write_evaluation(folder)
     (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     return folder / "recipe.yaml"
 
@@ -77,6 +78,7 @@ def test_a_run_makes_every_stage_and_its_report(undisturbed: tuple[Path, int]) -
         accounted = stage["kept"] + sum(stage["dropped"].values()) + sum(stage["unreadable"].values())
         assert stage["records"] == accounted > 0, name
     assert report["stages"]["dedupe"]["dropped"].keys() == {"exact", "near"}
+    assert report["stages"]["decontaminate"]["facts"]["benchmarks"]["Stories"]["items_found"] == 2
     assert sum(report["stages"]["filter"]["unreadable"].values()) >= 6
     assert [len(sample["filled"]) for sample in json.loads((folder / "infill.json").read_text("utf-8"))] == [1, 1]
     assert (folder / "report.html").stat().st_size > 1000

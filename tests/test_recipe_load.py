@@ -23,6 +23,7 @@ inputs: [shards/pile, "shards/*.json"]
 runner: {workers: 1}
 filter: {max_bad_fraction: 0.02}
 dedupe:
+decontaminate: {evaluation: evaluation.yaml}
 tokenizer: {vocab_size: 600}
 tokenize: {}
 mip: {manifest: mixture.yaml}
@@ -39,6 +40,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "shards" / "pile" / "00.jsonl").write_text('{"text": "hello"}\n')
     (tmp_path / "shards" / "part.json").write_text("[]")
     (tmp_path / "mixture.yaml").write_text("{}")
+    (tmp_path / "evaluation.yaml").write_text("{}")
     return tmp_path
 
 
@@ -62,7 +64,9 @@ def test_steps_read_what_the_steps_before_them_wrote(folder: Path) -> None:
     assert tuple(made) == STAGES
     assert made["filter"].inputs == (str(folder / "shards/pile"), str(folder / "shards/*.json"))
     assert made["dedupe"].inputs == ("out/filter",)
-    assert made["tokenizer"].inputs == made["tokenize"].inputs == ("out/dedupe",)
+    assert made["decontaminate"].inputs == ("out/dedupe",)
+    assert made["decontaminate"].options.evaluation == str(folder / "evaluation.yaml")
+    assert made["tokenizer"].inputs == made["tokenize"].inputs == ("out/decontaminate",)
     assert made["tokenize"].tokenizer == made["pack"].tokenizer == Path("out/tokenizer")
     assert made["mip"].inputs == (str(folder / "mixture.yaml"),)
     assert (made["pack"].inputs, made["pack"].mip) == (("out/tokenize",), Path("out/mip"))
@@ -167,10 +171,11 @@ def test_the_printed_command_performs_the_same_step(
 
     monkeypatch.setattr(recipes, "perform", perform)
     told = 0
+    required = {option.name: "given.yaml" for option in options(kind) if option.required}
     for option in (None, *options(kind)):
         change = {} if option is None else {option.name: _other_value(option)}
         try:
-            changed = msgspec.convert({**msgspec.to_builtins(kind()), **change}, kind)
+            changed = msgspec.convert({**msgspec.to_builtins(kind(**required)), **change}, kind)
         except (ConfigError, msgspec.ValidationError):
             continue
         step = Step(stage=stage, inputs=(given,), out=Path("out") / stage, options=changed, **extra)

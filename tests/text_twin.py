@@ -104,3 +104,41 @@ def polynomial(values):
 def jaccard(first, second):
     first, second = set(first), set(second)
     return len(first & second) / len(first | second)
+
+
+def placed_tokens(text):
+    """The tokens of a text's key as (token, is a character, first byte, end)."""
+    found, word, first, end, at = [], "", 0, 0, 0
+    for character in text:
+        beyond = at + len(character.encode())
+        for part in fold(character):
+            category = unicodedata.category(part)
+            if category == "Cf" or is_selector(part):
+                continue
+            if category[0] in "LMN" and not stands_alone(part):
+                first = first if word else at
+                word, end = word + part, beyond
+            else:
+                found += [(word, False, first, end)] if word else []
+                found += [(part, True, at, beyond)] if category[0] in "LMN" else []
+                word = ""
+        at = beyond
+    return found + ([(word, False, first, end)] if word else [])
+
+
+SALT = 0x2545F4914F6CDD1D
+
+
+def grams(text, words, characters, need, salt=0):
+    """The grams of a text, full from the weight ``need`` on, as (hash, first byte, end)."""
+    placed = placed_tokens(text)
+    found = []
+    for start in range(len(placed)):
+        weight = 0
+        for stop in range(start, len(placed)):
+            weight += words if placed[stop][1] else characters
+            if weight >= need:
+                value = polynomial(hash_token(token[0]) for token in placed[start : stop + 1])
+                found.append((mix(value ^ salt), placed[start][2], placed[stop][3]))
+                break
+    return found

@@ -17,6 +17,7 @@ from glm_data import files
 from glm_data.cli.shell import GUARD_RAIL_EXIT_CODE, colour_choice
 from glm_data.stage import PLAN, RUN, Check, Success
 
+_QUOTE = 60
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
@@ -102,7 +103,27 @@ def stage_rows(folder: Path, success: Success) -> list[tuple[str, str]]:
     rows += [("dropped", _reasons(success.dropped)), ("unreadable", _reasons(success.unreadable))]
     rows += [("read", f"{megabytes(read)}"), ("written", f"{megabytes(written)} in {len(success.files)} files")]
     speed = f" ({read / 1e6 / seconds:.1f} MB/s)" if seconds and read else ""
-    return [*rows, ("time", f"{seconds:.1f} s{speed}")]
+    return [*rows, ("time", f"{seconds:.1f} s{speed}"), *_benchmark_rows(success)]
+
+
+def _benchmark_rows(success: Success) -> list[tuple[str, str]]:
+    """What decontamination found of each benchmark, with its fullest finding."""
+    rows = []
+    for name, fact in success.facts.get("benchmarks", {}).items():
+        looked_for = fact["items"] - fact["copies"] - fact["too_short"] - fact["common"]
+        said = f"{fact['items_found']:,} of {looked_for:,} items in {fact['documents']:,} documents"
+        left_out = (("too short", fact["too_short"]), ("nothing but boilerplate", fact["common"]))
+        said += "".join(f", {count:,} {what}" for what, count in left_out if count)
+        if fact["spared_documents"]:
+            said += f", {fact['spared_documents']:,} documents spared: common in the corpus"
+        rows.append((name, said))
+        rows += [("", f'{example["id"]}: "{_shorten(example["text"])}"') for example in fact["examples"][:1]]
+    return rows
+
+
+def _shorten(text: str) -> str:
+    text = visible(" ".join(text.split()))
+    return text if len(text) <= _QUOTE else text[:_QUOTE] + "…"
 
 
 def _reasons(counts: dict[str, int]) -> str:

@@ -107,6 +107,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("glm_data.cli.run:run", "Run a recipe: its stages in order, resumable."),
     "filter": ("glm_data.cli.filter:filter_", "Clean documents and keep the good ones, with reasons."),
     "dedupe": ("glm_data.cli.dedupe:dedupe", "Remove exact and near duplicates, each one verified."),
+    "decontaminate": ("glm_data.cli.decontaminate:decontaminate", "Cut evaluation items out of documents."),
     "tokenizer": ("glm_data.cli.tokenizer:tokenizer", "Train a bilingual tokenizer; encode and decode."),
     "tokenize": ("glm_data.cli.tokenize:tokenize", "Turn documents into token ids."),
     "mip": ("glm_data.cli.mip:mip", "Render instruction data (MIP) from templates."),

@@ -7,7 +7,7 @@
     common    in the driver    grams in too many documents to be evidence
     (output)  a task an input  verdicts; documents kept, cut or dropped; the ledger of what was found    second pass
 
-An item is found in a document if enough of its grams (:mod:`glm_data.text.grams`) stand there, wherever. ``search``
+An item is found in a document if its grams that stand there (:mod:`glm_data.text.grams`) cover enough of it. ``search``
 does the same for any texts in memory, such as rendered instruction data.
 """
 

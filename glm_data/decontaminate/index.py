@@ -20,12 +20,17 @@ import pyarrow as pa
 
 from glm_data.decontaminate.items import Evaluation, Item, read_items
 from glm_data.files import atomic_path
-from glm_data.text.grams import Lookup, Shape, gram_hashes, make_lookup
+from glm_data.text.grams import MOST_TOKENS, Lookup, Shape, gram_hashes, make_lookup
 
 Array = npt.NDArray[Any]
 _CHUNK = 2048
 _SECOND = np.uint64(0xE7037ED1A0B428DB)
-_ARRAYS = ("hashes", "offsets", "postings", "sizes", "short", "benchmark_of", "ids", "benchmarks", "counts", "shape")
+_ARRAYS = (
+    "hashes", "offsets", "items", "firsts", "ends", "sizes", "short", "benchmark_of", "ids", "benchmarks", "counts",
+    "shape",
+)  # fmt: skip
+GRAM = np.dtype([("hash", "<u8"), ("item", "<i4"), ("first", "<i4"), ("end", "<i4")])
+"""A gram of an item: from its token ``first`` on, before ``end``."""
 
 COUNTS = ("items", "copies", "too_short", "common", "common_grams", "short", "grams")
 """What is counted of a benchmark: items in its files; of these left out as copies, as too short, for want of a gram
@@ -40,10 +45,13 @@ class Index:
     hashes: Array
     """``uint64[grams]``, ascending."""
     offsets: Array
-    """``int64[grams + 1]``: the items of gram ``g`` are ``postings[offsets[g]:offsets[g + 1]]``."""
-    postings: Array
+    """``int64[grams + 1]``: gram ``g`` stands in ``items[offsets[g]:offsets[g + 1]]``, and there from token ``firsts``
+    to ``ends``."""
+    items: Array
+    firsts: Array
+    ends: Array
     sizes: Array
-    """``int32[items]``: distinct grams of each item."""
+    """``int32[items]``: tokens of each item that its grams cover."""
     short: Array
     """``bool[items]``: known by short grams."""
     benchmark_of: Array
@@ -55,23 +63,25 @@ class Index:
 
     @functools.cached_property
     def lookup(self) -> Lookup:
-        """The hashes with their filter."""
-        return make_lookup(self.shape, self.hashes)
+        """The hashes with their filters."""
+        return make_lookup(self.shape, self.hashes, self.short[self.items[self.offsets[:-1]]])
 
 
 def build_index(evaluation: Evaluation, shape: Shape, common_items: int) -> Index:
     """Read all items and index them; raises as :func:`glm_data.decontaminate.items.read_items`."""
     parts = [_index_benchmark(name, evaluation, shape, common_items) for name in evaluation.benchmarks]
-    starts = np.cumsum([0, *(part.sizes.size for part in parts)])
-    hashes = np.concatenate([part.hashes for part in parts])
-    items = np.concatenate([part.items + start for part, start in zip(parts, starts, strict=False)])
-    order = np.lexsort((items, hashes))
-    distinct, first = np.unique(hashes[order], return_index=True)
+    for start, part in zip(np.cumsum([0, *(part.sizes.size for part in parts)]), parts, strict=False):
+        part.grams["item"] += start
+    grams = np.concatenate([part.grams for part in parts])
+    grams = grams[np.lexsort((grams["first"], grams["item"], grams["hash"]))]
+    first = np.flatnonzero(_is_new(grams, "hash"))
     return Index(
         shape=shape,
-        hashes=distinct,
-        offsets=np.append(first, hashes.size).astype(np.int64),
-        postings=items[order].astype(np.int32),
+        hashes=np.ascontiguousarray(grams["hash"][first]),
+        offsets=np.append(first, grams.size).astype(np.int64),
+        items=np.ascontiguousarray(grams["item"]),
+        firsts=np.ascontiguousarray(grams["first"]),
+        ends=np.ascontiguousarray(grams["end"]),
         sizes=np.concatenate([part.sizes for part in parts]),
         short=np.concatenate([part.short for part in parts]),
         benchmark_of=np.repeat(np.arange(len(parts), dtype=np.int32), [part.sizes.size for part in parts]),
@@ -82,10 +92,9 @@ def build_index(evaluation: Evaluation, shape: Shape, common_items: int) -> Inde
 
 
 class _Part(NamedTuple):
-    """One benchmark's index: (hash, item) pairs and the items that are left."""
+    """One benchmark's index: grams (hash, item, first token, end) and the items that are left."""
 
-    hashes: Array
-    items: Array
+    grams: Array
     sizes: Array
     short: Array
     ids: list[str]
@@ -94,35 +103,38 @@ class _Part(NamedTuple):
 
 def _index_benchmark(name: str, evaluation: Evaluation, shape: Shape, common_items: int) -> _Part:
     ids: list[str] = []
-    found = [
-        _grams_of(chunk, shape, ids)
-        for source in evaluation.sources
-        if source.benchmark == name
-        for chunk in _chunks(read_items(source))
-    ]
-    hashes, items, is_short = (np.concatenate(column) for column in zip(*found, strict=True))
+    sources = [source for source in evaluation.sources if source.benchmark == name]
+    found = [_grams_of(chunk, shape, ids) for source in sources for chunk in _chunks(read_items(source))]
+    grams, is_short = (np.concatenate(column) for column in zip(*found, strict=True))
     total = len(ids)
-    has_full = np.bincount(items[~is_short], minlength=total) > 0
-    wanted = ~(is_short & has_full[items])
-    hashes, items = _distinct(hashes[wanted], items[wanted])
-    has_any = np.bincount(items, minlength=total) > 0
-    stays = _first_of_copies(hashes, items, total)
+    has_full = np.bincount(grams["item"][~is_short], minlength=total) > 0
+    grams = np.sort(grams[~(is_short & has_full[grams["item"]])], order=("hash", "item", "first"))
+    has_any = np.bincount(grams["item"], minlength=total) > 0
+    stays = _first_of_copies(grams[_is_new(grams, "hash", "item")], total)
     copies = int(np.count_nonzero(has_any & ~stays))
-    hashes, items = hashes[stays[items]], items[stays[items]]
-    _, place, shared_by = np.unique(hashes, return_inverse=True, return_counts=True)
-    rare = shared_by[place] <= common_items
-    hashes, items = hashes[rare], items[rare]
-    sizes = np.bincount(items, minlength=total)
+    grams = grams[stays[grams["item"]]]
+    place = np.cumsum(_is_new(grams, "hash")) - 1
+    shared_by = np.bincount(place[_is_new(grams, "hash", "item")])
+    grams = grams[shared_by[place] <= common_items]
+    sizes = covered(grams["item"], grams["first"], grams["end"], total)
     left = np.flatnonzero(sizes)
-    number = np.cumsum(sizes > 0) - 1
+    grams["item"] = (np.cumsum(sizes > 0) - 1)[grams["item"]]
     counts = [
-        total, copies, int(np.count_nonzero(~has_any)), int(np.count_nonzero(stays & has_any)) - left.size,
+        total, copies, int(np.count_nonzero(~has_any)), int(np.count_nonzero(stays)) - left.size,
         int(np.count_nonzero(shared_by > common_items)), int(np.count_nonzero(~has_full[left])),
         int(np.count_nonzero(shared_by <= common_items)),
     ]  # fmt: skip
-    return _Part(
-        hashes, number[items], sizes[left].astype(np.int32), ~has_full[left], [ids[item] for item in left], counts
-    )
+    return _Part(grams, sizes[left].astype(np.int32), ~has_full[left], [ids[item] for item in left], counts)
+
+
+def covered(keys: Array, firsts: Array, ends: Array, total: int) -> Array:
+    """How many tokens the stretches ``firsts`` to ``ends`` of each key, from 0 to ``total``, cover together."""
+    order = np.lexsort((firsts, keys))
+    apart = keys[order].astype(np.int64) * (int(ends.max(initial=0)) + 1)
+    firsts, ends = apart + firsts[order], apart + ends[order]
+    reached = np.maximum.accumulate(np.concatenate([[-1], ends]))[:-1]
+    new = np.maximum(ends - np.maximum(firsts, reached), 0)
+    return np.bincount(keys[order], new, total).astype(np.int64)
 
 
 def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
@@ -131,27 +143,35 @@ def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield chunk
 
 
-def _grams_of(chunk: list[Item], shape: Shape, ids: list[str]) -> tuple[Array, Array, Array]:
-    """Hash, item and shortness of every gram of some items, whose ids are appended to ``ids``."""
+def _grams_of(chunk: list[Item], shape: Shape, ids: list[str]) -> tuple[Array, Array]:
+    """The grams of some items, whose ids are appended to ``ids``, and whether each is short."""
     first = len(ids)
     ids += [item.id for item in chunk]
+    texts = [text for item in chunk for text in item.texts]
     item_of = np.repeat(np.arange(first, len(ids)), [len(item.texts) for item in chunk])
-    grams = gram_hashes(pa.array([text for item in chunk for text in item.texts], pa.large_string()), shape)
+    grams = gram_hashes(pa.array(texts, pa.large_string()), shape)
     counts = np.diff(grams.offsets)
-    return grams.hashes, np.repeat(item_of, counts), np.repeat(grams.short, counts)
+    room = np.cumsum(counts + MOST_TOKENS + 1) - (counts + MOST_TOKENS + 1)  # the texts of an item lie apart
+    room -= room[np.searchsorted(item_of, item_of)]
+    rows = np.empty(grams.hashes.size, GRAM)
+    rows["hash"], rows["item"] = grams.hashes, np.repeat(item_of, counts)
+    rows["first"] = np.arange(rows.size) - np.repeat(grams.offsets[:-1] - room, counts)
+    rows["end"] = grams.ends + np.repeat(room, counts)
+    return rows, np.repeat(grams.short, counts)
 
 
-def _distinct(hashes: Array, items: Array) -> tuple[Array, Array]:
-    """Distinct pairs, by hash, then item."""
-    order = np.lexsort((items, hashes))
-    hashes, items = hashes[order], items[order]
-    is_new = np.ones(hashes.size, bool)
-    is_new[1:] = (hashes[1:] != hashes[:-1]) | (items[1:] != items[:-1])
-    return hashes[is_new], items[is_new]
+def _is_new(grams: Array, *fields: str) -> Array:
+    """Which of sorted grams differ from the one before in one of ``fields``."""
+    is_new = np.zeros(grams.size, bool)
+    is_new[:1] = True
+    for field in fields:
+        is_new[1:] |= grams[field][1:] != grams[field][:-1]
+    return is_new
 
 
-def _first_of_copies(hashes: Array, items: Array, total: int) -> Array:
-    """Which items have a set of grams that no earlier one has: ``bool[total]``."""
+def _first_of_copies(grams: Array, total: int) -> Array:
+    """Which items have a set of grams, and one that no earlier item has: ``bool[total]``."""
+    hashes, items = grams["hash"], grams["item"]
     keys = np.zeros((total, 2), np.uint64)
     np.add.at(keys[:, 0], items, hashes)
     np.add.at(keys[:, 1], items, (hashes ^ hashes >> np.uint64(31)) * _SECOND)

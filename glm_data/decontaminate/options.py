@@ -22,9 +22,9 @@ class DecontaminateOptions(Config, frozen=True, kw_only=True):
     short: Annotated[
         float, Doc("share of a gram that an item must have to be looked for as a whole if it is shorter than one", 0, 1)
     ] = 0.6
-    containment: Annotated[float, Doc("share of an item's grams in a document from which it is found there", 0, 1)] = (
-        0.5
-    )
+    containment: Annotated[
+        float, Doc("share of an item that its grams in a document must cover for it to be found there", 0, 1)
+    ] = 0.5
     margin: Annotated[int, Doc("characters to cut on both sides of what was found", 0)] = 200
     most_cuts: Annotated[int, Doc("cuts beyond which a document is dropped", 1)] = 10
     shortest_piece: Annotated[int, Doc("characters that a piece between cuts must have to stay", 1)] = 200

@@ -8,21 +8,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from glm_data.decontaminate.index import Index
+from glm_data.decontaminate.index import Index, covered
 from glm_data.text.grams import Places, find_grams
 
 Array = npt.NDArray[Any]
 
 
 class Hits(NamedTuple):
-    """Pairs of a text and an item that share grams, by text, then item; equally long arrays."""
+    """Pairs of a text and an item that share grams, common ones included, by text, then item; equally long arrays."""
 
     texts: Array
     items: Array
-    found: Array
-    """Distinct grams of the item in the text that are evidence."""
-    common: Array
-    """The same, of those that are common in the corpus and so are none."""
+    covered: Array
+    """Tokens of the item that grams found in the text cover."""
     is_hit: Array
     """Whether the item counts as found in the text."""
     is_spared: Array
@@ -45,10 +43,10 @@ def search(
 ) -> tuple[Hits, Regions]:
     """Find the items of ``index`` in a string array's texts.
 
-    An item is found if the share ``containment`` of its grams stands in the text, of a short item all of them.
+    An item is found if grams that stand in the text cover the share ``containment`` of its tokens, a short one all.
     ``common: bool[grams]`` marks grams that are no evidence.
     """
-    places = find_grams(texts, index.lookup, bool(index.short.any()))
+    places = find_grams(texts, index.lookup)
     return judge(places, index, containment, np.zeros(index.hashes.size, bool) if common is None else common)
 
 
@@ -56,28 +54,24 @@ def judge(places: Places, index: Index, containment: float, common: Array) -> tu
     """As :func:`search`, for grams that were found."""
     sizes = np.diff(index.offsets)[places.grams]
     at = np.repeat(np.arange(sizes.size), sizes)
-    within = np.arange(at.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    items = index.postings[index.offsets[places.grams[at]] + within].astype(np.int64)
-    keys = places.texts[at].astype(np.int64) * max(1, index.sizes.size) + items
-    hits = _hits(keys, places.grams[at], index, containment, common)
-    hit_keys = (hits.texts * max(1, index.sizes.size) + hits.items)[hits.is_hit]
-    chosen = np.isin(keys, hit_keys) & ~common[places.grams[at]]
-    return hits, _regions(keys[chosen], at[chosen], items[chosen], places)
+    where = index.offsets[places.grams[at]] + np.arange(at.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    items, stretch = index.items[where].astype(np.int64), (index.firsts[where], index.ends[where])
+    pairs, pair = np.unique(places.texts[at].astype(np.int64) * max(1, index.sizes.size) + items, return_inverse=True)
+    hits = _hits(pairs, pair, stretch, common[places.grams[at]], index, containment)
+    chosen = hits.is_hit[pair] & ~common[places.grams[at]]
+    return hits, _regions(pair[chosen], at[chosen], items[chosen], places)
 
 
-def _hits(keys: Array, grams: Array, index: Index, containment: float, common: Array) -> Hits:
-    order = np.lexsort((grams, keys))
-    keys, grams = keys[order], grams[order]
-    is_new = np.ones(keys.size, bool)
-    is_new[1:] = (keys[1:] != keys[:-1]) | (grams[1:] != grams[:-1])
-    pairs, place = np.unique(keys[is_new], return_inverse=True)
-    is_common = common[grams[is_new]]
-    found = np.bincount(place[~is_common], minlength=pairs.size)
-    spread = np.bincount(place[is_common], minlength=pairs.size)
+def _hits(
+    pairs: Array, pair: Array, stretch: tuple[Array, Array], is_common: Array, index: Index, containment: float
+) -> Hits:
     texts, items = np.divmod(pairs, max(1, index.sizes.size))
+    firsts, ends = stretch
+    rare = ~is_common
+    shown = covered(pair[rare], firsts[rare], ends[rare], pairs.size)
     needed = np.where(index.short[items], index.sizes[items], np.ceil(index.sizes[items] * containment - 1e-9))
-    is_hit = found >= np.maximum(needed, 1)
-    return Hits(texts, items, found, spread, is_hit, ~is_hit & (found + spread >= np.maximum(needed, 1)))
+    is_hit = shown >= np.maximum(needed, 1)
+    return Hits(texts, items, shown, is_hit, ~is_hit & (covered(pair, firsts, ends, pairs.size) >= needed))
 
 
 def _regions(keys: Array, at: Array, items: Array, places: Places) -> Regions:

@@ -82,7 +82,8 @@ def given_of(task: ShardTask) -> Given:
 
 def find_shard(task: ShardTask) -> ShardRecord:
     """Shard function: which grams of the index stand in which documents of one input."""
-    options, _, index = given_of(task)
+    given = given_of(task)
+    options, index = given.options, given.index
     found: list[Array] = []
     rows, unreadable = 0, Counter[str]()
     for block in _blocks(task, options):
@@ -107,7 +108,7 @@ def _blocks(task: ShardTask, options: DecontaminateOptions) -> Iterator[Block]:
 
 
 def _grams_by_document(texts: pa.Array, index: Index, first: int) -> Array:
-    places = find_grams(texts, index.lookup, bool(index.short.any()))
+    places = find_grams(texts, index.lookup)
     pairs = np.unique(places.texts.astype(np.int64) << 32 | places.grams)
     return np.stack([(pairs >> 32) + first, pairs & 0xFFFFFFFF], axis=1).astype(np.int32)
 
@@ -218,7 +219,7 @@ def _ledger(
     index: Index,
 ) -> pa.RecordBatch:  # fmt: skip
     rows = inside[regions.texts] if regions.texts.size else regions.texts
-    shares = hits.found[hits.is_hit] / index.sizes[hits.items[hits.is_hit]]
+    shares = hits.covered[hits.is_hit] / index.sizes[hits.items[hits.is_hit]]
     share_of = dict(zip(zip(hits.texts[hits.is_hit], hits.items[hits.is_hit], strict=True), shares, strict=True))
     quotes = [
         _quote(texts[text], start, end)

@@ -56,10 +56,12 @@ class Shape(NamedTuple):
 class Grams(NamedTuple):
     """Hashes of the grams of texts in order: those of text ``i`` are ``hashes[offsets[i]:offsets[i + 1]]``.
 
-    ``short: bool[texts]`` marks texts that have short grams only; a text that is shorter still has none at all.
+    The gram in place ``k`` of its text begins at token ``k`` and ends before token ``ends``. ``short: bool[texts]``
+    marks texts that have short grams only; a text that is shorter still has none at all.
     """
 
     hashes: Uint64s
+    ends: Int32s
     offsets: Int64s
     short: npt.NDArray[np.bool_]
 
@@ -76,24 +78,28 @@ class Places(NamedTuple):
 
 
 class Lookup(NamedTuple):
-    """Hashes to look for, ``uint64``, ascending and distinct, behind a Bloom filter of three bits a hash in one word."""
+    """Hashes to look for, ``uint64``, ascending and distinct, behind Bloom filters of three bits a hash, in a word.
+
+    Those of short grams have a filter of their own: they are few, and it stays in the processor's cache.
+    """
 
     shape: Shape
     hashes: Uint64s
     filter: Uint64s
-
-    @property
-    def shift(self) -> int:
-        """How far a hash is shifted to give its word in the filter."""
-        return 64 - int(self.filter.size - 1).bit_length()
+    short_filter: Uint64s
 
 
-def make_lookup(shape: Shape, hashes: Uint64s) -> Lookup:
-    """A lookup of ascending, distinct ``hashes``; their filter takes two bytes each (6 % of others pass)."""
-    bits = max(1024, 1 << int(hashes.size * FILTER_BITS_A_GRAM - 1).bit_length()) if hashes.size else 1024
-    lookup = Lookup(shape, hashes, np.zeros(bits // 64, np.uint64))
-    _fill(hashes, lookup.filter, lookup.shift)
-    return lookup
+def make_lookup(shape: Shape, hashes: Uint64s, short: npt.NDArray[np.bool_]) -> Lookup:
+    """A lookup of ascending, distinct ``hashes``, two bytes each for their filter; ``short`` marks short grams."""
+    return Lookup(shape, hashes, _filter_of(hashes[~short]), _filter_of(hashes[short]))
+
+
+def _filter_of(hashes: Uint64s) -> Uint64s:
+    """A filter of at least two words, a power of two; of a single one, which is not looked into, for no hash."""
+    bits = (1 << int(hashes.size * FILTER_BITS_A_GRAM - 1).bit_length()) if hashes.size else 0
+    words = np.zeros(max(bits // 64, 2) if hashes.size else 1, np.uint64)
+    _fill(hashes, words, 64 - int(words.size - 1).bit_length())
+    return words
 
 
 def gram_hashes(texts: pa.Array, shape: Shape) -> Grams:
@@ -101,34 +107,26 @@ def gram_hashes(texts: pa.Array, shape: Shape) -> Grams:
     data, bounds = utf8_buffers(texts)
     table, scratch = fold_table(), _scratch(bounds)
     hashes = np.empty(int(bounds[-1] - bounds[0]) * table.growth + len(texts), np.uint64)
+    gram_ends = np.empty(hashes.size, np.int32)
     offsets, short = np.zeros(len(texts) + 1, np.int64), np.zeros(len(texts), np.bool_)
     _hash_kernel(
-        data,
-        bounds,
-        table.entries,
-        table.expansions,
-        *scratch,
-        *_weights(shape),
-        _powers(shape),
-        hashes,
-        offsets,
-        short,
-    )
-    return Grams(hashes[: offsets[-1]], offsets, short)
+        data, bounds, table.entries, table.expansions, *scratch, *_weights(shape), _powers(shape),
+        hashes, gram_ends, offsets, short,
+    )  # fmt: skip
+    return Grams(hashes[: offsets[-1]], gram_ends[: offsets[-1]], offsets, short)
 
 
-def find_grams(texts: pa.Array, lookup: Lookup, has_short: bool = True) -> Places:
-    """Where grams of ``lookup`` stand in a string array's texts; ``has_short`` says whether it has short ones."""
+def find_grams(texts: pa.Array, lookup: Lookup) -> Places:
+    """Where grams of ``lookup`` stand in a string array's texts."""
     data, bounds = utf8_buffers(texts)
     table, scratch = fold_table(), _scratch(bounds)
-    words, characters, full, least = _weights(lookup.shape)
+    hashed, beyonds = np.empty_like(scratch[0]), np.empty_like(scratch[2])
     room = _FIRST_ROOM
     while True:
         found = np.empty((room, 4), np.int32)
         used = _find_kernel(
-            data, bounds, table.entries, table.expansions, *scratch,
-            words, characters, full, least if has_short else 0, _powers(lookup.shape),
-            lookup.hashes, lookup.filter, lookup.shift, found,
+            data, bounds, table.entries, table.expansions, *scratch, *_weights(lookup.shape), _powers(lookup.shape),
+            lookup.hashes, lookup.filter, lookup.short_filter, hashed, beyonds, found,
         )  # fmt: skip
         if used <= room:
             return Places(*(np.ascontiguousarray(column) for column in found[:used].T))
@@ -221,10 +219,27 @@ def _tokenize(
 
 
 @compiled
+def _hash(tokens: Any, weights: Any, count: int, need: int, salt: Any, powers: Any, hashed: Any, beyonds: Any) -> int:
+    """Write hash and end of the gram that begins at each token while enough is left; returns how many there are."""
+    window, held, beyond = np.uint64(0), 0, 0
+    for first in range(count):
+        while held < need and beyond < count:
+            window = window * GRAM_FACTOR + tokens[beyond]
+            held += weights[beyond]
+            beyond += 1
+        if held < need:
+            return first
+        hashed[first], beyonds[first] = mix64(window ^ salt), beyond
+        window -= tokens[first] * powers[beyond - first - 1]
+        held -= weights[first]
+    return count
+
+
+@compiled
 def _hash_kernel(
     data: Any, bounds: Any, entries: Any, expansions: Any, tokens: Any, weights: Any, starts: Any, ends: Any,
     word_weight: int, character_weight: int, full: int, least: int, powers: Any,
-    hashes: Any, offsets: Any, short: Any,
+    hashes: Any, gram_ends: Any, offsets: Any, short: Any,
 ) -> None:  # fmt: skip
     used = 0
     for text in range(bounds.size - 1):
@@ -236,19 +251,8 @@ def _hash_kernel(
         for token in range(count):
             weight += weights[token]
         short[text] = weight < full
-        need = least if weight < full else full
-        window, held, beyond = np.uint64(0), 0, 0
-        for first in range(count):
-            while held < need and beyond < count:
-                window = window * GRAM_FACTOR + tokens[beyond]
-                held += weights[beyond]
-                beyond += 1
-            if held < need:
-                break
-            hashes[used] = mix64(window ^ SHORT_SALT) if weight < full else mix64(window)
-            used += 1
-            window -= tokens[first] * powers[beyond - first - 1]
-            held -= weights[first]
+        need, salt = (least, SHORT_SALT) if weight < full else (full, np.uint64(0))
+        used += _hash(tokens, weights, count, need, salt, powers, hashes[used:], gram_ends[used:])
         offsets[text + 1] = used
 
 
@@ -256,7 +260,7 @@ def _hash_kernel(
 def _find_kernel(
     data: Any, bounds: Any, entries: Any, expansions: Any, tokens: Any, weights: Any, starts: Any, ends: Any,
     word_weight: int, character_weight: int, full: int, least: int, powers: Any,
-    hashes: Any, filter: Any, shift: int, found: Any,
+    hashes: Any, filter: Any, short_filter: Any, hashed: Any, beyonds: Any, found: Any,
 ) -> int:  # fmt: skip
     """Write a row (text, gram, first byte, end) for each gram found while there is room; returns how many there are."""
     used = 0
@@ -265,29 +269,37 @@ def _find_kernel(
             data, bounds[text], bounds[text + 1], entries, expansions, word_weight, character_weight,
             tokens, weights, starts, ends,
         )  # fmt: skip
-        for need in (full, least):
-            if need == 0:
-                continue
-            salt = np.uint64(0) if need == full else SHORT_SALT
-            window, held, beyond = np.uint64(0), 0, 0
-            for first in range(count):
-                while held < need and beyond < count:
-                    window = window * GRAM_FACTOR + tokens[beyond]
-                    held += weights[beyond]
-                    beyond += 1
-                if held < need:
-                    break
-                hashed = mix64(window ^ salt)
-                bits = _bits_of(hashed)
-                if filter[hashed >> np.uint64(shift)] & bits == bits:
-                    gram = _place_of(hashed, hashes)
-                    if gram >= 0:
-                        if used < found.shape[0]:
-                            found[used, 0], found[used, 1] = text, gram
-                            found[used, 2], found[used, 3] = starts[first], ends[beyond - 1]
-                        used += 1
-                window -= tokens[first] * powers[beyond - first - 1]
-                held -= weights[first]
+        if filter.size > 1:
+            grams = _hash(tokens, weights, count, full, np.uint64(0), powers, hashed, beyonds)
+            used = _look_up(hashed, beyonds, grams, hashes, filter, starts, ends, text, used, found)
+        if short_filter.size > 1:
+            grams = _hash(tokens, weights, count, least, SHORT_SALT, powers, hashed, beyonds)
+            used = _look_up(hashed, beyonds, grams, hashes, short_filter, starts, ends, text, used, found)
+    return used
+
+
+@compiled
+def _look_up(
+    hashed: Any, beyonds: Any, grams: int, hashes: Any, filter: Any, starts: Any, ends: Any, text: int, used: int,
+    found: Any,
+) -> int:  # fmt: skip
+    """A loop of its own, so short that the processor waits for many words of the filter at a time."""
+    shift = np.uint64(64)
+    words = filter.size
+    while words > 1:
+        words >>= 1
+        shift -= np.uint64(1)
+    for first in range(grams):
+        bits = _bits_of(hashed[first])
+        if filter[hashed[first] >> shift] & bits != bits:
+            continue
+        gram = _place_of(hashed[first], hashes)
+        if gram < 0:
+            continue
+        if used < found.shape[0]:
+            found[used, 0], found[used, 1] = text, gram
+            found[used, 2], found[used, 3] = starts[first], ends[beyonds[first] - 1]
+        used += 1
     return used
 
 
