@@ -72,8 +72,7 @@ def build_index(evaluation: Evaluation, shape: Shape, common_items: int) -> Inde
     parts = [_index_benchmark(name, evaluation, shape, common_items) for name in evaluation.benchmarks]
     for start, part in zip(np.cumsum([0, *(part.sizes.size for part in parts)]), parts, strict=False):
         part.grams["item"] += start
-    grams = np.concatenate([part.grams for part in parts])
-    grams = grams[np.lexsort((grams["first"], grams["item"], grams["hash"]))]
+    grams = _in_order(np.concatenate([part.grams for part in parts]))
     first = np.flatnonzero(_is_new(grams, "hash"))
     return Index(
         shape=shape,
@@ -108,7 +107,7 @@ def _index_benchmark(name: str, evaluation: Evaluation, shape: Shape, common_ite
     grams, is_short = (np.concatenate(column) for column in zip(*found, strict=True))
     total = len(ids)
     has_full = np.bincount(grams["item"][~is_short], minlength=total) > 0
-    grams = np.sort(grams[~(is_short & has_full[grams["item"]])], order=("hash", "item", "first"))
+    grams = _in_order(grams[~(is_short & has_full[grams["item"]])])
     has_any = np.bincount(grams["item"], minlength=total) > 0
     stays = _first_of_copies(grams[_is_new(grams, "hash", "item")], total)
     copies = int(np.count_nonzero(has_any & ~stays))
@@ -158,6 +157,11 @@ def _grams_of(chunk: list[Item], shape: Shape, ids: list[str]) -> tuple[Array, A
     rows["first"] = np.arange(rows.size) - np.repeat(grams.offsets[:-1] - room, counts)
     rows["end"] = grams.ends + np.repeat(room, counts)
     return rows, np.repeat(grams.short, counts)
+
+
+def _in_order(grams: Array) -> Array:
+    """Grams by hash; those of one hash in the order they had, which is that of items and tokens."""
+    return grams[np.argsort(grams["hash"], kind="stable")]
 
 
 def _is_new(grams: Array, *fields: str) -> Array:
