@@ -15,7 +15,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 
 from glm_data import files
-from glm_data.config import Config, Doc, load_yaml, to_mapping
+from glm_data.config import Config, Doc, load_yaml
 from glm_data.errors import ConfigError, UsageError, did_you_mean
 
 DEFAULT = "glm-130b"
@@ -72,7 +72,7 @@ class Bans(msgspec.Struct, frozen=True, kw_only=True):
         """A digest of what is banned and why, for plans; the name alone if that is nothing."""
         if not self.benchmarks:
             return NONE
-        return files.digest_value([to_mapping(benchmark) for benchmark in self.benchmarks])
+        return files.digest_value([[item.name, *entry] for item in self.benchmarks for entry in _entries(item)])
 
 
 class Banned(NamedTuple):

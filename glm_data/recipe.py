@@ -39,7 +39,7 @@ CORPUS_STAGES = ("filter", "dedupe", "decontaminate", "tokenize", "mip", "pack")
 """Those that run on Beam and so take a runner and workers."""
 NEEDS_TORCH = frozenset({"train", "quantize"})
 RAW = "raw"
-_PATHS = {"decontaminate": "evaluation", "mip": "bans"}
+_PATHS = {"decontaminate": "evaluation", "mip": "bans", "pack": "bans"}
 """Options that are, or may be, the path of a YAML file, which a recipe may give relative to itself."""
 
 Section = dict[str, Any] | None | msgspec.UnsetType

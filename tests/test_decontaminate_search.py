@@ -20,7 +20,7 @@ from glm_data.decontaminate import DecontaminateOptions, Index, build_index, rea
 from glm_data.decontaminate.cut import JOINT, NOTHING_LEFT, TOO_MANY_CUTS, apply_action, merge
 from glm_data.decontaminate.index import COUNTS, load_index, save_index
 from glm_data.decontaminate.items import read_items
-from glm_data.errors import ConfigError, InputError, UsageError
+from glm_data.errors import ConfigError, InputError
 from glm_data.text.grams import Shape
 
 QUESTION = (
@@ -216,7 +216,7 @@ def test_fields_go_into_objects_and_lists(tmp_path: Path) -> None:
     [
         ({"name": "E"}, ConfigError, "no benchmark has 'files'"),
         ({"name": "E", "files": ["x.jsonl"]}, ConfigError, "has 'files' but no 'fields'"),
-        ({"name": "E", "files": ["y.jsonl"], "fields": ["q"]}, UsageError, "does not exist"),
+        ({"name": "E", "files": ["y.jsonl"], "fields": ["q"]}, ConfigError, "benchmark 'E': '"),
         ({"name": "E", "files": ["x.jsonl"], "fields": ["questoin"]}, ConfigError, "Did you mean 'question'?"),
         ({"name": "E", "files": ["bad.jsonl"], "fields": ["question"]}, InputError, "row 1: "),
     ],

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from glm_data.bans import Benchmark, load_evaluation
-from glm_data.errors import ConfigError, InputError, did_you_mean
+from glm_data.errors import ConfigError, InputError, UsageError, did_you_mean
 from glm_data.formats import Unreadable
 from glm_data.formats.rows import read_rows
 from glm_data.stage import InputFile, find_inputs
@@ -52,8 +52,7 @@ class Evaluation(msgspec.Struct, frozen=True):
 def read_evaluation(path: Path) -> Evaluation:
     """Read a manifest and find the files of its benchmarks; those without ``files`` are passed over.
 
-    Raises :class:`ConfigError` if none has files, or one has files but no fields, :class:`UsageError` for files that
-    do not exist.
+    Raises :class:`ConfigError` if none has files, one has files but no fields, or files that do not exist.
     """
     listed = [benchmark for benchmark in load_evaluation(path).benchmarks if benchmark.files]
     if not listed:
@@ -66,7 +65,10 @@ def _sources(path: Path, benchmark: Benchmark) -> list[Source]:
         raise ConfigError(
             f"{path}: benchmark '{benchmark.name}' has 'files' but no 'fields'; name those with its texts."
         )
-    found = find_inputs([path.parent / given for given in benchmark.files])
+    try:
+        found = find_inputs([path.parent / given for given in benchmark.files])
+    except UsageError as error:
+        raise ConfigError(f"{path}: benchmark '{benchmark.name}': {error}") from None
     return [Source(benchmark.name, benchmark.fields, item) for item in found]
 
 
