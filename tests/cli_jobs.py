@@ -14,7 +14,7 @@ inputs: [raw/pile, raw/wudao]
 runner: {workers: 1}
 filter: {max_bad_fraction: 0.1}
 dedupe: {threshold: 0.6, max_bad_fraction: 0.1}
-decontaminate: {evaluation: evaluation.yaml}
+decontaminate: {evaluation: reported.yaml}
 tokenizer: {vocab_size: 1024, character_coverage: 0.95}
 tokenize: {}
 mip: {manifest: mip/mixture.yaml}
@@ -75,5 +75,5 @@ def write_evaluation(folder: Path) -> Path:
     rows = [{"question": body[:300]} for body in bodies] + [{"question": " ".join(map(str, range(40)))}]
     (folder / "items.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     manifest = {"benchmarks": [{"name": "Stories", "files": ["items.jsonl"], "fields": ["question"]}]}
-    (folder / "evaluation.yaml").write_text(json.dumps(manifest), encoding="utf-8")
-    return folder / "evaluation.yaml"
+    (folder / "reported.yaml").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder / "reported.yaml"

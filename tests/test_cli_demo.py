@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import shlex
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from glm_data.cli.shell import run
 from glm_data.config import load_yaml
 from glm_data.demo_input import read_planted
 from glm_data.recipe import STAGES, Recipe, load
+from manifests import path as bundled
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_corpus(folder / "demo" / "corpus")
     write_mixture(folder / "mip")
     write_evaluation(folder)
+    shutil.copy(bundled("evaluation.yaml"), folder)
     (folder / "demo.yaml").write_text(RECIPE.replace("inputs: [raw/pile, raw/wudao]", "demo_input: {seed: 3}"))
     return folder
 
