@@ -196,7 +196,7 @@ class _Nested(Config, frozen=True):
 def test_options_that_flags_cannot_say_point_to_the_recipe() -> None:
     assert fields.flags(_Nested()) == []
     assert fields.flags(_Nested(names=("a", "b"))) == ["--names", "a", "--names", "b"]
-    assert fields.flags(_Nested(weights={"en": 1.0})) is None
+    assert fields.flags(_Nested(weights={"en": 1.0})) == ["--weights", "en=1.0"]
     assert fields.flags(_Nested(rate=None)) is None
     step = Step(stage="tokenizer", inputs=("in",), out=Path("out"), options=_Nested(rate=None))
     assert command_line(step, Path("my recipe.yaml")).endswith("--recipe 'my recipe.yaml'")
