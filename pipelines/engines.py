@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 from glm_data.errors import MissingExtraError, UsageError, did_you_mean
 from pipelines.quiet import import_beam, quiet_beam
 
-
 BEAM_DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
 """What users of Beam call its Dask runner; ours (:mod:`pipelines.dask`) stands before it."""
 

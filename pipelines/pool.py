@@ -22,9 +22,7 @@ from pipelines.quiet import import_beam, quiet_beam
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until interrupted; says its address in one line."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.pool", description="Start workers for an EXTERNAL job.")
-    parser.add_argument(
-        "--port", type=int, default=50000, help="port on localhost; 0 takes a free one (default: 50000)"
-    )
+    parser.add_argument("--port", type=int, default=50000, help="port on localhost, 0 for a free one (default: 50000)")
     port = parser.parse_args(argv).port
     import_beam()
     from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer

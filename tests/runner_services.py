@@ -1,4 +1,4 @@
-"""Clusters on this machine for tests: a job server, a pool of workers, a Dask cluster; all real processes on loopback."""
+"""Clusters on this machine for tests: a job server, a pool of workers, a Dask cluster; real processes on loopback."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def watching_ports() -> Iterator[set[str]]:
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(0.05):
+        while not ended.wait(0.2):
             seen.update(listening_addresses())
 
     thread = threading.Thread(target=watch)
@@ -116,9 +116,9 @@ def watching_ports() -> Iterator[set[str]]:
 def listening_addresses() -> set[str]:
     """The IP addresses of this process's listening TCP sockets, as Linux tells them."""
     own = set()
-    for descriptor in os.listdir("/proc/self/fd"):
+    for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
-            own.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+            own.add(str(descriptor.readlink()))
     found = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:

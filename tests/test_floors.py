@@ -36,8 +36,9 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "report": ("ground",),
     "pipelines": ("packing",),
     "demo_input": ("formats", "manifests"),
+    "inspection": ("loading", "report"),
     "recipe": ("pipelines", "evaluation", "report", "demo_input"),
-    "cli": ("recipe", "exporting"),
+    "cli": ("recipe", "exporting", "inspection"),
 }
 """Every room and those right below it; a room may import all that its house stands on, down to the ground."""
 
