@@ -265,9 +265,12 @@ def _settle(folder: Path, plan: Mapping[str, Any], overwrite: bool) -> None:
 
 def _note_places(folder: Path, inputs: Sequence[InputFile]) -> None:
     """Keep where the inputs lie, for whoever wants to see their texts later."""
-    places = {item.name: item.path for item in inputs if item.path}
+    path, places = folder / RUN / INPUTS, {item.name: item.path for item in inputs if item.path}
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        if files.read_json(path) == places:
+            return
     if places:
-        files.write_json(folder / RUN / INPUTS, places)
+        files.write_json(path, places)
 
 
 def _empty(folder: Path) -> None:

@@ -26,7 +26,7 @@ _SERVING = (
 @contextlib.contextmanager
 def on_loopback() -> Iterator[None]:
     """Within the block Beam opens ports on ``localhost`` alone; blocks may be nested."""
-    modules = [module for name in _SERVING if (module := importlib.import_module(name)) and hasattr(module, "grpc")]
+    modules: list[Any] = [importlib.import_module(name) for name in _SERVING]
     before = [module.grpc for module in modules]
     for module in modules:
         module.grpc = _LoopbackGrpc(module.grpc)

@@ -18,7 +18,9 @@ PLAIN_WIDTH = 110
 REMOVED, ADDED = "bold red", "bold green"
 _SEGMENT = re.compile(r"[^\n。！？；.!?;]*(?:[\n。！？；]|[.!?;]+\s*|$)")
 """A line or a sentence: what is matched first, so that long texts stay quick to compare."""
-_TOKEN = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]|[^\W\u2e80-\u9fff\uac00-\ud7af]+|\s+|.")
+_TOKEN = re.compile(
+    r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]|[^\W\u2e80-\u9fff\uac00-\ud7af]+|\s+|."
+)
 """A single Han, Kana or Hangul character, a word, white space, any other character."""
 _MOST_TOKENS = 1500
 """Tokens of a differing passage that are matched one by one; longer ones are shown as wholly different."""

@@ -84,7 +84,9 @@ def _look(output: Output, stage: FinishedStage, given: dict[str, Any]) -> None:
     if output.as_json or output.quiet:
         return
     rules = ", ".join(f"{rule} {count:,}" for rule, count in stage.success.dropped.items())
-    output.say(f"{removed:,} of {stage.success.records:,} documents removed" + (f" ({rules})" if rules else ""), bold=True)
+    output.say(
+        f"{removed:,} of {stage.success.records:,} documents removed" + (f" ({rules})" if rules else ""), bold=True
+    )
     for number, cluster in enumerate(clusters, 1):
         _print_cluster(output, number, cluster, texts, given["characters"])
     if overlap is not None and removed:
@@ -140,7 +142,9 @@ def _print_overlap(output: Output, overlap: Overlap) -> None:
 
 
 def _print_audit(output: Output, found: Audit) -> None:
-    output.say(f"{found.sampled:,} of {found.removals:,} removals sampled (seed {found.seed}), {found.checked:,} compared")
+    output.say(
+        f"{found.sampled:,} of {found.removals:,} removals sampled (seed {found.seed}), {found.checked:,} compared"
+    )
     if found.checked < found.sampled:
         output.say(f"  {found.sampled - found.checked:,} were removed for documents that are not among the inputs")
     for item in found.false[:_SHOWN_FALSE]:

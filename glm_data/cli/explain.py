@@ -23,7 +23,7 @@ _CHARACTERS = 300
 @click.command(
     "explain",
     cls=Command,
-    help="Tell the life of a document: what every stage of RUN did with it, with the reason and the measured value, the "
+    help="Tell the life of a document: what every stage of RUN did with it, the reason and the measured value, the "
     "document it was removed for, and the packed rows that hold it. DOC_ID is the name of an input and the number of a "
     "record in it, as in the column 'id' of every stage. RUN is a run's folder or a single stage's.",
     example="""
@@ -67,7 +67,9 @@ def _print(output: Output, life: Life, run: Path, characters: int) -> None:
         output.say(f"  not finished yet: {', '.join(life.unfinished)}", fg="yellow")
     removed = next((event for event in life.events if event.outcome == "removed"), None)
     if removed is not None:
-        output.say(f"  to go on with what stayed: glm-data explain {_quoted(removed.details['kept'])} {_quoted(str(run))}")
+        output.say(
+            f"  to go on with what stayed: glm-data explain {_quoted(removed.details['kept'])} {_quoted(str(run))}"
+        )
     if life.text:
         _print_text(output, life.text, characters)
 

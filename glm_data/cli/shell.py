@@ -220,6 +220,10 @@ def _explain_system_exit(error: SystemExit) -> int:
 
 
 def _say(sentence: str, exit_code: int) -> int:
+    if not sentence.isprintable():  # what was typed or read may hold what steers a terminal
+        from glm_data.cli.output import visible
+
+        sentence = "\n".join(map(visible, sentence.split("\n")))
     with contextlib.suppress(BrokenPipeError):
         click.echo(f"{click.style('glm-data:', fg='red', bold=True)} {sentence}", err=True, color=colour_choice())
     return exit_code

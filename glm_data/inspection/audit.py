@@ -96,8 +96,8 @@ def check(
     for row in rows:
         if row["removed"] not in texts or row["kept"] not in texts:
             continue
-        pair = (texts[row[side]]["text"] for side in ("removed", "kept"))
-        alike = compare(*pair, options["ngram"], fold_digits=options["fold_digits"])
+        removed, kept = (texts[row[side]]["text"] for side in ("removed", "kept"))
+        alike = compare(removed, kept, options["ngram"], fold_digits=options["fold_digits"])
         names = (row["removed"], row["kept"], row["rule"])
         found.append(Checked(*names, row["jaccard"], *alike, row["kept"] in there))
     return found

@@ -55,7 +55,7 @@ def largest_clusters(table: Path, most: int, shown: int = 3) -> list[Cluster]:
     ids, sizes = counts.field("values"), counts.field("counts").to_numpy()
     order = np.lexsort((pc.rank(ids, sort_keys="ascending").to_numpy(), -sizes))[:most]
     largest = ids.take(pa.array(order))
-    rows = pq.read_table(table, filters=pc.field("kept").isin(largest)) if most else []
+    rows = pq.read_table(table, filters=pc.field("kept").isin(largest))
     return [_cluster(id, rows.filter(pc.equal(rows.column("kept"), id)), shown) for id in largest.to_pylist()]
 
 

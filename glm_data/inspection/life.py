@@ -57,8 +57,8 @@ def trace(run: Run, id: str) -> Life:
     events = [event for stage in run.stages for event in _EVENTS.get(stage.kind, _of_documents)(stage, id, facts)]
     if not events:
         raise UsageError(f"no stage in '{run.folder}' knows the document '{id}'.{_suggest(run, id)}")
-    named = (facts.get(name, "") for name in ("source", "lang", "text"))
-    return Life(id, *named, tuple(events), run.unfinished)
+    source, lang, text = (facts.get(name, "") for name in ("source", "lang", "text"))
+    return Life(id, source, lang, text, tuple(events), run.unfinished)
 
 
 # --- stages -----------------------------------------------------------------------------------------------------------
@@ -135,13 +135,15 @@ def _of_dedupe(stage: FinishedStage, id: str, facts: dict[str, str]) -> Iterator
         for_it = find_rows([stage.folder / TABLE], id, "kept")
         listed = [item["removed"] for item in itertools.islice(for_it, MOST_LISTED)]
         many = int(event.details.get("duplicates") or 1)
-        sentence = f"kept; it stands for {many:,} documents, itself included" if many > 1 else "kept; it has no duplicate"
+        sentence = (
+            f"kept; it stands for {many:,} documents, itself included" if many > 1 else "kept; it has no duplicate"
+        )
         yield msgspec.structs.replace(event, sentence=sentence, details={**event.details, "removed_for_it": listed})
 
 
 def _removed_sentence(row: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     if row["rule"] == "exact":
-        return f"removed, a copy of '{row['kept']}' but for what folding undoes"
+        return f"removed, an exact copy of '{row['kept']}' (but for case, width, script, accents, punctuation)"
     alike = f"similarity {row['jaccard']:.4f}, {options.get('threshold', 0):g} is enough"
     if row["rule"] == "contained":
         alike = f"{row['containment']:.1%} of it is in there, {options.get('containment', 0):.0%} is enough"
@@ -167,7 +169,9 @@ def _of_pack(stage: FinishedStage, id: str, facts: dict[str, str]) -> Iterator[E
     _note(facts, document)
     pack = PackedRows.open(stage.folder)
     rows = rows_with(pack, document["_row"])
-    slices = [_slice(pack, row, item) for row in rows[:MOST_LISTED] for item in _own_slices(pack, row, document["_row"])]
+    slices = [
+        _slice(pack, row, item) for row in rows[:MOST_LISTED] for item in _own_slices(pack, row, document["_row"])
+    ]
     details = {"document": document["_row"], "rows": len(rows), "slices": slices}
     if not rows:
         yield Event(stage.folder.name, "unused", "none of its tokens were packed", details)

@@ -79,7 +79,9 @@ def _covers(item: dict[str, Any], number: int) -> bool:
     return first <= number < first + int(item.get("count", 1))
 
 
-def find_documents(inputs: Sequence[InputFile], ids: Collection[str], format: str = "auto") -> dict[str, dict[str, Any]]:
+def find_documents(
+    inputs: Sequence[InputFile], ids: Collection[str], format: str = "auto"
+) -> dict[str, dict[str, Any]]:
     """The documents of some ids, as rows of :data:`glm_data.documents.SCHEMA`; those not found are left out.
 
     Inputs after which an id is named are read first, and no further than to the last of their ids; others only for

@@ -1,4 +1,4 @@
-"""The similarity of two texts in plain Python, by its definition alone: what compiled code has decided is held against it.
+"""The similarity of two texts in plain Python, by its definition alone: compiled code is held against it.
 
 Nothing here uses :mod:`glm_data.text` or the tables made for it. A text is folded character by character with
 ``unicodedata`` and OpenCC, becomes words and single characters, and every ``ngram`` of them in a row is a shingle.
@@ -10,7 +10,19 @@ import functools
 import unicodedata
 from typing import Any, NamedTuple
 
-_UNSPACED = ("CJK ", "HIRAGANA ", "KATAKANA", "HANGUL ", "BOPOMOFO ", "YI ", "THAI ", "LAO ", "KHMER ", "MYANMAR ", "TIBETAN ")
+_UNSPACED = (
+    "CJK ",
+    "HIRAGANA ",
+    "KATAKANA",
+    "HANGUL ",
+    "BOPOMOFO ",
+    "YI ",
+    "THAI ",
+    "LAO ",
+    "KHMER ",
+    "MYANMAR ",
+    "TIBETAN ",
+)
 """How the names of characters begin whose scripts put no spaces between words."""
 _ACCENTS = (*range(0x0300, 0x0370), 0x3099, 0x309A)
 

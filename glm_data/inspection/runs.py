@@ -61,7 +61,9 @@ def open_run(folder: Path) -> Run:
     finished = tuple(_open(path) for path in folders if (path / SUCCESS).exists())
     unfinished = tuple(path.name for path in folders if not (path / SUCCESS).exists())
     if not finished:
-        raise UsageError(f"'{folder}' holds no finished stage (begun: {', '.join(unfinished)}); run it to its end first.")
+        raise UsageError(
+            f"'{folder}' holds no finished stage (begun: {', '.join(unfinished)}); run it to its end first."
+        )
     return Run(folder, finished, unfinished)
 
 
@@ -90,8 +92,8 @@ def locate_inputs(stage: FinishedStage, given: Sequence[str | Path] = ()) -> tup
             lost.append(known.get(item["name"]) or item["name"])
     if lost:
         raise InputError(
-            f"{len(lost)} of {len(stage.plan['inputs'])} inputs of '{stage.folder}' have moved or changed since it read "
-            f"them, such as '{lost[0]}'; put them back, or say where they are now with --inputs."
+            f"{len(lost)} of {len(stage.plan['inputs'])} inputs of '{stage.folder}' have moved or changed since it "
+            f"read them, such as '{lost[0]}'; put them back, or say where they are now with --inputs."
         )
     return tuple(found)
 
