@@ -109,7 +109,7 @@ def check_address(engine: Engine, args: Sequence[str]) -> None:
     given = {word.split("=", 1)[0] for word in args}
     if engine.address and not given.intersection(engine.address):
         options = " or ".join(engine.address)
-        raise UsageError(f"the {engine.name} runner is elsewhere, so give {options}; it needs {engine.needs}.")
+        raise UsageError(f"the {engine.name} runner must be told where it is: give {options} (needed: {engine.needs}).")
 
 
 def create_beam_runner(engine: Engine) -> Any:

@@ -25,7 +25,9 @@ from runner_services import LOOPBACK, dask_cluster, job_server, wait_until, watc
 from glm_data.dedupe import DedupeOptions
 from glm_data.errors import GlmDataError
 from glm_data.filters import FilterOptions
-from pipelines import dedupe, filter, marks
+from pipelines import dedupe, filter, launcher, marks
+from pipelines.engines import ENGINES
+from pipelines.preflight import preflight
 from pipelines.runner import RunnerOptions
 
 IN_MEMORY = RunnerOptions(workers=1)
@@ -97,6 +99,7 @@ def on_dask(folder: Path) -> Iterator[RunnerOptions]:
 
 def test_job_server_with_a_pool_of_workers(corpus: Path, in_memory: Digests, tmp_path: Path) -> None:
     with on_pool(tmp_path) as runner:
+        assert all(check.ok for check in preflight(ENGINES["portable"], runner.beam_args, tmp_path))
         assert run_filter(corpus, tmp_path, runner) == in_memory.filter
         accidents = Accidents(tmp_path)
         with pytest.raises(GlmDataError, match="the portable runner"):
@@ -107,12 +110,34 @@ def test_job_server_with_a_pool_of_workers(corpus: Path, in_memory: Digests, tmp
 def test_dask_cluster(corpus: Path, in_memory: Digests, tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason=NO_DASK)
     with on_dask(tmp_path) as runner:
+        told = {check.name: check for check in preflight(ENGINES["dask"], runner.beam_args, tmp_path)}
+        assert all(check.ok for check in told.values())
+        assert told["workers"].sentence.startswith("2 workers on ")
         assert run_both(corpus, tmp_path, runner) == in_memory
         accidents = Accidents(tmp_path)
         accidents.kill_the_driver(runner)
         assert accidents.run_again(runner) == accidents.undisturbed
         accidents.kill_a_worker(runner)  # the cluster gives its shard to the other one
         assert accidents.run_again(runner) == accidents.undisturbed
+
+
+TWO_LEAVES = """
+import sys
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+with beam.Pipeline(options=PipelineOptions(sys.argv[1:])) as pipeline:
+    numbers = pipeline | beam.Create([1, 2, 3])
+    numbers | "Left" >> beam.Map(print)
+    numbers | "Right" >> beam.Map(print)
+"""
+
+
+@pytest.mark.parametrize("name", ["dask", "apache_beam.runners.dask.dask_runner.DaskRunner"])
+def test_pipelines_of_users_that_dask_gets_wrong_are_refused(name: str, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("distributed", reason=NO_DASK)
+    (tmp_path / "two_leaves.py").write_text(TWO_LEAVES)
+    assert launcher.main(["run", str(tmp_path / "two_leaves.py"), f"--runner={name}"]) == 2
+    assert "2 leaves ('Left', 'Right'), of which only one would run" in capsys.readouterr().err
 
 
 class Accidents:
