@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from inspected_run import BROKEN, COPY, DROPPED, EN, NEAR, PILE, SHARED, ZH, make_run
+from report_helpers import make_stage, shard
 
 from glm_data.cli.shell import run
 from glm_data.loading import PackedRows
@@ -147,6 +148,27 @@ def test_what_is_printed_cannot_steer_a_terminal(made: Path, tmp_path: Path, cap
         assert "\\u202e" in printed
     assert run(["explain", NEAR, str(made)]) == 0
     assert f"glm-data explain 'pile/00.jsonl#2' {made}" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_what_was_found_in_a_document_is_named(tmp_path: Path, capsys) -> None:
+    kept = {"id": "in#1", "text": "what is left", "source": "web", "lang": "en", "meta": "{}"}
+    found = {
+        "id": "in#1",
+        "benchmark": "quiz",
+        "containment": 0.9,
+        "start": 4,
+        "bytes": 80,
+        "text": "the",
+        "action": "cut",
+    }
+    (tmp_path / "run").mkdir()
+    for name, rows in (("data", [kept]), ("ledger", [{**found, "item": f"{n}"} for n in range(5)])):
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
+    writes = {f"{name}/part-00000.parquet": (tmp_path / f"{name}.parquet").read_bytes() for name in ("data", "ledger")}
+    make_stage(tmp_path / "run", "decontaminate", writes=writes, records=[shard(0, 1, {}, {})])
+    (event,) = told(capsys, "in#1", tmp_path / "run")["events"]
+    assert event["sentence"] == "kept, as en; 5 stretches of it hold quiz 0, quiz 1, quiz 2 and 2 more items"
+    assert [row["item"] for row in event["details"]["found"]] == ["0", "1", "2", "3", "4"]
 
 
 def test_ids_with_line_ends_and_escapes_are_shown(made: Path, tmp_path: Path, capsys) -> None:

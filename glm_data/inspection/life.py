@@ -122,13 +122,29 @@ def _bounds(stage: FinishedStage, reason: str) -> str:
 _BOUNDS = (("min", "at least"), ("max", "at most"))
 
 
+def _of_decontaminate(stage: FinishedStage, id: str, facts: dict[str, str]) -> Iterator[Event]:
+    """As any stage of documents, and what its ledger says was found in the document."""
+    for event in _of_documents(stage, id, facts):
+        found = list(find_rows(stage.paths("ledger"), id))
+        items = list(dict.fromkeys(f"{row['benchmark']} {row['item']}" for row in found))
+        listed = [_place(row) for row in found[:MOST_LISTED]]
+        sentence = (
+            f"{event.sentence}; {len(found):,} stretches of it hold {', '.join(items[:3])}" if found else event.sentence
+        )
+        more = f" and {len(items) - 3:,} more items" if len(items) > 3 else ""
+        yield msgspec.structs.replace(event, sentence=sentence + more, details={**event.details, "found": listed})
+
+
 def _of_dedupe(stage: FinishedStage, id: str, facts: dict[str, str]) -> Iterator[Event]:
     row = find_row([stage.folder / TABLE], id, "removed")
     if row is not None:
-        details = {name: row[name] for name in ("kept", "jaccard", "containment", "rule")}
+        details = {name: value for name, value in row.items() if name != "removed" and not name.startswith("_")}
         yield Event(stage.folder.name, "removed", _removed_sentence(row, stage.plan["options"]), details)
         return
-    for event in _of_documents(stage, id, facts):
+    events = list(_of_documents(stage, id, facts))
+    if not events and facts.get("text") and stage.plan["options"].get("lines", "off") != "off":
+        yield Event(stage.folder.name, "dropped", "dropped, as all of its lines stand elsewhere")
+    for event in events:
         if event.outcome != "kept":
             yield event
             continue
@@ -199,6 +215,7 @@ def _of_nothing(stage: FinishedStage, id: str, facts: dict[str, str]) -> Iterato
 
 _EVENTS: dict[str, Callable[[FinishedStage, str, dict[str, str]], Iterator[Event]]] = {
     "dedupe": _of_dedupe,
+    "decontaminate": _of_decontaminate,
     "tokenize": _of_tokenize,
     "pack": _of_pack,
     **dict.fromkeys(("tokenizer", "train", "quantize", "export"), _of_nothing),

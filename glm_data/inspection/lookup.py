@@ -104,7 +104,8 @@ def find_documents(
 
 def _document_blocks(item: InputFile, ids: Sequence[str], format: str) -> Iterator[Any]:
     path = Path(item.path)
-    if path.suffix == ".parquet" and "id" in pq.read_schema(path).names:
-        yield from (block for _, block in _parquet_blocks(path, ids, "id"))
-    else:
+    columns = set(pq.read_schema(path).names) if path.suffix == ".parquet" else set()
+    if "id" not in columns:
         yield from (block.documents for block in read_blocks(item, format))
+    elif "text" in columns:
+        yield from (block for _, block in _parquet_blocks(path, ids, "id"))
