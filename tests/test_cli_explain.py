@@ -175,12 +175,14 @@ def test_ids_with_line_ends_and_escapes_are_shown(made: Path, tmp_path: Path, ca
     shutil.copytree(made / "dedupe", tmp_path / "dedupe")
     table = pq.read_table(tmp_path / "dedupe/duplicates.parquet").to_pylist()
     evil = "pile\x1b[2J\n#1"
-    table[0] |= {"removed": evil, "kept": evil + "k"}
+    table[0] |= {"removed": evil, "kept": evil + "k", "earlier": "9f"}
     pq.write_table(pa.Table.from_pylist(table), tmp_path / "dedupe/duplicates.parquet")
     assert run(["explain", evil, str(tmp_path / "dedupe")]) == 0
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
     assert "pile\\u001b[2J⏎ #1" in printed
+    assert "of an earlier run (" in printed
+    assert "to go on with" not in printed
 
 
 def test_a_damaged_plan_is_a_sentence(made: Path, tmp_path: Path, capsys) -> None:

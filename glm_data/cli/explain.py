@@ -66,7 +66,7 @@ def _print(output: Output, life: Life, run: Path, characters: int) -> None:
     if life.unfinished:
         output.say(f"  not finished yet: {', '.join(life.unfinished)}", fg="yellow")
     removed = next((event for event in life.events if event.outcome == "removed"), None)
-    if removed is not None:
+    if removed is not None and not removed.details.get("earlier"):
         output.say(
             f"  to go on with what stayed: glm-data explain {_quoted(removed.details['kept'])} {_quoted(str(run))}"
         )

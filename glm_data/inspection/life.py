@@ -158,12 +158,13 @@ def _of_dedupe(stage: FinishedStage, id: str, facts: dict[str, str]) -> Iterator
 
 
 def _removed_sentence(row: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    kept = f"'{row['kept']}'" + (" of an earlier run" if row.get("earlier") else "")
     if row["rule"] == "exact":
-        return f"removed, an exact copy of '{row['kept']}' (but for case, width, script, accents, punctuation)"
+        return f"removed, an exact copy of {kept} (but for case, width, script, accents, punctuation)"
     alike = f"similarity {row['jaccard']:.4f}, {options.get('threshold', 0):g} is enough"
     if row["rule"] == "contained":
         alike = f"{row['containment']:.1%} of it is in there, {options.get('containment', 0):.0%} is enough"
-    return f"removed, a near duplicate of '{row['kept']}' ({alike})"
+    return f"removed, a near duplicate of {kept} ({alike})"
 
 
 def _of_tokenize(stage: FinishedStage, id: str, facts: dict[str, str]) -> Iterator[Event]:
