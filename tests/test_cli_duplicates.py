@@ -246,6 +246,12 @@ def test_words_and_single_characters_are_what_a_diff_tells_apart() -> None:
     assert passage.right == (("the ", False), ("dead", True), (" fox and 天下", False), ("雪", True), ("了", False))
 
 
+def test_words_that_differ_in_a_row_are_marked_as_one() -> None:
+    (passage,) = passages("see one two three here", "see four five here")
+    assert [part for part, differs in passage.left if differs] == ["one two three"]
+    assert [part for part, differs in passage.right if differs] == ["four five"]
+
+
 def test_long_texts_are_compared_in_time() -> None:
     sentences = [f"Sentence {n} has a few words of its own and ends here." for n in range(20_000)]
     changed = [*sentences[:9000], "Something new.", *sentences[9001:]]

@@ -66,16 +66,16 @@ def test_speed_and_time_left_are_those_of_this_run(tmp_path: Path) -> None:
 def test_the_steps_of_a_stage_are_named_and_numbered(tmp_path: Path) -> None:
     _plan(tmp_path, "dedupe", 2)
     meter, work = progress.Meter(tmp_path), tmp_path / "_work"
-    assert meter.look(0.0) == "0 of 2 shards"
+    assert meter.look(0.0) == "0 of 3 shards"
     for number, step in enumerate(("sign", "exact", "bands", "sets", "select"), 1):
         _plan(work / step, f"dedupe/{step}", 2)
         _finish(work / step, 1)
         assert meter.look(0.0) == f"step {number} of 6, {step}: 1 of 2 shards"
         (work / step / SUCCESS).touch()
         if step == "bands":
-            assert meter.look(0.0) == "after step bands: 0 of 2 shards"
+            assert meter.look(0.0) == "after step bands: 0 of 3 shards"
     _finish(tmp_path, 1, records=7)
-    assert meter.look(0.0) == "step 6 of 6, output: 1 of 2 shards, 7 documents"
+    assert meter.look(0.0) == "step 6 of 6, output: 1 of 3 shards, 7 documents"
 
 
 def test_the_steps_are_those_that_a_run_takes(tmp_path: Path) -> None:

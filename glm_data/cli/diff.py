@@ -22,6 +22,8 @@ _TOKEN = re.compile(
     r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]|[^\W\u2e80-\u9fff\uac00-\ud7af]+|\s+|."
 )
 """A single Han, Kana or Hangul character, a word, white space, any other character."""
+_SHORT = 9
+"""Characters alike between two passages that are passed over without a word."""
 _MOST_TOKENS = 1500
 """Tokens of a differing passage that are matched one by one; longer ones are shown as wholly different."""
 
@@ -56,11 +58,20 @@ def _mark(left: str, right: str) -> tuple[tuple[tuple[str, bool], ...], tuple[tu
     if max(len(one), len(other)) > _MOST_TOKENS:
         return ((left, True),), ((right, True),)
     marked: tuple[list[tuple[str, bool]], list[tuple[str, bool]]] = ([], [])
-    for name, a, a_end, b, b_end in difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+    steps = difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes()
+    for number, (name, a, a_end, b, b_end) in enumerate(steps):
+        is_gap = 0 < number < len(steps) - 1 and "".join(one[a:a_end]).isspace()  # a blank between words that differ
         for side, tokens in zip(marked, (one[a:a_end], other[b:b_end]), strict=True):
-            if tokens:
-                side.append(("".join(tokens), name != "equal"))
+            _extend(side, "".join(tokens), differs=name != "equal" or is_gap)
     return tuple(marked[0]), tuple(marked[1])
+
+
+def _extend(side: list[tuple[str, bool]], text: str, *, differs: bool) -> None:
+    """Append ``text``, to the last piece if that is of its kind."""
+    if text and side and side[-1][1] == differs:
+        side[-1] = (side[-1][0] + text, differs)
+    elif text:
+        side.append((text, differs))
 
 
 def print_side_by_side(left: str, right: str, titles: Sequence[str], *, characters: int, most: int = 12) -> None:
@@ -72,7 +83,7 @@ def print_side_by_side(left: str, right: str, titles: Sequence[str], *, characte
     found = list(passages(left, right))
     colours = console.is_terminal and not console.no_color
     for passage in found[:most]:
-        if passage.alike_before:
+        if passage.alike_before > _SHORT:
             grid.add_row(*[Text(f"⋯ {passage.alike_before:,} characters alike", "dim")] * 2)
         grid.add_row(
             _text(passage.left, REMOVED, "[-{}-]", characters, colours),

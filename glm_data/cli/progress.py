@@ -115,8 +115,8 @@ class _Count:
 
     def told(self, now: float) -> str:
         """Shards and documents done, and, once this run has finished some, speed and time left."""
-        done, shards = len(self._documents), len(self._sizes)
-        parts = [f"{done:,} of {shards:,} shards" if done <= shards and shards > 1 else f"{done:,} shards"]
+        done, shards = len(self._documents), len(self._sizes) + (self.stage in STEPS)  # which write a table, too
+        parts = [f"{done:,} of {shards:,} shards" if done <= shards else f"{done:,} shards"]
         documents = sum(self._documents.values())
         if documents:
             parts.append(f"{documents:,} documents")
