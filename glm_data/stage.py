@@ -5,7 +5,7 @@
     out/_plan.json           stage, options, inputs (name, bytes, digest), code version, key       written first
     out/_shards/00000.json   counts, reasons and files (bytes, digest) of one finished shard       one a shard
     out/_SUCCESS.json        sums over all shards, checks (guard rails), digest of all outputs     written last
-    out/_run/                what differs from run to run: wall time, memory, host, command; and the lock
+    out/_run/                what differs from run to run: wall time, memory, host, command, places; and the lock
     out/...                  what the stage makes, listed in the records; never trust a glob
 
 Everything outside ``_run/`` is a function of inputs, options and code: the same bytes for any number of workers,
@@ -35,6 +35,7 @@ from glm_data import files
 from glm_data.errors import GlmDataError, StageMismatchError, UsageError
 from glm_data.inputs import check_unchanged, describe_input, find_inputs
 from glm_data.manifest import (
+    INPUTS,
     PLAN,
     RUN,
     SHARDS,
@@ -238,6 +239,7 @@ def open_stage(
         try:
             stack.enter_context(_lock(folder))
             _settle(folder, plan, overwrite)
+            _note_places(folder, inputs)
         except OSError as error:
             raise files.output_error(folder, error) from error
         yield Stage(folder, plan)
@@ -259,6 +261,16 @@ def _settle(folder: Path, plan: Mapping[str, Any], overwrite: bool) -> None:
         (folder / SUCCESS).unlink()
     if not (folder / PLAN).exists():
         files.write_json(folder / PLAN, plan)
+
+
+def _note_places(folder: Path, inputs: Sequence[InputFile]) -> None:
+    """Keep where the inputs lie, for whoever wants to see their texts later."""
+    path, places = folder / RUN / INPUTS, {item.name: item.path for item in inputs if item.path}
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        if files.read_json(path) == places:
+            return
+    if places:
+        files.write_json(path, places)
 
 
 def _empty(folder: Path) -> None:

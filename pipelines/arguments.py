@@ -18,6 +18,7 @@ import msgspec
 
 from glm_data.config import ConfigT, Option, from_mapping, option_value, options
 from glm_data.errors import GlmDataError, InterruptedRunError, UsageError
+from glm_data.progress import in_lines
 from glm_data.stage import Success
 from pipelines.engines import find_engine, parse_beam_options
 from pipelines.quiet import import_beam
@@ -175,7 +176,8 @@ def stage_main(
     """Run a stage from its command line; returns the exit code and says in one line what came of it."""
     try:
         given = parse_stage(sys.argv[1:] if argv is None else argv, name, description, kind)
-        success = run(given.inputs, given.output, given.options, given.runner, given.overwrite)
+        with in_lines(given.output, lambda now: print(f"{name}: {now}", file=sys.stderr)):  # noqa: T201
+            success = run(given.inputs, given.output, given.options, given.runner, given.overwrite)
     except GlmDataError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

@@ -13,6 +13,9 @@ from typing import Any, NoReturn
 from glm_data.errors import MissingExtraError, UsageError, did_you_mean
 from pipelines.quiet import import_beam, quiet_beam
 
+BEAM_DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
+"""What users of Beam call its Dask runner; ours (:mod:`pipelines.dask`) stands before it."""
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -22,8 +25,10 @@ class Engine:
     beam: str
     """A name of Beam's own list, or a dotted class."""
     needs: str
-    extra: str = ""
-    """The extra of apache-beam that holds its client side."""
+    package: str = ""
+    """What pip is to install where its client side is missing."""
+    address: tuple[str, ...] = ()
+    """The Beam options of which one must say where it is; Beam would otherwise start something of its own."""
 
     @property
     def is_local(self) -> bool:
@@ -35,26 +40,43 @@ ENGINES = {
     engine.name: engine
     for engine in (
         Engine("local", "FnApiRunner", "nothing: this machine, in memory or with worker processes (--workers)"),
-        Engine("portable", "PortableRunner", "a job server: --job_endpoint=HOST:8099 --environment_type=..."),
-        Engine("flink", "FlinkRunner", "Java and a cluster: --flink_master=HOST:8081 --environment_type=..."),
-        Engine("spark", "SparkRunner", "Java and Spark 3: --spark_master_url=spark://HOST:7077 --environment_type=..."),
+        Engine(
+            "portable",
+            "PortableRunner",
+            "a job server: --job_endpoint=HOST:8099 --environment_type=...",
+            address=("--job_endpoint",),
+        ),
+        Engine(
+            "flink",
+            "FlinkRunner",
+            "Java and a cluster: --flink_master=HOST:8081 --environment_type=...",
+            address=("--flink_master",),
+        ),
+        Engine(
+            "spark",
+            "SparkRunner",
+            "Java and Spark 3: --spark_master_url=spark://HOST:7077 --environment_type=...",
+            address=("--spark_master_url", "--spark_rest_url"),
+        ),
         Engine(
             "dataflow",
             "DataflowRunner",
             "apache-beam[gcp]; --project=... --region=... --temp_location=gs://... --sdk_container_image=...",
-            extra="gcp",
+            package="apache-beam[gcp]",
         ),
         Engine(
             "dask",
-            "apache_beam.runners.dask.dask_runner.DaskRunner",
-            "apache-beam[dask]; --dask_client_address=tcp://HOST:8786",
-            extra="dask",
+            "pipelines.dask.DaskRunner",
+            "the extra dask; --dask_client_address=tcp://HOST:8786",
+            package="glm-data[dask]",
+            address=("--dask_client_address", "--dask_scheduler_file"),
         ),
     )
 }
 
 # Beam's own names. Its DirectRunner first tries to download another runner, so we take it to mean the local one.
 _BEAM_NAMES = {
+    BEAM_DASK_RUNNER: "dask",
     **{engine.beam.rsplit(".", 1)[-1]: engine.name for engine in ENGINES.values()},
     "DirectRunner": "local",
     "PrismRunner": "PrismRunner",
@@ -82,6 +104,14 @@ def find_engine(name: str) -> Engine:
     raise UsageError(f"there is no runner '{name}'.{hint}")
 
 
+def check_address(engine: Engine, args: Sequence[str]) -> None:
+    """Raise :class:`UsageError` if ``args`` do not say where a runner is that is not here."""
+    given = {word.split("=", 1)[0] for word in args}
+    if engine.address and not given.intersection(engine.address):
+        options = " or ".join(engine.address)
+        raise UsageError(f"the {engine.name} runner must be told where it is: give {options} (needed: {engine.needs}).")
+
+
 def create_beam_runner(engine: Engine) -> Any:
     """An instance of the engine's Beam runner class; :class:`MissingExtraError` if its client side is not installed."""
     from apache_beam.runners.runner import create_runner
@@ -89,8 +119,8 @@ def create_beam_runner(engine: Engine) -> Any:
     try:
         return create_runner(engine.beam)
     except (ImportError, NameError) as error:
-        if engine.extra:
-            message = f"the {engine.name} runner is not installed: pip install 'apache-beam[{engine.extra}]' ({error})."
+        if engine.package:
+            message = f"the {engine.name} runner is not installed: pip install '{engine.package}' ({error})."
             raise MissingExtraError(message) from None
         raise UsageError(f"the runner '{engine.beam}' cannot be imported ({error}); check its dotted name.") from None
     except (AttributeError, ValueError) as error:

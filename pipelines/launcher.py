@@ -21,7 +21,7 @@ from typing import Any
 
 from glm_data import __version__
 from glm_data.errors import GlmDataError, InterruptedRunError, UsageError, did_you_mean
-from pipelines.engines import ENGINES, split_pass_through
+from pipelines.engines import BEAM_DASK_RUNNER, ENGINES, split_pass_through
 
 HELP = """\
 beam: run Apache Beam pipelines, those of glm-data and your own.
@@ -40,7 +40,7 @@ Without --runner a pipeline runs on this machine. What stands after '--' goes to
 The same command is 'glm-beam' and 'glm-data beam', should another package own the name 'beam'.
 """
 _COMMANDS = ("run", "runners")
-_NOT_PIPELINES = ("launcher", "worker")
+_NOT_PIPELINES = ("launcher", "pool", "worker")
 _HERE = Path(__file__).parent
 
 
@@ -156,8 +156,10 @@ def name_runner(arguments: Sequence[str]) -> list[str]:
 
 
 def _beam_name(name: str) -> str:
-    engine = ENGINES.get(name.lower())
-    return engine.beam if engine else name
+    if name.lower() in ENGINES:
+        return ENGINES[name.lower()].beam
+    is_dask = name.lower() in ("daskrunner", BEAM_DASK_RUNNER.lower())  # ours refuses what Beam's would get wrong
+    return ENGINES["dask"].beam if is_dask else name
 
 
 def _exit_code(run: Any) -> int:

@@ -6,6 +6,7 @@ only what is right everywhere: one leaf, Create, Map and FlatMap, GroupByKey, si
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,8 +17,10 @@ from pipelines.engines import Engine, find_engine
 def check_portable(pipeline: Any, runner: str | Engine) -> None:
     """Raise :class:`UsageError` if ``runner`` would silently get ``pipeline`` (an ``apache_beam.Pipeline``) wrong.
 
-    Only Dask has such constructs: more than one leaf, tagged outputs, ``finish_bundle``, ``BatchElements``,
-    ``beam.io`` reads and writes, ``WaitOn``, exception handling. All found are named.
+    Only Dask has such constructs: more than one leaf, tagged outputs (exception handling has them too),
+    ``finish_bundle`` (as in ``BatchElements`` and ``Top``), windows, ``beam.io`` reads and writes, ``WaitOn``. State
+    and timers end in an error that says nothing. All found are named; a pipeline that went through Beam's protocol
+    buffers and back, as it does on its way to this runner, is understood as well.
     """
     engine = find_engine(runner) if isinstance(runner, str) else runner
     if engine.name != "dask":
@@ -25,7 +28,7 @@ def check_portable(pipeline: Any, runner: str | Engine) -> None:
     problems = list(dict.fromkeys(_find_problems(pipeline)))
     if problems:
         raise UsageError(
-            f"the dask runner would silently lose data here: {'; '.join(problems)}. "
+            f"the dask runner would silently get this wrong: {'; '.join(problems)}. "
             "Use --runner local, portable, flink, spark or dataflow, or build the pipeline without them."
         )
 
@@ -65,13 +68,17 @@ def _problem_of(node: Any) -> str:
     """What is wrong with one node, or an empty string."""
     import apache_beam as beam
     from apache_beam.io.iobase import Read, Write
+    from apache_beam.transforms.userstate import is_stateful_dofn
     from apache_beam.transforms.util import BatchElements, WaitOn
+    from apache_beam.transforms.window import GlobalWindows
 
     transform = node.transform
     if isinstance(transform, BatchElements):
         return "BatchElements (its last batch vanishes)"
-    if isinstance(transform, WaitOn):
+    if isinstance(transform, WaitOn) or re.search(r"/WaitOn\d+$", node.full_label):
         return "WaitOn (what is waited for never runs)"
+    if isinstance(transform, beam.WindowInto) and not isinstance(transform.windowing.windowfn, GlobalWindows):
+        return "windows (all elements are taken for one)"
     if isinstance(transform, (Read, Write)):
         return "a beam.io read or write (not translated)"
     if isinstance(transform, beam.ParDo):
@@ -79,6 +86,8 @@ def _problem_of(node: Any) -> str:
             return "tagged outputs (every element goes to every output)"
         if _overrides_finish_bundle(transform.fn):
             return "finish_bundle (its outputs vanish)"
+        if is_stateful_dofn(transform.fn):
+            return "state or timers (not translated)"
     return ""
 
 

@@ -30,8 +30,8 @@ from glm_data.errors import GlmDataError, InterruptedRunError, UsageError
 from glm_data.inputs import check_unchanged
 from glm_data.stage import RUN, SHARDS, ShardRecord, ShardTask, Stage, write_shard_record
 from pipelines import marks
-from pipelines.engines import Engine, create_beam_runner, find_engine, parse_beam_options
-from pipelines.portable import check_portable
+from pipelines.engines import Engine, check_address, create_beam_runner, find_engine, parse_beam_options
+from pipelines.loopback import on_loopback
 from pipelines.quiet import NOTHING, import_beam, quiet_beam
 from pipelines.watch import ProgressFunction, Watcher
 
@@ -114,7 +114,7 @@ def _run(
 ) -> None:
     beam, engine = import_beam(), find_engine(options.runner)
     level = NOTHING if engine.is_local else logging.WARNING
-    with quiet_beam(level, on_thread_error=watcher.note_thread_error):
+    with quiet_beam(level, on_thread_error=watcher.note_thread_error), on_loopback():
         runner, beam_options, workers = _make_runner(folder, pending, options, engine)
         pipeline = beam.Pipeline(runner=runner, options=beam_options)
         encoded = [msgspec.msgpack.encode(task) for task in pending]
@@ -122,7 +122,6 @@ def _run(
         step = functools.partial(run, function)
         # The last step makes the shard numbers travel back, by which Beam notices that a worker process has died.
         _ = pipeline | "Tasks" >> beam.Create(encoded) | "RunShard" >> beam.Map(step) | "Return" >> beam.Reshuffle()
-        check_portable(pipeline, engine)
         state = _run_pipeline(pipeline, engine)
     if marks.read_failures(folder / RUN) and workers > 1:
         raise RuntimeError("a shard failed in a worker process")
@@ -133,7 +132,9 @@ def _run(
 def _run_pipeline(pipeline: Any, engine: Engine) -> Any:
     """Run to the end; what a runner elsewhere says about itself becomes one sentence."""
     try:
-        return pipeline.run().wait_until_finish()
+        result = pipeline.run()
+        with contextlib.closing(result.client) if engine.name == "dask" else contextlib.nullcontext():
+            return result.wait_until_finish()
     except (RuntimeError, ValueError, OSError, ImportError) as error:
         if engine.is_local or isinstance(error, GlmDataError):
             raise
@@ -170,6 +171,7 @@ def _make_runner(
     """The Beam runner, its PipelineOptions, and how many worker processes of ours it starts (1 for none)."""
     if not engine.is_local:
         runner = create_beam_runner(engine)  # first: it declares options of its own
+        check_address(engine, options.beam_args)
         return runner, parse_beam_options([*_width(engine, pending, options), *options.beam_args], engine), 1
     beam_options = parse_beam_options(options.beam_args, engine)
     workers = count_workers(pending, _workers_of(beam_options, options))

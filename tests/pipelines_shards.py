@@ -40,8 +40,9 @@ def upper(task: ShardTask) -> ShardRecord:
     if options.get("interrupt_at") == shard and _first_time(options):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(5)
-    if _is_sleepy(options):
-        time.sleep(60)
+    waking = time.monotonic() + 60
+    while _is_sleepy(options) and time.monotonic() < waking:
+        time.sleep(0.1)
     name = f"data/{shard:05d}.txt"
     files.write_bytes(Path(task.folder) / name, Path(task.input.path).read_bytes().upper())
     written = output_file(Path(task.folder), name, rows=1)

@@ -8,58 +8,104 @@ from pathlib import Path
 import pytest
 
 from glm_data import files
+from glm_data import progress as meters
 from glm_data.cli import progress
 from glm_data.cli.output import Output, megabytes, table
-from glm_data.stage import PLAN, SHARDS
+from glm_data.cli.shell import run
+from glm_data.stage import PLAN, SHARDS, SUCCESS
+from pipelines import launcher
 
 
-def _plan(folder: Path, stage: str, inputs: int) -> None:
-    files.write_json(folder / PLAN, {"stage": stage, "inputs": [{}] * inputs})
+def _plan(folder: Path, stage: str, inputs: int, size: int = 0) -> None:
+    files.write_json(folder / PLAN, {"stage": stage, "inputs": [{"bytes": size}] * inputs})
+    time.sleep(0.01)  # steps are told apart by when they were begun
 
 
-def _finish(folder: Path, shards: int) -> None:
+def _finish(folder: Path, shards: int, records: int = 0) -> None:
     for shard in range(shards):
-        files.write_json(folder / SHARDS / f"{shard:05d}.json", {})
+        files.write_json(folder / SHARDS / f"{shard:05d}.json", {"records": records})
+
+
+def how_far(folder: Path) -> str:
+    return meters.Meter(folder).look(0.0)
 
 
 def test_nothing_is_said_of_a_folder_that_is_not_begun(tmp_path: Path) -> None:
-    assert progress.how_far(tmp_path) == ""
+    assert how_far(tmp_path) == ""
     (tmp_path / PLAN).write_text('{"stage": "fil')
-    assert progress.how_far(tmp_path) == ""
+    assert how_far(tmp_path) == ""
+    assert how_far(tmp_path / "none") == ""
 
 
 def test_shards_are_counted_against_the_inputs(tmp_path: Path) -> None:
     _plan(tmp_path, "filter", 8)
-    assert progress.how_far(tmp_path) == "0 of 8 shards"
+    assert how_far(tmp_path) == "0 of 8 shards"
     _finish(tmp_path, 3)
-    assert progress.how_far(tmp_path) == "3 of 8 shards"
+    assert how_far(tmp_path) == "3 of 8 shards"
+    (tmp_path / SUCCESS).touch()
+    assert how_far(tmp_path) == ""
 
 
 def test_more_shards_than_inputs_are_counted_alone(tmp_path: Path) -> None:
     _plan(tmp_path, "pack", 2)
     _finish(tmp_path, 5)
-    assert progress.how_far(tmp_path) == "5 shards"
+    assert how_far(tmp_path) == "5 shards"
 
 
-def test_the_newest_stage_within_a_stage_is_named(tmp_path: Path) -> None:
+def test_speed_and_time_left_are_those_of_this_run(tmp_path: Path) -> None:
+    _plan(tmp_path, "filter", 10, 30_000_000)
+    _finish(tmp_path, 2, records=1000)  # by an earlier run
+    meter = meters.Meter(tmp_path)
+    assert meter.look(100.0) == "2 of 10 shards, 2,000 documents"
+    _finish(tmp_path, 4, records=1000)
+    assert meter.look(104.0) == "4 of 10 shards, 4,000 documents, 15.0 MB/s, about 12 s left"
+    (tmp_path / SHARDS / "00009.json").write_text("{")  # is being written
+    assert meter.look(105.0) == "4 of 10 shards, 4,000 documents, 12.0 MB/s, about 15 s left"
+    _finish(tmp_path, 10, records=1000)
+    assert meter.look(112.0) == "10 of 10 shards, 10,000 documents, 20.0 MB/s"
+
+
+def test_the_steps_of_a_stage_are_named_and_numbered(tmp_path: Path) -> None:
     _plan(tmp_path, "dedupe", 2)
-    time.sleep(0.01)
-    _plan(tmp_path / "_work" / "sign", "dedupe/sign", 2)
-    _finish(tmp_path / "_work" / "sign", 1)
-    assert progress.how_far(tmp_path) == "sign, 1 of 2 shards"
+    meter, work = meters.Meter(tmp_path), tmp_path / "_work"
+    assert meter.look(0.0) == "0 of 3 shards"
+    for number, step in enumerate(("sign", "exact", "bands", "sets", "select"), 1):
+        _plan(work / step, f"dedupe/{step}", 2)
+        _finish(work / step, 1)
+        assert meter.look(0.0) == f"step {number} of 6, {step}: 1 of 2 shards"
+        (work / step / SUCCESS).touch()
+        if step == "bands":
+            assert meter.look(0.0) == "after step bands: 0 of 3 shards"
+    _finish(tmp_path, 1, records=7)
+    assert meter.look(0.0) == "step 6 of 6, output: 1 of 3 shards, 7 documents"
+
+
+def test_the_steps_are_those_that_a_run_takes(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "one"}\n{"text": "one"}\n')
+    assert run(["dedupe", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out"), "-q"]) == 0
+    begun = sorted((tmp_path / "out/_work").glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime_ns)
+    kept = [step for step in meters.STEPS["dedupe"] if step != "sets"]  # bulk that goes with the end of the run
+    assert [*(path.parent.name for path in begun), "output"] == kept
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0, "0 s"), (99.4, "99 s"), (100, "2 min"), (5400, "90 min"), (7500, "2 h 5 min")]
+)
+def test_times_are_as_exact_as_a_guess_deserves(seconds: float, said: str) -> None:
+    assert meters.duration(seconds) == said
 
 
 def test_training_shows_its_newest_whole_line(tmp_path: Path) -> None:
     _plan(tmp_path, "train", 9)
-    assert progress.how_far(tmp_path) == ""
+    assert how_far(tmp_path) == ""
     (tmp_path / "metrics.jsonl").write_text('{"step":10,"loss":7.25,"lr":0.001}\n{"step":20,"loss":6.12345678}\n{"ste')
-    assert progress.how_far(tmp_path) == "step 20, loss 6.123"
+    assert how_far(tmp_path) == "step 20, loss 6.123"
 
 
 def test_following_writes_log_lines_where_there_is_no_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "LOG_SECONDS", 0.02)
+    monkeypatch.setattr(meters, "LOG_SECONDS", 0.02)
     _plan(tmp_path, "filter", 4)
     with progress.follow(Output(), tmp_path, "filter"):
         _finish(tmp_path, 2)
@@ -70,6 +116,17 @@ def test_following_writes_log_lines_where_there_is_no_terminal(
     with progress.follow(Output(quiet=True), tmp_path, "filter"):
         time.sleep(0.05)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_pipeline_run_as_such_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(meters, "LOG_SECONDS", 0.01)
+    (tmp_path / "in.jsonl").write_text("\n".join(f'{{"text": "document {n} of many"}}' for n in range(3000)))
+    assert launcher.main(["run", "dedupe", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("dedupe: 3,000 records")
+    assert "dedupe: step 1 of 6, sign: 0 of 1 shards\n" in said.err
 
 
 def test_results_go_to_standard_output_and_notes_do_not(capsys: pytest.CaptureFixture[str]) -> None:

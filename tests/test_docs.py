@@ -19,6 +19,8 @@ import pytest
 
 from glm_data.cli.shell import cli
 from glm_data.packing.rows import Rows, assemble
+from pipelines.arguments import _beam_options
+from pipelines.engines import ENGINES
 from pipelines.launcher import main as beam_main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,6 +79,8 @@ def check_click(command: click.Command, words: list[str]) -> None:
         return
     known = {name for item in command.params if isinstance(item, click.Option) for name in item.opts}
     known |= {name for item in command.params if isinstance(item, click.Option) for name in item.secondary_opts}
+    if command.context_settings.get("ignore_unknown_options"):
+        known |= beam_options()
     used = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
     assert used <= known | {"--help"}, f"{command.name} has no {sorted(used - known)}"
 
@@ -86,8 +90,14 @@ def check_beam(words: list[str]) -> None:
         assert words[:1] in ([], ["run"], ["runners"], ["--version"]), words
         return
     used = {word.partition("=")[0] for word in words[2:] if word.startswith("--") and word != "--"}
-    known = set(re.findall(r"--[\w-]+", beam_help(words[1])))
+    known = set(re.findall(r"--[\w-]+", beam_help(words[1]))) | beam_options()
     assert used <= known, f"{words[1]} has no {sorted(used - known)}"
+
+
+@functools.cache
+def beam_options() -> set[str]:
+    """The options of Beam and of its runners, those of Dask by name, as they are declared by an extra."""
+    return {*_beam_options(), *ENGINES["dask"].address}
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("glm_data", "pipelines", "tokenizer", "manifests")
 
-GROUND = ("errors", "files", "config", "documents", "manifest", "inputs", "stage")
+GROUND = ("errors", "files", "config", "documents", "manifest", "inputs", "stage", "progress")
 """Modules of the ground floor, one room together with ``glm_data/__init__.py``."""
 
 STANDS_ON: dict[str, tuple[str, ...]] = {
@@ -37,8 +37,9 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "report": ("ground",),
     "pipelines": ("packing", "decontaminate"),
     "demo_input": ("formats", "manifests"),
+    "inspection": ("loading", "report"),
     "recipe": ("pipelines", "evaluation", "report", "demo_input"),
-    "cli": ("recipe", "exporting"),
+    "cli": ("recipe", "exporting", "inspection"),
 }
 """Every room and those right below it; a room may import all that its house stands on, down to the ground."""
 

@@ -62,7 +62,7 @@ def test_the_metadata_names_the_extras_and_the_python(wheel: zipfile.ZipFile) ->
     metadata = email.message_from_bytes(wheel.read(name))
     assert metadata["Name"] == "glm-data"
     assert metadata["Requires-Python"] == ">=3.11"
-    assert {"train", "dev"} <= set(metadata.get_all("Provides-Extra") or [])
+    assert {"train", "dask", "dev"} <= set(metadata.get_all("Provides-Extra") or [])
 
 
 def test_the_entry_points_can_be_called(wheel: zipfile.ZipFile) -> None:
@@ -84,3 +84,18 @@ def test_every_requirement_is_pinned_for_make() -> None:
     wanted = [*project["dependencies"], *extras["train"], *extras["dev"]]
     missing = [item for item in wanted if item.partition(">=")[0].partition("[")[0].lower() not in pinned]
     assert not missing, f"not in constraints.txt: {missing}"
+
+
+def test_the_image_of_workers_has_our_beam_and_what_the_package_needs() -> None:
+    lines = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert f"ARG BEAM_VERSION={_pinned(constraints, 'apache-beam')}" in lines
+    assert "FROM apache/beam_python3.11_sdk:${BEAM_VERSION}" in lines
+    copied = {word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]}
+    assert copied >= {*PACKAGES, "pyproject.toml", "constraints.txt", "README.md", "LICENSE"}
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def _pinned(constraints: list[str], name: str) -> str:
+    (version,) = [line.partition("==")[2] for line in constraints if line.startswith(f"{name}==")]
+    return version

@@ -85,7 +85,8 @@ def test_foreign_pipeline_takes_what_stands_after_dashes(script, elsewhere, capf
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--runner", "dask"], ["--runner", "apache_beam.runners.dask.dask_runner.DaskRunner"]),
+        (["--runner", "dask"], ["--runner", "pipelines.dask.DaskRunner"]),
+        (["--runner=apache_beam.runners.dask.dask_runner.DaskRunner"], ["--runner=pipelines.dask.DaskRunner"]),
         (["--runner=Local", "-x"], ["--runner=FnApiRunner", "-x"]),
         (["--runner=DirectRunner"], ["--runner=DirectRunner"]),
         (["--runner=my.own.Runner"], ["--runner=my.own.Runner"]),

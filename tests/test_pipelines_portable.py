@@ -60,24 +60,52 @@ def wait_on(pipeline):
     _ = numbers | "Wait" >> beam.transforms.util.WaitOn(numbers | "First" >> beam.Map(str))
 
 
+def exception_handling(pipeline):
+    good, bad = make_numbers(pipeline) | "Divide" >> beam.Map(lambda x: 1 // x).with_exception_handling()
+    _ = (good, bad | "Show" >> beam.Map(str)) | "Join" >> beam.Flatten()
+
+
+def top(pipeline):
+    _ = make_numbers(pipeline) | "Top" >> beam.combiners.Top.Largest(2)
+
+
+def windows(pipeline):
+    keyed = make_numbers(pipeline) | "Key" >> beam.Map(lambda x: (0, x))
+    _ = keyed | "Window" >> beam.WindowInto(beam.transforms.window.FixedWindows(10)) | beam.GroupByKey()
+
+
+def state(pipeline):
+    keyed = make_numbers(pipeline) | "Key" >> beam.Map(lambda x: (0, x))
+    _ = keyed | "Batches" >> beam.GroupIntoBatches(2)
+
+
 REFUSED = {
     two_leaves: r"2 leaves \('Left', 'Right'\), of which only one would run",
     tagged_outputs: "tagged outputs .* at 'Split/",
     finish_bundle: "finish_bundle .* at 'Batcher'",
-    batch_elements: "BatchElements .* at 'Batches'",
+    batch_elements: "finish_bundle .* at 'Batches/",
     read: "a beam.io read or write .* at 'Lines",
-    write: "a beam.io read or write .* at 'Lines",
-    wait_on: "WaitOn .* at 'Wait'",
+    write: "finish_bundle .* at 'Lines/Write/",
+    wait_on: "WaitOn .* at 'Wait",
+    exception_handling: "tagged outputs .* at 'Divide/",
+    top: "finish_bundle .* at 'Top/",
+    windows: "windows .* at 'Window",
+    state: "state or timers .* at 'Batches/",
 }
 
 
+@pytest.mark.parametrize("sent", [False, True], ids=["built", "sent"])
 @pytest.mark.parametrize("build", REFUSED, ids=lambda build: build.__name__)
-def test_what_dask_would_lose_is_refused(build):
+def test_what_dask_would_get_wrong_is_refused(build, sent):
     pipeline = beam.Pipeline(runner="FnApiRunner")
     build(pipeline)
+    if sent:  # as Pipeline.run does before it calls a runner of this kind
+        pipeline = beam.Pipeline.from_runner_api(
+            pipeline.to_runner_api(use_fake_coders=True), pipeline.runner, pipeline.options
+        )
     with pytest.raises(UsageError, match=REFUSED[build]) as caught:
         check_portable(pipeline, "dask")
-    assert str(caught.value).startswith("the dask runner would silently lose data here: ")
+    assert str(caught.value).startswith("the dask runner would silently get this wrong: ")
     assert "Use --runner local" in str(caught.value)
 
 

@@ -171,9 +171,20 @@ def test_overwrite_empties_the_folder_for_another_key(tmp_path: Path) -> None:
     (folder / "linked").symlink_to(tmp_path / "shards")
     with open_stage(folder, "upper", {}, inputs, overwrite=True) as stage:
         assert contents(folder).keys() == {PLAN}
-        assert [path.name for path in (folder / "_run").iterdir()] == ["lock"]
+        assert {path.name for path in (folder / "_run").iterdir()} == {"lock", "inputs.json"}
         assert stage.pending(3) == [0, 1, 2]
     assert len(list((tmp_path / "shards").iterdir())) == 3  # behind the link, nothing was touched
+
+
+def test_where_the_inputs_lay_is_kept_and_follows_them(tmp_path: Path) -> None:
+    folder, inputs = finished_stage(tmp_path)
+    places = files.read_json(folder / "_run" / "inputs.json")
+    assert places == {item.name: item.path for item in inputs}
+    (tmp_path / "shards").rename(tmp_path / "elsewhere")
+    moved = tuple(msgspec.structs.replace(item, path=item.path.replace("shards", "elsewhere")) for item in inputs)
+    success = read_success(folder)
+    assert run_stage(folder, moved) == success
+    assert files.read_json(folder / "_run" / "inputs.json") == {item.name: item.path for item in moved}
 
 
 def test_overwrite_with_the_same_key_resumes(tmp_path: Path) -> None:

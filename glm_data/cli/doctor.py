@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ import click
 import msgspec
 
 import glm_data
+from glm_data.cli.fields import EXISTING_FOLDER
 from glm_data.cli.output import Output, megabytes, output_options, table
 from glm_data.cli.shell import Command
+from glm_data.errors import UsageError, did_you_mean
 from glm_data.stage import Check
 
 LEAST_MEMORY_BYTES = 2_000_000_000
@@ -28,8 +31,19 @@ LEAST_DISK_BYTES = 2_000_000_000
 @click.command(
     "doctor",
     cls=Command,
-    help="Say what is installed, what the machine has, and what may go wrong. Ends with 1 if something is missing.",
-    example="glm-data doctor",
+    help="Say what is installed, what the machine has, and what may go wrong. With --runner it says what that runner "
+    "needs, too: give the Beam options of the run to come behind it. Ends with 1 if something is missing.",
+    example="""
+        glm-data doctor
+        glm-data doctor --runner flink --flink_master=host:8081 --environment_type=DOCKER --environment_config=IMAGE
+        glm-data doctor --runner dask --dask_client_address=tcp://host:8786 --shared /mnt/corpus
+    """,
+    context_settings={"ignore_unknown_options": True},
+)
+@click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
+@click.option("--runner", help="A Beam runner: local, portable, flink, spark, dataflow or dask.")
+@click.option(
+    "--shared", type=EXISTING_FOLDER, help="Run a small stage on the runner in this folder, which workers must see too."
 )
 @click.option(
     "--compile",
@@ -38,12 +52,27 @@ LEAST_DISK_BYTES = 2_000_000_000
     help="First compile the kernels, which the first run would do otherwise (half a minute, then cached).",
 )
 @output_options
-def doctor(compile_first: bool, as_json: bool, quiet: bool) -> int:
+def doctor(
+    beam_options: tuple[str, ...],
+    runner: str | None,
+    shared: Path | None,
+    compile_first: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
     """Print versions, resources and checks."""
     output = Output(as_json=as_json, quiet=quiet)
+    if runner is None and (beam_options or shared):
+        word = (*beam_options, "--shared")[0].partition("=")[0]
+        hint = did_you_mean(word, ("--runner", "--compile", "--quiet", "--json"))
+        raise UsageError(
+            f"there is no option '{word}'.{hint}" if hint else f"'{word}' is for a runner; name it with --runner."
+        )
     if compile_first:
         output.say(f"compiled the kernels in {compile_kernels():.0f} s")
     facts, packages, checks = machine_facts(), package_versions(), run_checks()
+    if runner is not None:
+        checks += runner_checks(runner, beam_options, shared)
     ok = all(check.ok for check in checks)
     output.value({"ok": ok, "machine": facts, "packages": packages, "checks": msgspec.to_builtins(checks)})
     rows = [(name, str(value)) for name, value in facts.items()]
@@ -131,6 +160,18 @@ def _version(name: str) -> str | None:
 def run_checks() -> tuple[Check, ...]:
     """What may go wrong, each with its cure."""
     return (_check_packages(), _check_memory(), _check_disk(), _check_beam(), _check_writable())
+
+
+def runner_checks(name: str, beam_options: Sequence[str], shared: Path | None) -> tuple[Check, ...]:
+    """What a Beam runner needs, each with its cure; the names begin with the runner's."""
+    from pipelines.engines import find_engine
+    from pipelines.preflight import RUNNERS, preflight
+
+    engine = find_engine(name)
+    if engine.name not in RUNNERS:
+        raise UsageError(f"nothing is known of what '{name}' needs; known are {', '.join(RUNNERS)}.")
+    checks = preflight(engine, beam_options, shared)
+    return tuple(msgspec.structs.replace(check, name=f"{engine.name} {check.name}") for check in checks)
 
 
 def _check_packages() -> Check:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 import unicodedata
@@ -19,6 +20,11 @@ from glm_data.stage import PLAN, RUN, Check, Success
 
 _QUOTE = 60
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+_STEERING = re.compile(
+    "[\x7f-\x9f\xad\u061c\u180e\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+"""What JSON allows in a string as it is, but a terminal may act upon."""
 
 
 class Output:
@@ -55,7 +61,11 @@ class Output:
     def value(self, value: Any) -> None:
         """The result for machines: printed with ``--json`` only, as one JSON document."""
         if self.as_json:
-            click.echo(json.dumps(msgspec.to_builtins(value), ensure_ascii=False, indent=1))
+            click.echo(_STEERING.sub(_escape, json.dumps(msgspec.to_builtins(value), ensure_ascii=False, indent=1)))
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found.group()):04x}"
 
 
 def output_options(function: FunctionT) -> FunctionT:

@@ -121,6 +121,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("glm_data.cli.evaluate:evaluate", "Measure a model on rows of a pack."),
     "infill": ("glm_data.cli.infill:infill", "Fill the [MASK]s of a text."),
     "generate": ("glm_data.cli.generate:generate", "Continue a text."),
+    "explain": ("glm_data.cli.explain:explain", "Tell the life of a document, from raw record to packed row."),
+    "duplicates": ("glm_data.cli.duplicates:duplicates", "Look at what de-duplication removed; audit it."),
     "beam": ("glm_data.cli.beam:beam", "Run a Beam pipeline file, as 'beam run' does."),
     "doctor": ("glm_data.cli.doctor:doctor", "Say what is installed and what may go wrong."),
 }
@@ -219,6 +221,10 @@ def _explain_system_exit(error: SystemExit) -> int:
 
 
 def _say(sentence: str, exit_code: int) -> int:
+    if not sentence.isprintable():  # what was typed or read may hold what steers a terminal
+        from glm_data.cli.output import visible
+
+        sentence = "\n".join(map(visible, sentence.split("\n")))
     with contextlib.suppress(BrokenPipeError):
         click.echo(f"{click.style('glm-data:', fg='red', bold=True)} {sentence}", err=True, color=colour_choice())
     return exit_code

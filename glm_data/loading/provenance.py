@@ -16,6 +16,7 @@ from glm_data.packing.masking import invert
 from glm_data.packing.rows import KINDS, MisfitRowError
 
 DOCUMENTS = "documents.parquet"
+_ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -88,3 +89,14 @@ class Documents:
             part = self._file.read_row_group(group, columns=["id", "source", "lang", "template"], use_threads=False)
             found.update(zip(own.tolist(), part.take(own - self._first[group]).to_pylist(), strict=True))
         return found
+
+
+def rows_with(pack: PackedRows, document: int) -> list[int]:
+    """The rows that hold tokens of a document, ascending; reads the origins of every row, a few thousand at a time."""
+    found: list[int] = []
+    for first in range(0, len(pack), _ROWS_AT_ONCE):
+        rows = np.arange(first, min(first + _ROWS_AT_ONCE, len(pack)))
+        offsets, values = pack.shards.column("origin", rows)
+        places = np.flatnonzero(values.view(np.uint32)[::3] == document) * 3
+        found += rows[np.unique(np.searchsorted(offsets, places, "right") - 1)].tolist()
+    return found

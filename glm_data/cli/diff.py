@@ -1,0 +1,109 @@
+"""Two texts side by side on a terminal: where they differ, by words and by single characters of Chinese."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from glm_data.cli.output import visible
+
+PLAIN_WIDTH = 110
+REMOVED, ADDED = "bold red", "bold green"
+_SEGMENT = re.compile(r"[^\n。！？；.!?;]*(?:[\n。！？；]|[.!?;]+\s*|$)")
+"""A line or a sentence: what is matched first, so that long texts stay quick to compare."""
+_TOKEN = re.compile(
+    r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]|[^\W\u2e80-\u9fff\uac00-\ud7af]+|\s+|."
+)
+"""A single Han, Kana or Hangul character, a word, white space, any other character."""
+_SHORT = 9
+"""Characters alike between two passages that are passed over without a word."""
+_MOST_TOKENS = 1500
+"""Tokens of a differing passage that are matched one by one; longer ones are shown as wholly different."""
+
+
+class Passage(NamedTuple):
+    """Passages that face each other: pieces of text, and whether each differs from the other side."""
+
+    left: tuple[tuple[str, bool], ...]
+    right: tuple[tuple[str, bool], ...]
+    alike_before: int
+    """Characters alike between the passage before and this one."""
+
+
+def passages(left: str, right: str) -> Iterator[Passage]:
+    """The passages in which two texts differ, in order; none for equal texts."""
+    one, other = _split(left), _split(right)
+    alike = 0
+    for name, a, a_end, b, b_end in difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+        if name == "equal":
+            alike += sum(map(len, one[a:a_end]))
+            continue
+        yield Passage(*_mark("".join(one[a:a_end]), "".join(other[b:b_end])), alike)
+        alike = 0
+
+
+def _split(text: str) -> list[str]:
+    return [part for part in _SEGMENT.findall(text) if part]
+
+
+def _mark(left: str, right: str) -> tuple[tuple[tuple[str, bool], ...], tuple[tuple[str, bool], ...]]:
+    one, other = _TOKEN.findall(left), _TOKEN.findall(right)
+    if max(len(one), len(other)) > _MOST_TOKENS:
+        return ((left, True),), ((right, True),)
+    marked: tuple[list[tuple[str, bool]], list[tuple[str, bool]]] = ([], [])
+    steps = difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes()
+    for number, (name, a, a_end, b, b_end) in enumerate(steps):
+        is_gap = 0 < number < len(steps) - 1 and "".join(one[a:a_end]).isspace()  # a blank between words that differ
+        for side, tokens in zip(marked, (one[a:a_end], other[b:b_end]), strict=True):
+            _extend(side, "".join(tokens), differs=name != "equal" or is_gap)
+    return tuple(marked[0]), tuple(marked[1])
+
+
+def _extend(side: list[tuple[str, bool]], text: str, *, differs: bool) -> None:
+    """Append ``text``, to the last piece if that is of its kind."""
+    if text and side and side[-1][1] == differs:
+        side[-1] = (side[-1][0] + text, differs)
+    elif text:
+        side.append((text, differs))
+
+
+def print_side_by_side(left: str, right: str, titles: Sequence[str], *, characters: int, most: int = 12) -> None:
+    """Print where two texts differ, ``most`` passages of at most ``characters`` a side, under their titles."""
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    grid = Table(box=None, expand=True, padding=(0, 1), show_header=True, header_style="bold")
+    for title in titles:
+        grid.add_column(Text(visible(title)), ratio=1, overflow="fold")
+    found = list(passages(left, right))
+    colours = console.is_terminal and not console.no_color
+    for passage in found[:most]:
+        if passage.alike_before > _SHORT:
+            grid.add_row(*[Text(f"⋯ {passage.alike_before:,} characters alike", "dim")] * 2)
+        grid.add_row(
+            _text(passage.left, REMOVED, "[-{}-]", characters, colours),
+            _text(passage.right, ADDED, "{{+{}+}}", characters, colours),
+        )
+    console.print(grid)
+    if not found:
+        console.print(Text("  the two texts are the same, character for character", "dim"))
+    if len(found) > most:
+        console.print(Text(f"  and {len(found) - most:,} more places", "dim"))
+
+
+def _text(pieces: Sequence[tuple[str, bool]], style: str, mark: str, characters: int, colours: bool) -> Text:
+    """A cell; where there is no colour, what differs stands in brackets."""
+    cell, room = Text(overflow="fold"), characters
+    for piece, differs in pieces:
+        shown = visible(piece[:room])
+        cell.append(shown if colours or not differs else mark.format(shown), style if differs else "")
+        room -= len(piece)
+        if room <= 0:
+            cell.append(" …", "dim")
+            break
+    return cell

@@ -1,0 +1,171 @@
+"""How far a running stage is, read from what it has put into its folder, whoever does the work and wherever."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from glm_data import files
+from glm_data.manifest import PLAN, SHARDS, SUCCESS
+
+LOG_SECONDS = 10.0
+_METRICS_TAIL_BYTES = 4096
+_IN_ONE_PIECE = {"tokenizer", "train", "quantize"}
+"""Stages that are one shard however many files they read."""
+STEPS = {"dedupe": ("sign", "exact", "bands", "sets", "select", "output")}
+"""Stages that have stage folders of their own in ``_work/``, and the order of these; the last is the stage itself."""
+
+
+@contextlib.contextmanager
+def in_lines(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Call ``say`` from a thread, every ten seconds that bring something new, with how far the stage is."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        said, meter = "", Meter(folder)
+        meter.look(time.monotonic())
+        while not stop.wait(LOG_SECONDS):
+            now = meter.look(time.monotonic())
+            if now and now != said:
+                say(now)
+                said = now
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+class Meter:
+    """Reads how far the running stage in a folder is; speed and time left are those since the meter first looked."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._counts: dict[Path, _Count] = {}
+
+    def look(self, now: float) -> str:
+        """Step, shards, documents, speed and time left at the time ``now`` (in seconds, of any clock); "" if unknown.
+
+        Of a training it is the newest line of its metrics.
+        """
+        metrics = _last_metrics(self._folder / "metrics.jsonl")
+        if metrics:
+            return ", ".join(f"{name} {_short(metrics[name])}" for name in ("step", "loss", "lr") if name in metrics)
+        begun = _begun_stages(self._folder)
+        working = next((place for place in reversed(begun) if not (place / SUCCESS).exists()), None)
+        if working is None:
+            return ""
+        if working not in self._counts:
+            plan = _read_plan(working)
+            if plan is None or plan["stage"] in _IN_ONE_PIECE:
+                return ""
+            self._counts[working] = _Count(working, plan, now)
+        count = self._counts[working]
+        count.update()
+        return _named_step(self._folder, working, begun, count) + count.told(now)
+
+
+class _Count:
+    """What the shards of one stage folder have come to."""
+
+    def __init__(self, folder: Path, plan: dict[str, Any], now: float) -> None:
+        self.stage: str = plan["stage"]
+        self._shards = folder / SHARDS
+        self._sizes = [item.get("bytes", 0) for item in plan["inputs"]]
+        self._documents: dict[str, int] = {}
+        self._bytes = 0
+        self.update()
+        self._before, self._bytes_before, self._since = len(self._documents), self._bytes, now
+
+    def update(self) -> None:
+        """Read the records that are new."""
+        for path in self._shards.glob("[0-9]*.json"):
+            if path.name in self._documents:
+                continue
+            with contextlib.suppress(OSError, ValueError, KeyError, msgspec.DecodeError):
+                record = files.read_json(path)
+                self._documents[path.name] = record.get("records", 0)
+                shard = int(path.stem)
+                self._bytes += self._sizes[shard] if shard < len(self._sizes) else 0
+
+    def told(self, now: float) -> str:
+        """Shards and documents done, and, once this run has finished some, speed and time left."""
+        done, shards = len(self._documents), len(self._sizes) + (self.stage in STEPS)  # which write a table, too
+        parts = [f"{done:,} of {shards:,} shards" if done <= shards else f"{done:,} shards"]
+        documents = sum(self._documents.values())
+        if documents:
+            parts.append(f"{documents:,} documents")
+        read, seconds = self._bytes - self._bytes_before, now - self._since
+        if done > self._before and read and seconds > 0:
+            speed = read / seconds
+            parts.append(f"{speed / 1e6:.1f} MB/s")
+            left = (sum(self._sizes) - self._bytes) / speed
+            if left > 0:
+                parts.append(f"about {duration(left)} left")
+        return ", ".join(parts)
+
+
+def _begun_stages(folder: Path) -> list[Path]:
+    """The stage folders of a stage: itself, and those of its own in the order in which they were begun."""
+    found = []
+    for plan in [folder / PLAN, *folder.glob(f"_work/*/{PLAN}")]:
+        with contextlib.suppress(OSError):
+            found.append((plan.stat().st_mtime_ns, plan.parent))
+    return [place for _, place in sorted(found)]
+
+
+def _read_plan(folder: Path) -> dict[str, Any] | None:
+    with contextlib.suppress(OSError, ValueError, msgspec.DecodeError):  # another file is just being written
+        plan: dict[str, Any] = files.read_json(folder / PLAN)
+        return plan
+    return None
+
+
+def _named_step(folder: Path, working: Path, begun: list[Path], count: _Count) -> str:
+    """``step 2 of 6, exact: `` where the stage has steps; the last of them writes into the stage's own folder."""
+    steps = STEPS.get(count.stage.partition("/")[0], ())
+    if not steps:
+        return ""
+    if working != folder:
+        name = working.name
+    elif len(begun) > len(steps) - 1:
+        name = steps[-1]
+    else:  # between two steps, or before the first
+        return f"after step {begun[-1].name}: " if len(begun) > 1 else ""
+    place = f"step {steps.index(name) + 1} of {len(steps)}, " if name in steps else "step "
+    return f"{place}{name}: "
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3 h 20 min``: as exact as a guess deserves."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _last_metrics(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as handle:
+            handle.seek(max(0, path.stat().st_size - _METRICS_TAIL_BYTES))
+            lines = handle.read().split(b"\n")
+    except OSError:
+        return {}
+    for line in reversed(lines[:-1]):  # what follows the last newline may be half written
+        with contextlib.suppress(msgspec.DecodeError):
+            value: dict[str, Any] = msgspec.json.decode(line, type=dict)
+            return value
+    return {}
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
