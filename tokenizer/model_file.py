@@ -90,14 +90,9 @@ def _parse(data: bytes) -> ModelFile | None:
 
 def _parse_piece(data: bytes) -> tuple[bytes, bytes, int]:
     if len(data) > 7 and data[0] == 0x0A and data[1] < 0x80:  # as SentencePiece writes all but the longest
-        end = 2 + data[1]
-        score_end, kind = end + 5, data[end + 5 :]
-        if (
-            data[end : end + 1] == b"\x15"
-            and score_end <= len(data)
-            and (not kind or (len(kind), kind[0]) == (2, 0x18))
-        ):
-            return data[2:end], data[end + 1 : score_end], kind[1] if kind else NORMAL
+        end, rest = 2 + data[1], data[7 + data[1] :]
+        if data[end : end + 1] == b"\x15" and end + 5 <= len(data) and (not rest or (len(rest), rest[0]) == (2, 0x18)):
+            return data[2:end], data[end + 1 : end + 5], rest[1] if rest else NORMAL
     piece, score, kind = b"", b"\0\0\0\0", NORMAL
     for number, value in _fields(data):
         if number == 1 and isinstance(value, bytes):
