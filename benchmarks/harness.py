@@ -54,8 +54,15 @@ def run_contest(module: str, contest: Contest, folder: Path, peers: Path, rounds
 def _run(module: str, item: Contest | Contestant, folder: Path, peers: Path, repeats: str) -> str:
     python = peers if isinstance(item, Contestant) and item.is_peer else sys.executable
     command = [str(python), "-m", "benchmarks.contest", module, item.name, str(folder), repeats]
+    temporary = folder / "tmp"  # where peers leave locks and caches, or clear them away
+    temporary.mkdir(exist_ok=True)
     done = subprocess.run(
-        command, cwd=ROOT, env={**environment(), **_ONE_THREAD}, capture_output=True, text=True, check=False
+        command,
+        cwd=ROOT,
+        env={**environment(), **_ONE_THREAD, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise SystemExit(f"{item.name} failed:\n{done.stderr}")

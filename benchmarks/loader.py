@@ -1,6 +1,6 @@
 """Batches of eight random rows from packed shards, and the same rows in the formats of other loaders.
 
-Beside these, opening a pack of ten million rows: the run's shards, listed again and again.
+Beside these, opening a pack of ten million rows: one shard, listed again and again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks import peer_loaders
 from benchmarks.contest import Contest, Contestant, Work
 from benchmarks.peer_loaders import BATCH, BATCHES, batches, drain
 
-MANY_ROWS = 10_000_000
+MANY_ROWS, SHARD_ROWS = 10_000_000, 8192
 
 
 def gathered_tokens(folder: Path) -> tuple[Work, float]:
@@ -130,23 +130,36 @@ def export(folder: Path, to: Literal["hf-dense", "mds", "megatron"]) -> None:
 
 
 def write_many(folder: Path) -> None:
-    """Prepares ``many``: a pack whose manifest lists the shards of the run's until they hold ``MANY_ROWS``."""
-    from glm_data import files
-    from glm_data.stage import SUCCESS
+    """Prepares ``many``: a pack of one shard, the run's rows again and again, that its manifest lists until there are
+    ``MANY_ROWS``."""
+    import pyarrow as pa
 
-    pack, out = folder / "run" / "pack", folder / "many"
+    from glm_data import files
+    from glm_data.manifest import SUCCESS, output_file
+    from glm_data.packing.shards import token_offset, write_shard
+
+    pack, out, name = folder / "run" / "pack", folder / "many", "data.arrow"
     shutil.rmtree(out, ignore_errors=True)
-    out.mkdir()
-    for path in pack.iterdir():
-        if path.is_file() and path.name not in (SUCCESS, "state.json"):
-            (out / path.name).symlink_to(path)
+    shutil.copytree(pack, out, ignore=lambda _, names: [name for name in names if name.endswith(".arrow")])
     manifest, state = files.read_json(pack / SUCCESS), files.read_json(pack / "state.json")
     shards = manifest["facts"]["shards"]
-    times = -(-MANY_ROWS // manifest["facts"]["rows"])
-    manifest["facts"] |= {"shards": shards * times, "rows": manifest["facts"]["rows"] * times}
-    state["_data_files"] *= times
+    table = pa.concat_tables(_read(pack / shards[0]["file"]) for _ in range(-(-SHARD_ROWS // shards[0]["rows"])))
+    (batch,) = table.slice(0, SHARD_ROWS).combine_chunks().to_batches()
+    write_shard(out / name, batch)
+    shard = {"file": name, "rows": SHARD_ROWS, "offset": token_offset(out / name)}
+    times = -(-MANY_ROWS // SHARD_ROWS)
+    manifest["facts"] |= {"shards": [shard] * times, "rows": SHARD_ROWS * times}
+    manifest["files"].append(output_file(out, name, SHARD_ROWS))
+    state["_data_files"] = [{"filename": name}] * times
     files.write_json(out / SUCCESS, manifest)
     files.write_json(out / "state.json", state)
+
+
+def _read(shard: Path) -> Any:
+    import pyarrow as pa
+
+    with pa.memory_map(str(shard)) as source:
+        return pa.ipc.open_stream(source).read_all()
 
 
 def opened(name: str) -> Callable[[Path], tuple[Work, float]]:
@@ -219,7 +232,8 @@ CONTESTS = (
             Contestant("glm-data, the same with the run's own pack", opened("run/pack")),
             Contestant("HF datasets, and a first batch of tokens", opened_by_hf),
         ),
-        note="The run's shards, listed in one manifest again and again. Manifest, maps, and eight random rows.",
+        note=f"One shard of {SHARD_ROWS} of the run's rows, listed in the manifest again and again. Manifest, maps, "
+        "and eight random rows.",
         time=("ms", 1e3),
         prepare=write_many,
     ),

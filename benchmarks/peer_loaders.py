@@ -1,6 +1,7 @@
 """The loaders of mosaicml-streaming and litdata, on what their own writers make of the rows of the run's pack.
 
-Imports nothing but the standard library, so that it also runs in the environment of the peers.
+Imports nothing but the standard library, so that it also runs in the environment of the peers. litdata's ``optimize``
+is not used: it empties a folder named ``data`` among the system's temporary files, whoever's that is.
 """
 
 from __future__ import annotations
@@ -39,7 +40,6 @@ def import_streaming() -> Any:
         sys.modules.setdefault(name, module)
     import streaming
 
-    streaming.base.util.clean_stale_shared_memory()
     return streaming
 
 
