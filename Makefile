@@ -61,7 +61,8 @@ $(VENV)/.dev: $(VENV)/.train
 	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[dev,train]'
 	@touch $@
 
-$(BENCH_VENV)/.peers: benchmarks/peers.txt
+$(BENCH_VENV)/.peers: benchmarks/peers.txt benchmarks/peers-alone.txt
 	$(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python $(PIP_INSTALL) -r benchmarks/peers.txt
+	$(BENCH_VENV)/bin/python $(PIP_INSTALL) --no-deps -r benchmarks/peers-alone.txt
 	@touch $@

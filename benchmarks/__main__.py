@@ -16,9 +16,10 @@ PAGE = harness.ROOT / "docs" / "benchmarks.md"
 _INTRODUCTION = """# Benchmarks
 
 Written by `make bench` (`make bench DATA=DIR` for shards of your own); do not edit by hand. Every contestant runs in
-a process of its own, in turns with the others, {rounds} rounds of {repeats} timed runs after one that warms up. A
-figure is the median of the rounds, "first to this" the median of the ratios within each round: how many times as fast
-the first line is. Peak memory is of the whole process, libraries included.
+a process of its own, in turns with the others, {rounds} rounds of {repeats} timed runs after one that warms up. Time is
+CPU time of the process with all its threads, so that a rate is that of a core, whatever else the machine does. A figure
+is the median of the rounds, "first to this" the median of the ratios within each round: how many times as fast the
+first line is. Peak memory is of the whole process, libraries included.
 
 {machine}{note}
 """
@@ -26,8 +27,8 @@ _STAGES = """
 ## The stages of the main job
 
 {what}, one worker, each stage in a process of its own, with digests, records and all other bookkeeping. The seconds
-include the start of Beam and loading or compiling kernels, which is most of it for small input. "MB in" is text
-where the stage counts text, else the size of its files.
+are those of a clock and include the start of Beam and loading or compiling kernels, which is most of it for small
+input. "MB in" is text where the stage counts text, else the size of its files.
 
 {table}"""
 _CONTEST = """
@@ -83,12 +84,12 @@ def _contests(module: str) -> tuple[Contest, ...]:
 
 
 def _section(module: str, contest: Contest, given: argparse.Namespace, folder: Path) -> str:
-    print(f"{contest.title} ...", flush=True)
+    print(f"{contest.name} ...", flush=True)
     scores = harness.run_contest(module, contest, folder, given.peers, given.rounds, given.repeats)
     table = harness.contest_table(contest, scores)
     for row in table:
         print("  " + "  ".join(row), flush=True)
-    return _CONTEST.format(title=contest.title, note=contest.note, table=harness.markdown(table))
+    return _CONTEST.format(title=contest.name, note=contest.note, table=harness.markdown(table))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """One contestant in a process of its own: set up, warm up, repeat, say rate and peak memory as JSON.
 
     python -m benchmarks.contest MODULE CONTESTANT FOLDER REPEATS
+    python -m benchmarks.contest MODULE CONTEST FOLDER prepare
+    python -m benchmarks.contest MODULE CONTESTANT FOLDER prepare
 
 Imports nothing but the standard library, so that it also runs in the environment of the peers.
 """
@@ -21,6 +23,9 @@ Work = Callable[[], object]
 Setup = Callable[[Path], tuple[Work, float]]
 """Takes the folder of inputs; returns the work to time and its amount in the contest's unit times seconds."""
 
+Prepare = Callable[[Path], object]
+"""Takes the folder of inputs and puts further ones there."""
+
 
 @dataclass(frozen=True)
 class Contestant:
@@ -30,27 +35,36 @@ class Contestant:
     setup: Setup
     is_peer: bool = False
     """Whether it runs in the environment of the peers."""
+    prepare: Prepare | None = None
+    """Runs before the first round, in the same environment but another process, so that memory is that of the work."""
 
 
 @dataclass(frozen=True)
 class Contest:
     """The same work done by several contestants; the first one is ours."""
 
-    title: str
+    name: str
     unit: str
     contestants: tuple[Contestant, ...]
     note: str
+    time: tuple[str, float] | None = None
+    """For a column with the time of one unit of the work: its head, and the parts of a second that it counts."""
+    prepare: Prepare | None = None
+    """Runs first of all, in our environment."""
 
 
 def measure(contestant: Contestant, folder: Path, repeats: int) -> dict[str, Any]:
-    """Median of ``repeats`` runs after one that warms caches and compiles; ``peak_bytes`` is of the whole process."""
+    """Median CPU time, of all threads, of ``repeats`` runs after one that warms caches and compiles.
+
+    ``peak_bytes`` is of the whole process.
+    """
     work, amount = contestant.setup(folder)
     work()
     seconds = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started = time.process_time()
         work()
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
     return {"rate": amount / statistics.median(seconds), "seconds": seconds, "peak_bytes": peak_bytes()}
 
 
@@ -73,9 +87,14 @@ def megabytes(texts: list[str]) -> float:
 
 
 def main(module: str, name: str, folder: str, repeats: str) -> None:
-    """Measure one contestant of ``benchmarks.<module>`` and print what came out."""
+    """Measure one contestant of ``benchmarks.<module>`` and print what came out, or prepare a contest or contestant."""
     contests = importlib.import_module(f"benchmarks.{module}").CONTESTS
-    (contestant,) = (item for contest in contests for item in contest.contestants if item.name == name)
+    contestants = [item for contest in contests for item in contest.contestants]
+    if repeats == "prepare":
+        (prepare,) = (item.prepare for item in (*contests, *contestants) if item.name == name)
+        prepare(Path(folder))
+        return
+    (contestant,) = (item for item in contestants if item.name == name)
     print(json.dumps(measure(contestant, Path(folder), int(repeats))))
 
 

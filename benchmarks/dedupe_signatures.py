@@ -67,7 +67,7 @@ def datasketch(language: str, folder: Path) -> tuple[Work, float]:
 
 def _contest(language: str) -> Contest:
     return Contest(
-        title=f"De-duplication keys, {language}",
+        name=f"De-duplication keys, {language}",
         unit="MB/s",
         contestants=(
             Contestant(f"glm-data, {language}", lambda folder: ours(language, folder)),

@@ -40,22 +40,38 @@ def run_contest(module: str, contest: Contest, folder: Path, peers: Path, rounds
     """Measure all contestants ``rounds`` times in turn, ``repeats`` timed runs each time."""
     names = [contestant.name for contestant in contest.contestants]
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    prepared: list[Contest | Contestant] = [contest, *contest.contestants]
+    for item in prepared:
+        if item.prepare:
+            _run(module, item, folder, peers, "prepare")
     for _ in range(rounds):
         for contestant in contest.contestants:
-            results[contestant.name].append(_run(module, contestant, folder, peers, repeats))
+            said = _run(module, contestant, folder, peers, str(repeats))
+            results[contestant.name].append(json.loads(said.splitlines()[-1]))
     return [_score(name, results[name], results[names[0]]) for name in names]
 
 
-def _run(module: str, contestant: Contestant, folder: Path, peers: Path, repeats: int) -> dict[str, Any]:
-    python = peers if contestant.is_peer else sys.executable
-    command = [str(python), "-m", "benchmarks.contest", module, contestant.name, str(folder), str(repeats)]
+def _run(module: str, item: Contest | Contestant, folder: Path, peers: Path, repeats: str) -> str:
+    python = peers if isinstance(item, Contestant) and item.is_peer else sys.executable
+    command = [str(python), "-m", "benchmarks.contest", module, item.name, str(folder), repeats]
+    temporary = folder / "tmp"  # where peers leave locks and caches, or clear them away
+    temporary.mkdir(exist_ok=True)
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **_ONE_THREAD}, capture_output=True, text=True, check=False
+        command,
+        cwd=ROOT,
+        env={**environment(), **_ONE_THREAD, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
-        raise SystemExit(f"{contestant.name} failed:\n{done.stderr}")
-    value: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return value
+        raise SystemExit(f"{item.name} failed:\n{done.stderr}")
+    return done.stdout
+
+
+def environment() -> dict[str, str]:
+    """The environment, but let Python keep what it compiles of libraries: it would count at every start."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _score(name: str, results: list[dict[str, Any]], ours: list[dict[str, Any]]) -> Score:
@@ -72,18 +88,23 @@ def _score(name: str, results: list[dict[str, Any]], ours: list[dict[str, Any]])
 
 def contest_table(contest: Contest, scores: Sequence[Score]) -> list[tuple[str, ...]]:
     """Rows of a contest's table, the head first."""
-    head = ("", contest.unit, "slowest - fastest round", "first to this", "peak MB")
+    head = ["", contest.unit, "slowest - fastest round", "first to this", "peak MB"]
     rows = [
-        (
+        [
             score.name,
             _rate(score.rate),
             f"{_rate(score.spread[0])} - {_rate(score.spread[1])}",
             f"{score.ours_to_it:.3g} x",
             f"{score.peak_bytes / 1e6:.0f}",
-        )
+        ]
         for score in scores
     ]
-    return [head, *rows]
+    if contest.time:
+        name, parts = contest.time
+        head.insert(2, name)
+        for row, score in zip(rows, scores, strict=True):
+            row.insert(2, f"{parts / score.rate:,.3g}")
+    return [tuple(head), *map(tuple, rows)]
 
 
 def _rate(rate: float) -> str:

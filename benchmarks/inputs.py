@@ -5,6 +5,7 @@
     run/              filter, dedupe, tokenizer, tokenize, mip, pack of the input
     english.jsonl     one JSON string a line
     chinese.jsonl
+    documents/        larger samples as document files: english.parquet, chinese.parquet
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks.harness import environment
+
 STAGES = ("filter", "dedupe", "tokenizer", "tokenize", "mip", "pack")
-SAMPLE_BYTES = 1_500_000
+SAMPLE_BYTES, DOCUMENT_BYTES = 1_500_000, 20_000_000
 LONGEST_BYTES = 50_000
 VOCAB_SIZE, TOKENIZER_SAMPLE_BYTES = 32_000, 20_000_000
 MIP_RATIO = 0.001
@@ -49,17 +52,33 @@ def run_stages(folder: Path, recipe: Path) -> None:
     """
     command = [sys.executable, "-m", "glm_data.cli", "run", str(recipe), "--out", str(folder / "run"), "--workers", "1"]
     for stage in STAGES:
-        done = subprocess.run([*command, "--until", stage], stdout=subprocess.DEVNULL, check=False)
+        done = subprocess.run([*command, "--until", stage], stdout=subprocess.DEVNULL, env=environment(), check=False)
         if done.returncode not in (0, 3):
             raise SystemExit(f"'{' '.join(command)} --until {stage}' ended with {done.returncode}")
 
 
 def write_samples(folder: Path) -> None:
-    """Samples of the filtered texts, spread evenly over them, at most ``SAMPLE_BYTES`` a language."""
+    """Samples of the filtered texts, spread evenly over them, of at most ``SAMPLE_BYTES`` and ``DOCUMENT_BYTES`` a
+    language."""
     for name, language in (("english", "en"), ("chinese", "zh")):
+        texts = list(_texts(folder / "run" / "filter", language))
         with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as out:
-            for text in _spread(list(_texts(folder / "run" / "filter", language))):
+            for text in _spread(texts, SAMPLE_BYTES):
                 out.write(json.dumps(text, ensure_ascii=False) + "\n")
+        _write_documents(folder / "documents" / f"{name}.parquet", _spread(texts, DOCUMENT_BYTES), language)
+
+
+def _write_documents(path: Path, texts: Sequence[str], language: str) -> None:
+    from glm_data import documents
+    from glm_data.formats.parquet import parquet_writer
+
+    path.parent.mkdir(exist_ok=True)
+    with parquet_writer(path, documents.SCHEMA) as writer:
+        for start in range(0, len(texts), 1000):
+            part = texts[start : start + 1000]
+            ids = [documents.document_id(path.name, start + number) for number in range(len(part))]
+            same = [[value] * len(part) for value in (path.stem, language, "{}")]
+            writer.write(documents.make_block(ids, part, *same))
 
 
 def _texts(stage: Path, language: str) -> Iterator[str]:
@@ -73,8 +92,8 @@ def _texts(stage: Path, language: str) -> Iterator[str]:
                     yield text
 
 
-def _spread(texts: list[str]) -> list[str]:
+def _spread(texts: list[str], most: int) -> list[str]:
     sizes = [len(text.encode()) for text in texts]
     texts = [text for text, size in zip(texts, sizes, strict=True) if size <= LONGEST_BYTES]
-    step = max(1, sum(size for size in sizes if size <= LONGEST_BYTES) // SAMPLE_BYTES)
+    step = max(1, sum(size for size in sizes if size <= LONGEST_BYTES) // most)
     return texts[::step]

@@ -1,28 +1,21 @@
-"""Batches of eight random rows from packed shards, and the same rows in the formats of other loaders."""
+"""Batches of eight random rows from packed shards, and the same rows in the formats of other loaders.
+
+Beside these, opening a pack of ten million rows: one shard, listed again and again.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks import peer_loaders
 from benchmarks.contest import Contest, Contestant, Work
+from benchmarks.peer_loaders import BATCH, BATCHES, batches, drain
 
-BATCH, BATCHES = 8, 300
-
-
-def batches(rows: int) -> Any:
-    """``int64[BATCHES, BATCH]``: the same random row numbers for every contestant."""
-    import numpy as np
-
-    return np.random.default_rng(0).integers(0, rows, (BATCHES, BATCH))
-
-
-def drain(steps: Iterable[object]) -> None:
-    """Take every step and keep none, as a training loop does."""
-    for _ in steps:
-        pass
+MANY_ROWS, SHARD_ROWS = 10_000_000, 8192
 
 
 def gathered_tokens(folder: Path) -> tuple[Work, float]:
@@ -62,7 +55,7 @@ def indexed_tokens(folder: Path) -> tuple[Work, float]:
     """Tokens alone from ``.bin`` and ``.idx``, a document at a time through the index, as Megatron-LM reads them."""
     import numpy as np
 
-    exported = export(folder, "megatron")
+    exported = folder / "export-megatron"
     index: Any = np.memmap(exported / "input_ids.idx", mode="r")
     data: Any = np.memmap(exported / "input_ids.bin", mode="r")
     values = memoryview(data)
@@ -101,40 +94,147 @@ def hf_dense(folder: Path) -> tuple[Work, float]:
     """The five dense columns that ``glm-data export --to hf-dense`` writes, as NumPy."""
     import datasets
 
-    data = datasets.load_from_disk(str(export(folder, "hf-dense"))).with_format("numpy")
+    data = datasets.load_from_disk(str(folder / "export-hf-dense")).with_format("numpy")
     wanted = batches(len(data)).tolist()
     return lambda: drain(data[batch] for batch in wanted), BATCH * BATCHES
 
 
-def export(folder: Path, to: Literal["hf-dense", "megatron"]) -> Path:
-    """The pack in another format, below ``folder``."""
+def write_tokens(folder: Path) -> None:
+    """Prepares the tokens for the others: as Megatron-LM's files, and ``tokens.npy``, ``int32[rows, seq_length]``."""
+    import numpy as np
+
+    from glm_data.loading import PackedRows
+
+    export(folder, "megatron")
+    packed = PackedRows.open(folder / "run" / "pack")
+    shape = (len(packed), packed.seq_length)
+    out = np.lib.format.open_memmap(folder / "tokens.npy", "w+", np.int32, shape)
+    for first in range(0, len(packed), 1024):
+        out[first : first + 1024] = packed.tokens(range(first, min(first + 1024, len(packed))))
+
+
+def write_dense(folder: Path) -> None:
+    """Prepares the dense columns for the others."""
+    export(folder, "hf-dense")
+    export(folder, "mds")
+
+
+def export(folder: Path, to: Literal["hf-dense", "mds", "megatron"]) -> None:
+    """The pack in another format, in ``export-<to>``."""
     from glm_data.exporting.stage import ExportOptions, export_stage
 
-    out = folder / f"export-{to}"
-    export_stage(folder / "run" / "pack", out, ExportOptions(to), overwrite=True)
-    return out
+    export_stage(folder / "run" / "pack", folder / f"export-{to}", ExportOptions(to), overwrite=True)
 
 
+# --- a pack of ten million rows ---------------------------------------------------------------------------------------
+
+
+def write_many(folder: Path) -> None:
+    """Prepares ``many``: a pack of one shard, the run's rows again and again, that its manifest lists until there are
+    ``MANY_ROWS``."""
+    import pyarrow as pa
+
+    from glm_data import files
+    from glm_data.manifest import SUCCESS, output_file
+    from glm_data.packing.shards import token_offset, write_shard
+
+    pack, out, name = folder / "run" / "pack", folder / "many", "data.arrow"
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(pack, out, ignore=lambda _, names: [name for name in names if name.endswith(".arrow")])
+    manifest, state = files.read_json(pack / SUCCESS), files.read_json(pack / "state.json")
+    shards = manifest["facts"]["shards"]
+    table = pa.concat_tables(_read(pack / shards[0]["file"]) for _ in range(-(-SHARD_ROWS // shards[0]["rows"])))
+    (batch,) = table.slice(0, SHARD_ROWS).combine_chunks().to_batches()
+    write_shard(out / name, batch)
+    shard = {"file": name, "rows": SHARD_ROWS, "offset": token_offset(out / name)}
+    times = -(-MANY_ROWS // SHARD_ROWS)
+    manifest["facts"] |= {"shards": [shard] * times, "rows": SHARD_ROWS * times}
+    manifest["files"].append(output_file(out, name, SHARD_ROWS))
+    state["_data_files"] = [{"filename": name}] * times
+    files.write_json(out / SUCCESS, manifest)
+    files.write_json(out / "state.json", state)
+
+
+def _read(shard: Path) -> Any:
+    import pyarrow as pa
+
+    with pa.memory_map(str(shard)) as source:
+        return pa.ipc.open_stream(source).read_all()
+
+
+def opened(name: str) -> Callable[[Path], tuple[Work, float]]:
+    """Open a pack and assemble a first batch of random rows."""
+
+    def setup(folder: Path) -> tuple[Work, float]:
+        from glm_data.loading import PackedRows
+
+        def work() -> None:
+            packed = PackedRows.open(folder / name)
+            packed.batch(batches(len(packed))[0])
+
+        return work, 1
+
+    return setup
+
+
+def opened_by_hf(folder: Path) -> tuple[Work, float]:
+    """``load_from_disk`` of the same folder, and the tokens of a first batch of random rows."""
+    import datasets
+
+    datasets.disable_progress_bars()
+
+    def work() -> None:
+        data = datasets.load_from_disk(str(folder / "many")).select_columns("tokens").with_format("numpy")
+        data[batches(len(data))[0].tolist()]
+
+    return work, 1
+
+
+_NOTE = (
+    f"{BATCHES} batches of {BATCH} random rows, one core, files in the page cache. mosaicml-streaming is asked for "
+    "rows by number, where it is faster than iterating; litdata iterates in its own shuffled order, its faster way."
+)
 CONTESTS = (
     Contest(
-        title="Loading packed rows: tokens alone",
+        name="Loading packed rows: tokens alone",
         unit="rows/s",
         contestants=(
             Contestant("glm-data, rows gathered from all shards", gathered_tokens),
             Contestant("glm-data, NumPy map of one shard", mapped_tokens),
             Contestant("Megatron-style .bin and .idx, NumPy", indexed_tokens),
             Contestant("HF datasets, NumPy format", hf_datasets),
+            Contestant("mosaicml-streaming 0.13", peer_loaders.mds_tokens, True, peer_loaders.write_mds),
+            Contestant("litdata 0.2.76, TokensLoader", peer_loaders.litdata_tokens, True, peer_loaders.write_litdata),
         ),
-        note=f"{BATCHES} batches of {BATCH} random rows, one core, files in the page cache.",
+        note=_NOTE,
+        prepare=write_tokens,
     ),
     Contest(
-        title="Loading packed rows: targets, positions, loss mask and segments too",
+        name="Loading packed rows: targets, positions, loss mask and segments too",
         unit="rows/s",
         contestants=(
             Contestant("glm-data, batches assembled", assembled),
             Contestant("glm-data, loader with order, state and weights", loaded),
             Contestant("HF datasets, NumPy format, columns exported dense", hf_dense),
+            Contestant("mosaicml-streaming 0.13, columns exported dense", peer_loaders.mds_dense, True),
+            Contestant(
+                "litdata 0.2.76, dense columns", peer_loaders.litdata_dense, True, peer_loaders.write_litdata_dense
+            ),
         ),
-        note=f"{BATCHES} batches of {BATCH} random rows, one core, files in the page cache.",
+        note=_NOTE + " Only ours derives the columns from tokens and spans; the others read them.",
+        prepare=write_dense,
+    ),
+    Contest(
+        name="Opening a pack of ten million rows",
+        unit="a second",
+        contestants=(
+            Contestant("glm-data, and a first batch assembled", opened("many")),
+            Contestant("glm-data, the same with the run's own pack", opened("run/pack")),
+            Contestant("HF datasets, and a first batch of tokens", opened_by_hf),
+        ),
+        note=f"One shard of {SHARD_ROWS} of the run's rows, listed in the manifest again and again. Manifest, maps, "
+        "and eight random rows.",
+        time=("ms", 1e3),
+        prepare=write_many,
     ),
 )

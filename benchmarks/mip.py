@@ -60,7 +60,7 @@ def compiled_per_row(folder: Path) -> tuple[Work, float]:
 
 CONTESTS = (
     Contest(
-        title="Rendering MIP",
+        name="Rendering MIP",
         unit="samples/s",
         contestants=(Contestant("glm-data", ours), Contestant("Jinja, compiled for every sample", compiled_per_row)),
         note=f"{ROWS} rows through {len(BODIES)} templates with answer choices, one core.",

@@ -1,12 +1,13 @@
-"""[MASK] rows: spans, part A and part B, targets, positions, loss mask."""
+"""[MASK] rows: spans, part A and part B, targets, positions, loss mask; and whole packs out of token ids."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import random
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.contest import Contest, Contestant, Work
 
@@ -126,12 +127,68 @@ def _fit(column: Any, window: int) -> Any:
     return fitted
 
 
+def packed(preset: Literal["glm-130b", "documents"], folder: Path) -> tuple[Work, float]:
+    """The whole pack stage on the ids of the run: plan, rows, shards, digests, manifest; no MIP."""
+    from glm_data.packing.options import PackOptions
+    from glm_data.packing.stage import pack_stage
+
+    out, run = folder / f"packed-{preset}", folder / "run"
+
+    def work() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        pack_stage(run / "tokenize", out, PackOptions(preset=preset), tokenizer=run / "tokenizer")
+
+    return work, _tokens(folder) / 1e6
+
+
+def cut(folder: Path) -> tuple[Work, float]:
+    """The least that packing can be: documents in random order, one after the other, cut to rows and written."""
+    import numpy as np
+
+    def work() -> None:
+        files = sorted((folder / "run" / "tokenize" / "data").glob("*.ids.npy"))
+        documents = [part for path in files for part in _documents(path)]
+        order = np.random.default_rng(0).permutation(len(documents))
+        end = np.zeros(1, documents[0].dtype)
+        stream = np.concatenate([part for number in order for part in (documents[number], end)])
+        rows = stream[: len(stream) // SEQ_LENGTH * SEQ_LENGTH].reshape(-1, SEQ_LENGTH)
+        np.save(folder / "cut.npy", rows)
+
+    return work, _tokens(folder) / 1e6
+
+
+def _documents(path: Path) -> Any:
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path.with_name(path.name.replace(".ids.npy", ".documents.parquet")), columns=["offset"])
+    return np.split(np.load(path), table["offset"].to_numpy()[1:])
+
+
+def _tokens(folder: Path) -> int:
+    from glm_data.stage import read_success
+
+    return read_success(folder / "run" / "tokenize").counts["tokens"]
+
+
 CONTESTS = (
     Contest(
-        title="[MASK] rows",
+        name="[MASK] rows",
         unit="rows/s",
         contestants=(Contestant("glm-data", ours), Contestant("reference algorithm, NumPy", reference)),
         note=f"{ROWS} text rows of {SEQ_LENGTH} places in {WINDOWS} windows, with targets, positions and loss mask, "
         "one core. The reference cuts what does not fit into a window; ours takes what fits and cuts nothing.",
+        time=("microseconds a row", 1e6),
+    ),
+    Contest(
+        name="From token ids to packed shards",
+        unit="million tokens/s",
+        contestants=(
+            Contestant("glm-data, glm-130b", lambda folder: packed("glm-130b", folder)),
+            Contestant("glm-data, documents", lambda folder: packed("documents", folder)),
+            Contestant("NumPy: joined, cut, written; no spans", cut),
+        ),
+        note="The pack stage on the ids of the run, from reading them to the digests of finished shards, one core. "
+        "The last line is no packer, but the least that any does: it holds everything in memory and masks nothing.",
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from tokenizer import SPECIAL, SPECIAL_PIECES, Tokenizer, TokenizerError, TrainOptions, train
 from tokenizer.alphabet import count_characters, required_characters
-from tokenizer.model_file import BYTE, CONTROL, USER_DEFINED, parse_model
+from tokenizer.model_file import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, _parse_piece, parse_model
 from tokenizer.train import SMALLEST_VOCABULARY, USER_SYMBOLS, check_options, cut_han, cut_sentences
 
 CORPUS = Path(__file__).parents[1] / "manifests" / "demo" / "corpus"
@@ -240,3 +241,20 @@ def test_pieces_hold_no_more_han_than_asked(tmp_path):
 def test_a_negative_limit_of_han_is_refused():
     with pytest.raises(TokenizerError, match="Han"):
         check_options(TrainOptions(longest_han=-1))
+
+
+def test_pieces_are_read_as_sentencepiece_reads_them(folder: Path) -> None:
+    model = Tokenizer.load(folder).model_bytes
+    parsed, processor = parse_model(model), sentencepiece.SentencePieceProcessor(model_proto=model)
+    for id, (piece, score) in enumerate(zip(parsed.pieces, parsed.scores, strict=True)):
+        assert piece.decode() == processor.id_to_piece(id)
+        assert struct.unpack("<f", score)[0] == processor.get_score(id)
+    name, score = b"\x0a\x03abc", b"\x15\0\0\x80\x3f"
+    for data, expected in (
+        (name + score, (b"abc", score[1:], NORMAL)),
+        (name + score + b"\x18\x06", (b"abc", score[1:], BYTE)),
+        (b"\x18\x03" + score + name, (b"abc", score[1:], CONTROL)),
+        (b"\x0a\x83\x01" + b"x" * 131 + score, (b"x" * 131, score[1:], NORMAL)),
+        (name + b"\x18\x02", (b"abc", b"\0\0\0\0", UNKNOWN)),
+    ):
+        assert _parse_piece(data) == expected

@@ -89,6 +89,10 @@ def _parse(data: bytes) -> ModelFile | None:
 
 
 def _parse_piece(data: bytes) -> tuple[bytes, bytes, int]:
+    if len(data) > 7 and data[0] == 0x0A and data[1] < 0x80:  # as SentencePiece writes all but the longest
+        end, rest = 2 + data[1], data[7 + data[1] :]
+        if data[end : end + 1] == b"\x15" and end + 5 <= len(data) and (not rest or (len(rest), rest[0]) == (2, 0x18)):
+            return data[2:end], data[end + 1 : end + 5], rest[1] if rest else NORMAL
     piece, score, kind = b"", b"\0\0\0\0", NORMAL
     for number, value in _fields(data):
         if number == 1 and isinstance(value, bytes):
@@ -104,14 +108,14 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Yield (field number, value) of one protobuf message: varints as int, everything else as bytes."""
     at, end = 0, len(data)
     while at < end:
-        key, at = _varint(data, at)
+        key, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at)
         kind = key & 7
         if kind == _VARINT:
             value, at = _varint(data, at)
             yield key >> 3, value
             continue
         if kind == _BYTES:
-            size, at = _varint(data, at)
+            size, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at)
         elif kind in (_FIXED32, _FIXED64):
             size = 4 if kind == _FIXED32 else 8
         else:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,9 @@ import sentencepiece
 from tokenizer import model_file
 from tokenizer.errors import TokenizerError
 from tokenizer.special import SPECIAL, SPECIAL_PIECES, Special
+
+if TYPE_CHECKING:
+    from tokenizer.bpe import WordEncoder
 
 MODEL_NAME, DESCRIPTION_NAME = "tokenizer.model", "tokenizer.json"
 DEFAULT_PAD_MULTIPLE = 64
@@ -29,13 +34,16 @@ _SPACE = "\u2581".encode()
 _NOT_FOR_SENTENCEPIECE = re.compile(b"(\xe2\x96\x81|\xed[\xa0-\xbf][\x80-\xbf])")
 """U+2581, and surrogates on their own, which a Python string can hold and UTF-8 cannot."""
 
+_WORDS_FROM_BYTES = 1 << 16
+"""Batches of at least this size are encoded by :mod:`tokenizer.bpe`, whose kernels and tables take a moment to load."""
+
 _CHUNK_BYTES = 1000
-"""Texts are cut before the first line end after this many bytes, which no piece crosses: half as fast again for
-English, where the merge queue of a long document leaves the cache, and the same ids."""
+"""For SentencePiece texts are cut before the first line end after this many bytes, which no piece crosses: half as fast
+again for English, where the merge queue of a long document leaves the cache, and the same ids."""
 
 
 class Tokenizer:
-    """A trained vocabulary. Instances are immutable and safe to use from several threads.
+    """A trained vocabulary. Instances are immutable, but for the words they remember, and safe to use from threads.
 
     ``pieces`` is the number of real pieces, ``vocab_size`` the same padded to a multiple: the rows of an embedding.
     """
@@ -47,11 +55,11 @@ class Tokenizer:
         self._check(parsed)
         self._model = model
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self._parsed = parsed
         self._names = tuple(piece.decode("utf-8", "replace") for piece in parsed.pieces)
-        self._bytes, byte_ids = _piece_bytes(parsed)
-        self._byte_ids = byte_ids
-        self._is_byte = np.zeros(len(parsed.pieces), np.bool_)
-        self._is_byte[byte_ids] = True
+        self._bytes, self._byte_ids = _piece_bytes(parsed)
+        self._words: WordEncoder | None = None
+        self._words_lock = threading.Lock()
         self.kind = parsed.model_type
         self.pieces = len(parsed.pieces)
         self.pad_multiple = pad_multiple
@@ -66,6 +74,8 @@ class Tokenizer:
                 "the model has no byte fallback or not our task tokens at ids 0 to 7, so it was not trained here; "
                 "train one with this package."
             )
+        if model_file.BYTE in parsed.types.replace(bytes([model_file.BYTE]) * 256, b""):
+            raise TokenizerError("the model's byte pieces do not follow each other; train it again with this package.")
         if any(parsed.types[i] not in (model_file.CONTROL, model_file.UNKNOWN) for i in range(len(SPECIAL_PIECES))):
             raise TokenizerError("the model's task tokens are not control symbols; train it again with this package.")
 
@@ -112,27 +122,41 @@ class Tokenizer:
             "fingerprint": self.fingerprint,
         }
 
-    def encode_batch(self, texts: Sequence[str] | pa.StringArray, threads: int = 1) -> tuple[Ids, Offsets]:
+    def encode_batch(self, texts: Sequence[str] | pa.StringArray) -> tuple[Ids, Offsets]:
         """Encode texts: ``ids: int32[n]`` one after another and ``offsets: int64[len(texts) + 1]`` into them."""
+        text, offsets = _flat(texts)
+        # One thread at a time uses the memory of words; another one that comes meanwhile need not wait for it.
+        if len(text) >= _WORDS_FROM_BYTES and self._words_lock.acquire(blocking=False):
+            try:
+                if words := self._word_encoder():
+                    return words.encode(text, offsets)
+            finally:
+                self._words_lock.release()
+        data, bounds = text.tobytes(), offsets.tolist()
+        return self._encode_each([data[first:last] for first, last in pairwise(bounds)])
+
+    def _word_encoder(self) -> WordEncoder | None:
+        from tokenizer import bpe
+
+        if self._words is None and (tables := bpe.tables(self._parsed, self._byte_ids)):
+            self._words = bpe.WordEncoder(tables, lambda word: self._encode_each([word])[0])
+        return self._words
+
+    def _encode_each(self, texts: Iterable[bytes]) -> tuple[Ids, Offsets]:
+        """As :meth:`encode_batch`, by SentencePiece alone."""
         chunks: list[bytes] = []
         starts = [0]
         escaped: list[int] = []
-        for text in _utf8(texts):
+        for text in texts:
             _cut(text, chunks, escaped)
             starts.append(len(chunks))
-        arrays = self._encode_chunks(chunks, threads)
+        arrays = list(self._processor.encode(chunks, return_type="numpy", num_threads=1)) if chunks else []
         for index in escaped:
             arrays[index] = self._byte_ids[np.frombuffer(chunks[index], np.uint8)]
         sizes = np.fromiter(map(len, arrays), np.int64, len(arrays))
         ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
         ids = np.concatenate(arrays) if arrays else np.zeros(0, np.int32)
         return ids, ends[np.asarray(starts)]
-
-    def _encode_chunks(self, chunks: list[bytes], threads: int) -> list[Ids]:
-        if not chunks:
-            return []
-        encoded = self._processor.encode(chunks, return_type="numpy", num_threads=threads)
-        return list(encoded)
 
     def encode(self, text: str) -> Ids:
         """Encode one text: ``int32[n]``."""
@@ -174,7 +198,7 @@ class Tokenizer:
 
     def count_byte_pieces(self, ids: Ids) -> int:
         """How many of ``ids`` are byte-fallback pieces."""
-        return int(np.count_nonzero(self._is_byte[ids]))
+        return int(np.count_nonzero((ids - self._byte_ids[0]).view(np.uint32) < len(self._byte_ids)))
 
     def _is_text(self, id: int) -> bool:
         return len(SPECIAL_PIECES) <= id < self.pieces
@@ -217,13 +241,22 @@ def _piece_bytes(parsed: model_file.ModelFile) -> tuple[list[bytes], Ids]:
     return text, byte_ids
 
 
-def _utf8(texts: Sequence[str] | pa.StringArray) -> list[bytes]:
-    if isinstance(texts, pa.Array | pa.ChunkedArray):
-        if texts.null_count:
-            raise TokenizerError("a text is null; give an empty string instead.")
-        listed: list[bytes] = texts.cast(pa.large_binary()).to_pylist()
-        return listed
-    return [text.encode("utf-8", "surrogatepass") for text in texts]
+def _flat(texts: Sequence[str] | pa.StringArray) -> tuple[npt.NDArray[np.uint8], Offsets]:
+    """The bytes of all texts one after another, and where each begins and ends: text i is ``offsets[i:i + 2]``."""
+    if not isinstance(texts, pa.Array | pa.ChunkedArray):
+        parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+        sizes = np.fromiter(map(len, parts), np.int64, len(parts))
+        return np.frombuffer(b"".join(parts), np.uint8), np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+    if texts.null_count:
+        raise TokenizerError("a text is null; give an empty string instead.")
+    column = texts.cast(pa.large_binary())
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if not len(column):
+        return np.zeros(0, np.uint8), np.zeros(1, np.int64)
+    _, places, data = column.buffers()
+    offsets = np.frombuffer(places, np.int64)[column.offset : column.offset + len(column) + 1]
+    return np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]], offsets - offsets[0]
 
 
 def _cut(text: bytes, chunks: list[bytes], escaped: list[int]) -> None:
