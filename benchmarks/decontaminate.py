@@ -52,7 +52,7 @@ def plain(language: str, folder: Path) -> tuple[Work, float]:
 def _contest(language: str) -> Contest:
     size, unit = LANGUAGES[language], "words" if language == "english" else "characters"
     return Contest(
-        title=f"Decontamination, {language}",
+        name=f"Decontamination, {language}",
         unit="MB/s",
         contestants=(
             Contestant(f"glm-data, {language}", lambda folder: ours(language, folder)),
