@@ -11,6 +11,8 @@ from glm_data import files
 from glm_data.errors import InputError, UsageError
 
 PLAN, SUCCESS, SHARDS, RUN = "_plan.json", "_SUCCESS.json", "_shards", "_run"
+TASKS = "tasks.json"
+"""In ``_run/``: the bytes that each shard's task reads, for whoever watches."""
 INPUTS = "inputs.json"
 """In ``_run/``: where the inputs lay, by name. Nothing but looking at texts again depends on it."""
 

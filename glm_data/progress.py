@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from glm_data import files
-from glm_data.manifest import PLAN, SHARDS, SUCCESS
+from glm_data.manifest import PLAN, RUN, SHARDS, SUCCESS, TASKS
 
 LOG_SECONDS = 10.0
 _METRICS_TAIL_BYTES = 4096
@@ -79,15 +79,18 @@ class _Count:
 
     def __init__(self, folder: Path, plan: dict[str, Any], now: float) -> None:
         self.stage: str = plan["stage"]
-        self._shards = folder / SHARDS
+        self._shards, self._tasks = folder / SHARDS, folder / RUN / TASKS
         self._sizes = [item.get("bytes", 0) for item in plan["inputs"]]
+        self._extra = int(self.stage in STEPS)  # which write a table, too
         self._documents: dict[str, int] = {}
         self._bytes = 0
         self.update()
         self._before, self._bytes_before, self._since = len(self._documents), self._bytes, now
 
     def update(self) -> None:
-        """Read the records that are new."""
+        """Read the records that are new, and what the tasks are where they are not one an input."""
+        with contextlib.suppress(OSError, ValueError, msgspec.DecodeError):
+            self._sizes, self._extra = files.read_json(self._tasks), 0
         for path in self._shards.glob("[0-9]*.json"):
             if path.name in self._documents:
                 continue
@@ -99,7 +102,7 @@ class _Count:
 
     def told(self, now: float) -> str:
         """Shards and documents done, and, once this run has finished some, speed and time left."""
-        done, shards = len(self._documents), len(self._sizes) + (self.stage in STEPS)  # which write a table, too
+        done, shards = len(self._documents), len(self._sizes) + self._extra
         parts = [f"{done:,} of {shards:,} shards" if done <= shards else f"{done:,} shards"]
         documents = sum(self._documents.values())
         if documents:

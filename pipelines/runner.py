@@ -28,6 +28,7 @@ from glm_data import files
 from glm_data.config import Config, Doc
 from glm_data.errors import GlmDataError, InterruptedRunError, UsageError
 from glm_data.inputs import check_unchanged
+from glm_data.manifest import TASKS
 from glm_data.stage import RUN, SHARDS, ShardRecord, ShardTask, Stage, write_shard_record
 from pipelines import marks
 from pipelines.engines import Engine, check_address, create_beam_runner, find_engine, parse_beam_options
@@ -83,6 +84,7 @@ def run_tasks(
     pending = sorted(
         (task for task in tasks if task.shard not in done), key=lambda task: (-task.input.bytes, task.shard)
     )
+    files.write_json(stage.folder / RUN / TASKS, [task.input.bytes for task in tasks])
     if on_progress:
         on_progress(len(tasks) - len(pending), len(tasks))
     if not pending:

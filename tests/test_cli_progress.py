@@ -151,3 +151,10 @@ def test_sizes_have_the_unit_that_fits() -> None:
 
 def test_columns_are_aligned_by_what_a_terminal_shows() -> None:
     assert table([("狐狸", "1"), ("fox", "22")]) == ["狐狸  1", "fox   22"]
+
+
+def test_a_stage_whose_shards_are_not_its_inputs_counts_its_tasks(tmp_path: Path) -> None:
+    _plan(tmp_path, "pack", inputs=3, size=7)
+    files.write_json(tmp_path / "_run/tasks.json", [5, 5, 5, 5, 5])
+    _finish(tmp_path, shards=2, records=10)
+    assert how_far(tmp_path) == "2 of 5 shards, 20 documents"

@@ -87,10 +87,6 @@ class PieceTexts:
     length_offsets: np.ndarray
     """``int64[P + 1]``."""
 
-    def row_text(self, row: int) -> np.ndarray:
-        """``int32[n]``: the source tokens of a row, its pieces one after the other."""
-        return self.text[self.starts[self.piece_offsets[row]] : self.starts[self.piece_offsets[row + 1]]]
-
 
 def lay_out(
     texts: PieceTexts,

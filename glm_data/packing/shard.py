@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +65,9 @@ def fill_shard(job: Job, first: int, last: int) -> shards.ShardRows:
 
 def text_hashes(texts: PieceTexts) -> np.ndarray:
     """``uint64[R]``: xxh3 of the source tokens of each row."""
-    rows = len(texts.piece_offsets) - 1
-    digest = xxhash.xxh3_64_intdigest
-    return np.fromiter((digest(texts.row_text(row).data) for row in range(rows)), np.uint64, rows)
+    ends, data = texts.starts[texts.piece_offsets] * texts.text.itemsize, texts.text.data.cast("B")
+    digests = (xxhash.xxh3_64_intdigest(data[first:last]) for first, last in pairwise(ends.tolist()))
+    return np.fromiter(digests, np.uint64, len(ends) - 1)
 
 
 def count(rows: Rows) -> dict[str, int]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glm_data import stage as stages
-from glm_data.bans import Bans, check_bans, load_bans
+from glm_data.bans import NONE, Bans, check_bans, load_bans
 from glm_data.config import to_mapping
 from glm_data.errors import UsageError
 from glm_data.formats.parquet import parquet_writer
@@ -89,7 +89,7 @@ def pack_stage(
         raise UsageError(f"{given} needs rendered MIP rows; give their stage folder with --mip.")
     model = Tokenizer.load(tokenizer)
     _check_fingerprint(_finished(tokenized, "tokenize"), model, tokenized)
-    bans, allowed = load_bans(recipe.bans), {}
+    bans, allowed = load_bans(recipe.bans if mip else NONE), {}
     if mip is not None:
         allowed = _finished(mip, "mip").facts.get("allowed", {})
     files = stage_files(tokenized, "tokenized/") + (stage_files(mip, "mip/") if mip else ())
