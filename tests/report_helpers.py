@@ -116,7 +116,7 @@ def make_pack(run: Path, **changes: Any) -> Path:
         "rows": 4,
         "seq_length": 2048,
         "fill": 1.0,
-        "mip_ratio": {"wanted": 0.05, "got": 0.0479},
+        "mip_ratio": {"wanted": 0.05, "got": 0.0479, "of": "tokens"},
         "mask_rate": 0.15,
         "span_mean": 3.1,
         "documents": 10,
