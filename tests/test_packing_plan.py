@@ -200,6 +200,18 @@ def test_filling_in_parts_gives_the_same_rows():
     assert (second.spans == whole.spans[whole.span_offsets[cut] :]).all()
 
 
+@pytest.mark.parametrize("options", [STREAM, PackOptions()], ids=["stream", "documents"])
+def test_planning_in_portions_gives_the_same_plan(options, monkeypatch):
+    from glm_data.packing import plan as plans
+
+    whole = build(90_000, 30, options, documents=40)[3]
+    monkeypatch.setattr(plans, "_ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(plans, "_PIECES_AT_ONCE", 7)
+    part = build(90_000, 30, options, documents=40)[3]
+    assert np.array_equal(part.row_offsets, whole.row_offsets)
+    assert all(np.array_equal(getattr(part.pieces, name), column) for name, column in vars(whole.pieces).items())
+
+
 @settings(deadline=None, max_examples=100)
 @given(lengths=st.lists(st.integers(1, 50), max_size=80))
 def test_best_fit_equals_the_plain_algorithm(lengths):

@@ -23,7 +23,7 @@ from glm_data.packing.placing import (
     suffix_length,
 )
 from glm_data.packing.rows import GMASK, MASK, MIP, SMASK, Rows, check_fit, concat, ragged_index
-from glm_data.packing.spans import MAX_SPANS, sentence_spans
+from glm_data.packing.spans import MAX_SPANS, sentence_spans, sort_few
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def lay_out(
     spans = np.zeros((_most_spans(texts, rate), 3), np.int32)
     tail_starts = np.concatenate([[0], np.cumsum(texts.kind == GMASK)])
     out = Rows(
-        tokens=np.full((rows, seq_length), ids.pad, token_type),
+        tokens=np.empty((rows, seq_length), token_type),
         piece_offsets=texts.piece_offsets,
         pieces=np.zeros((pieces, 4), np.int32),
         span_offsets=span_offsets,
@@ -125,7 +125,7 @@ def lay_out(
         (texts.piece_offsets, texts.kind, texts.place, texts.key, texts.closed),
         (texts.text, texts.starts, texts.prompt, texts.lengths, texts.length_offsets),
         (epochs, least, rate, in_sentences, rule.sentence_table),
-        (ids.mask, ids.gmask, ids.smask, ids.sop, ids.eop),
+        (ids.mask, ids.gmask, ids.smask, ids.sop, ids.eop, ids.pad),
     )
     return Rows(out.tokens, out.piece_offsets, out.pieces, span_offsets, spans[:count], out.tail_offsets, out.tails)
 
@@ -153,15 +153,16 @@ def _lay_out(
     piece_offsets, kinds, places, keys, closed = pieces
     text, text_starts, prompts, all_lengths, length_offsets = sources
     epochs, leasts, rates, all_in_sentences, table = rule
-    mask_id, gmask_id, smask_id, sop_id, eop_id = ids
+    mask_id, gmask_id, smask_id, sop_id, eop_id, pad_id = ids
     drawn = np.zeros((3, MAX_SPANS), np.int64)  # lengths, starts, order
     scratch = np.zeros((3, tokens.shape[1] + 2), np.int32)
     span, tail = 0, 0
     for row in range(tokens.shape[0]):
-        least, settings = leasts[row], (rates[row], all_in_sentences[row], table)
+        least, settings, free = leasts[row], (rates[row], all_in_sentences[row], table), 0
         for piece in range(piece_offsets[row], piece_offsets[row + 1]):
             kind, place, key = kinds[piece], places[piece], mask_key(keys[piece], epochs[row])
             source = text[text_starts[piece] : text_starts[piece + 1]]
+            tokens[row, free:place] = pad_id
             count = 1
             if kind in (MASK, SMASK):
                 known = all_lengths[length_offsets[piece] : length_offsets[piece + 1]]
@@ -181,8 +182,9 @@ def _lay_out(
             else:
                 prompt, target = source[: prompts[piece]], source[prompts[piece] :]
                 sep, end = lay_out_suffix(tokens[row], place, prompt, target, mask_id, sop_id, spans, span)
-            span += count
+            span, free = span + count, end
             piece_out[piece, 0], piece_out[piece, 1], piece_out[piece, 2], piece_out[piece, 3] = place, sep, end, kind
+        tokens[row, free:] = pad_id
         span_offsets[row + 1] = span
     return span
 
@@ -238,28 +240,28 @@ def lay_out_mask(
     place, source = start, 0
     masks = np.empty(count, np.int64)
     for index in range(count):
-        while source < starts[index]:
-            row[place] = text[source]
-            place += 1
-            source += 1
+        kept = starts[index] - source
+        for offset in range(kept):
+            row[place + offset] = text[source + offset]
+        place += kept
         masks[index] = place
         row[place] = mask_id
         place += 1
-        source += lengths[index]
-    while source < len(text):
-        row[place] = text[source]
-        place += 1
-        source += 1
-    sep = place
+        source = starts[index] + lengths[index]
+    for offset in range(len(text) - source):
+        row[place + offset] = text[source + offset]
+    sep = place + len(text) - source
+    place = sep
     for index in range(count):
         which = order[index]
+        length, first = lengths[which], starts[which]
         spans[span + index, 0] = masks[which]
         spans[span + index, 1] = place
-        spans[span + index, 2] = lengths[which] + 1
+        spans[span + index, 2] = length + 1
         row[place] = sop_id
-        for offset in range(lengths[which]):
-            row[place + 1 + offset] = text[starts[which] + offset]
-        place += lengths[which] + 1
+        for offset in range(length):
+            row[place + 1 + offset] = text[first + offset]
+        place += length + 1
     return sep, place
 
 
@@ -365,7 +367,7 @@ def _restore(rows: tuple[Any, ...], out: tuple[Any, ...], eop: int) -> int:
                 own = lengths[length_offsets[piece] : length_offsets[piece + 1]]
                 for index in range(count):
                     own[index] = spans[first + index, 2] - 1
-                own.sort()
+                sort_few(own, count)
             starts[piece + 1] = at
     return at
 

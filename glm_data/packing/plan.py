@@ -12,6 +12,7 @@ With a ramp MIP samples have rows of their own in both, so that their share can 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,7 @@ class Pieces:
         extra = np.where(blanks, 2 * self.spans, np.where(self.kind == GMASK, 1 + self.closed, 0))
         return self.tokens.astype(np.int64) + extra
 
-    def take(self, index: np.ndarray) -> Pieces:
+    def take(self, index: np.ndarray | slice) -> Pieces:
         """The pieces ``index``, in that order."""
         return Pieces(*(getattr(self, name)[index] for name in _COLUMNS))
 
@@ -110,7 +111,7 @@ def add_mip(text: Plan | Pieces, lengths: np.ndarray, targets: np.ndarray, choic
     if recipe.mip_ramp:
         rows = _shuffle_rows(_pack(text, recipe.seq_length), recipe.seed)
         return _interleave(rows, _pack(mip, recipe.seq_length), recipe)
-    return _shuffle_rows(_pack(_concat(text, mip), recipe.seq_length), recipe.seed)
+    return _shuffle_rows(_pack(_joined([text, mip]), recipe.seq_length), recipe.seed)
 
 
 def plan_rows(starts: np.ndarray, lengths: np.ndarray, targets: np.ndarray, choice: np.ndarray, recipe: Recipe) -> Plan:
@@ -140,8 +141,8 @@ def _columns(pieces: Pieces) -> tuple[np.ndarray, ...]:
     return tuple(getattr(pieces, name) for name in _COLUMNS)
 
 
-def _concat(left: Pieces, right: Pieces) -> Pieces:
-    return Pieces(*(np.concatenate(pair) for pair in zip(_columns(left), _columns(right), strict=True)))
+def _joined(parts: Sequence[Pieces]) -> Pieces:
+    return Pieces(*(np.concatenate(columns) for columns in zip(*map(_columns, parts), strict=True)))
 
 
 def _mip_pieces(choice: np.ndarray, lengths: np.ndarray, targets: np.ndarray) -> Pieces:
@@ -179,11 +180,18 @@ def _budget(
 
 
 def _stream_rows(stream_tokens: int, recipe: Recipe) -> Plan:
-    settings = _settings(recipe)
-    rows, count = _walk(stream_tokens, recipe.windows, settings, False, np.empty(0, np.int64), *_columns(_empty(0)))
-    row_offsets, pieces = np.zeros(rows + 1, np.int64), _empty(count)
-    _walk(stream_tokens, recipe.windows, settings, True, row_offsets, *_columns(pieces))
-    return Plan(row_offsets, pieces)
+    settings, offsets = _settings(recipe), [np.zeros(1, np.int64)]
+    parts, state = [_empty(0)], (0, 0, 0)  # position, row, pieces
+    while state[0] < stream_tokens:
+        ends, pieces = np.zeros(_ROWS_AT_ONCE, np.int64), _empty(_ROWS_AT_ONCE * recipe.windows)
+        before = state
+        state = _walk(stream_tokens, recipe.windows, settings, *state, ends, *_columns(pieces))
+        offsets.append(ends[: state[1] - before[1]])
+        parts.append(pieces.take(slice(0, state[2] - before[2])))
+    return Plan(np.concatenate(offsets), _joined(parts))
+
+
+_ROWS_AT_ONCE = 1 << 16
 
 
 @njit(cache=True)
@@ -191,8 +199,10 @@ def _walk(
     stream: int,
     windows: int,
     settings: tuple[Any, ...],
-    write: bool,
-    row_offsets: np.ndarray,
+    position: int,
+    row: int,
+    done: int,
+    ends: np.ndarray,
     kinds: np.ndarray,
     places: np.ndarray,
     starts: np.ndarray,
@@ -201,13 +211,15 @@ def _walk(
     targets: np.ndarray,
     closed: np.ndarray,
     keys: np.ndarray,
-) -> tuple[int, int]:
-    """Walk the stream row by row; count rows and pieces, and write them if ``write``."""
+) -> tuple[int, int, int]:
+    """Walk the stream row by row from ``position`` on, until ``ends`` is full; returns position, row and pieces.
+
+    ``ends`` is the number of pieces at the end of each row, ``done`` of them before the first.
+    """
     seed, length, mask_share, sentence_share = settings[0], settings[1], settings[2], settings[3]
     lengths = np.zeros(MAX_SPANS, np.int64)
-    window = length // windows
-    position, row, piece = 0, 0, 0
-    while position < stream:
+    window, piece, first = length // windows, 0, row
+    while position < stream and row - first < len(ends):
         kind = _draw_kind(make_key(seed, row, 0, ROW_KIND), mask_share, sentence_share)
         if stream - position < _MIN_GMASK_TOKENS:
             kind = MASK
@@ -217,15 +229,13 @@ def _walk(
             taken, count, goals = _budget(kind, key, room, stream - position, False, settings, lengths)
             if taken == 0:
                 break
-            if write:
-                kinds[piece], places[piece], starts[piece] = kind, index * window, position
-                tokens[piece], spans[piece], targets[piece], keys[piece] = taken, count, goals, key
+            kinds[piece], places[piece], starts[piece] = kind, index * window, position
+            tokens[piece], spans[piece], targets[piece], keys[piece] = taken, count, goals, key
             position += taken
             piece += 1
+        ends[row - first] = done + piece
         row += 1
-        if write:
-            row_offsets[row] = piece
-    return row, piece
+    return position, row, done + piece
 
 
 def _interleave(text: Plan, mip: Plan, recipe: Recipe) -> Plan:
@@ -239,7 +249,7 @@ def _interleave(text: Plan, mip: Plan, recipe: Recipe) -> Plan:
     index = np.empty(len(of_mip), np.int64)
     index[~of_mip] = np.arange(len(text.pieces.kind))
     index[of_mip] = len(text.pieces.kind) + np.arange(len(mip.pieces.kind))
-    return Plan(np.concatenate([[0], np.cumsum(counts)]), _concat(text.pieces, mip.pieces).take(index))
+    return Plan(np.concatenate([[0], np.cumsum(counts)]), _joined([text.pieces, mip.pieces]).take(index))
 
 
 def _mip_places(rows: int, mip: int, recipe: Recipe) -> np.ndarray:
@@ -264,18 +274,24 @@ def _mip_places(rows: int, mip: int, recipe: Recipe) -> np.ndarray:
 
 
 def _document_pieces(starts: np.ndarray, recipe: Recipe) -> Pieces:
-    settings = _settings(recipe)
-    count = _cut(starts, settings, False, *_columns(_empty(0)))
-    pieces = _empty(count)
-    _cut(starts, settings, True, *_columns(pieces))
-    return pieces
+    settings, parts, state = _settings(recipe), [_empty(0)], (0, 0, 0)  # document, part, offset within it
+    while state[0] < len(starts) - 1:
+        pieces = _empty(_PIECES_AT_ONCE)
+        *state, count = _cut(starts, settings, *state, *_columns(pieces))
+        parts.append(pieces.take(slice(0, count)))
+    return _joined(parts)
+
+
+_PIECES_AT_ONCE = 1 << 18
 
 
 @njit(cache=True)
 def _cut(
     document_starts: np.ndarray,
     settings: tuple[Any, ...],
-    write: bool,
+    document: int,
+    part: int,
+    offset: int,
     kinds: np.ndarray,
     places: np.ndarray,
     starts: np.ndarray,
@@ -284,27 +300,31 @@ def _cut(
     targets: np.ndarray,
     closed: np.ndarray,
     keys: np.ndarray,
-) -> int:
-    """Cut every document into pieces of at most a row; count them, and write them if ``write``."""
+) -> tuple[int, int, int, int]:
+    """Cut documents into pieces of at most a row, from ``offset`` in ``document`` on, until the columns are full.
+
+    Returns the document, part and offset to go on from, and the pieces written.
+    """
     seed, length, mask_share, sentence_share = settings[0], settings[1], settings[2], settings[3]
     lengths = np.zeros(MAX_SPANS, np.int64)
     piece = 0
-    for document in range(len(document_starts) - 1):
-        position, end = document_starts[document], document_starts[document + 1] - 1
-        part = 0
+    while document < len(document_starts) - 1:
+        position, end = document_starts[document] + offset, document_starts[document + 1] - 1
         while position < end:
+            if piece == len(kinds):
+                return document, part, position - document_starts[document], piece
             key = make_key(seed, document, part, PIECE)
             kind = _draw_kind(make_key(seed, document, part, ROW_KIND), mask_share, sentence_share)
             left = end - position
             ends = kind == GMASK and left <= length - 2
             taken, count, goals = _budget(kind, key, length, left, ends, settings, lengths)
-            if write:
-                kinds[piece], starts[piece], closed[piece], keys[piece] = kind, position, ends, key
-                tokens[piece], spans[piece], targets[piece] = taken, count, goals
+            kinds[piece], starts[piece], closed[piece], keys[piece] = kind, position, ends, key
+            tokens[piece], spans[piece], targets[piece] = taken, count, goals
             position += taken
             piece += 1
             part += 1
-    return piece
+        document, part, offset = document + 1, 0, 0
+    return document, 0, 0, piece
 
 
 def _pack(pieces: Pieces, capacity: int) -> Plan:

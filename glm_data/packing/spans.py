@@ -48,7 +48,7 @@ def threshold(probability: float) -> int:
     return int(Fraction(str(probability)) * _PROBABILITY_ONE)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")  # a call would count references to the table, which costs more than the draw
 def draw_length(key: np.uint64, counter: int, table: np.ndarray) -> int:
     """One span length (1 .. ``len(table)``) by inversion of the cumulative table."""
     word = draw(key, counter)
@@ -154,7 +154,18 @@ def redraw_lengths(
         for index in range(count):
             lengths[index] = draw_length(key, _LENGTHS + index + 1, table)
     _trim(tokens, count, lengths)
-    lengths[:count].sort()
+    sort_few(lengths, count)
+
+
+@njit(cache=True)
+def sort_few(values: np.ndarray, count: int) -> None:
+    """Insertion sort of ``values[:count]``: some dozens of small numbers, where a general sort costs ten times more."""
+    for index in range(1, count):
+        value, slot = values[index], index
+        while slot > 0 and values[slot - 1] > value:
+            values[slot] = values[slot - 1]
+            slot -= 1
+        values[slot] = value
 
 
 @njit(cache=True)
