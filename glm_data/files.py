@@ -75,9 +75,12 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, msgspec.json.format(encoded, indent=1) + b"\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file written by :func:`write_json`; raises ``OSError`` or ``msgspec.DecodeError``."""
-    return msgspec.json.decode(path.read_bytes())
+def read_json(path: Path, type: Any = Any) -> Any:
+    """Read a JSON file written by :func:`write_json` as ``type``; raises ``OSError`` or ``msgspec.DecodeError``."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=type)
+    except UnicodeDecodeError as error:  # a damaged byte within a text, which msgspec passes on as Python says it
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def digest_bytes(data: bytes) -> str:

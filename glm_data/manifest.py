@@ -108,7 +108,8 @@ def sealed(success: Success) -> Success:
 def read_success(folder: Path) -> Success:
     """The success manifest of a finished stage; :class:`UsageError` if the folder is not one."""
     try:
-        return msgspec.json.decode((folder / SUCCESS).read_bytes(), type=Success)
+        success: Success = files.read_json(folder / SUCCESS, Success)
+        return success
     except FileNotFoundError:
         raise UsageError(f"'{folder}' is not a finished stage (no {SUCCESS}); run it to its end first.") from None
     except msgspec.DecodeError as error:

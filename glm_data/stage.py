@@ -118,7 +118,7 @@ class Stage:
         found: dict[int, ShardRecord] = {}
         for path in sorted((self.folder / SHARDS).glob("*.json")):
             with contextlib.suppress(msgspec.DecodeError):
-                record = msgspec.json.decode(path.read_bytes(), type=ShardRecord)
+                record = files.read_json(path, ShardRecord)
                 if all(is_in_place(self.folder, item) for item in record.files):
                     found[record.shard] = record
         return found
@@ -345,7 +345,7 @@ class _Plan(msgspec.Struct):
 def _read_plan(folder: Path) -> dict[str, Any] | None:
     """The plan of a stage folder, or None if it is damaged."""
     try:
-        plan = msgspec.json.decode((folder / PLAN).read_bytes(), type=_Plan)
+        plan = files.read_json(folder / PLAN, _Plan)
     except msgspec.DecodeError:
         return None
     return msgspec.structs.asdict(plan)

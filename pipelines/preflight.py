@@ -257,7 +257,8 @@ def check_workers(place: str, told: Sequence[Mapping[str, str]]) -> Check:
     differing = "; ".join(f"{what} ({count} of {len(told)})" for what, count in other.items())
     trouble = f"workers have something else installed than this process: {differing}." if differing else ""
     hosts = ", ".join(sorted({facts["host"] for facts in told}))
-    return _check("workers", trouble, f"{len(told)} workers on {hosts}, with the versions that are installed here.")
+    workers = f"{len(told)} worker{'s' * (len(told) > 1)}"
+    return _check("workers", trouble, f"{workers} on {hosts}, with the versions that are installed here.")
 
 
 def about_this_process() -> dict[str, str]:

@@ -110,15 +110,19 @@ def test_job_server_with_a_pool_of_workers(corpus: Path, in_memory: Digests, tmp
 def test_dask_cluster(corpus: Path, in_memory: Digests, tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason=NO_DASK)
     with on_dask(tmp_path) as runner:
-        told = {check.name: check for check in preflight(ENGINES["dask"], runner.beam_args, tmp_path)}
-        assert all(check.ok for check in told.values())
-        assert told["workers"].sentence.startswith("2 workers on ")
+        wait_until(lambda: "2 workers on " in told_of_dask(runner, tmp_path))  # they join one by one
         assert run_both(corpus, tmp_path, runner) == in_memory
         accidents = Accidents(tmp_path)
         accidents.kill_the_driver(runner)
         assert accidents.run_again(runner) == accidents.undisturbed
         accidents.kill_a_worker(runner)  # the cluster gives its shard to the other one
         assert accidents.run_again(runner) == accidents.undisturbed
+
+
+def told_of_dask(runner: RunnerOptions, folder: Path) -> str:
+    """What the preflight says of the workers, once all is well."""
+    told = {check.name: check for check in preflight(ENGINES["dask"], runner.beam_args, folder)}
+    return told["workers"].sentence if all(check.ok for check in told.values()) else ""
 
 
 TWO_LEAVES = """

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from glm_data import files
 from glm_data.errors import UsageError, did_you_mean
 from glm_data.inspection.audit import TABLE
 from glm_data.inspection.lookup import find_row, find_rows, find_unreadable
@@ -244,7 +245,7 @@ def _inputs(run: Run) -> Iterator[tuple[str, int]]:
     """Names of the inputs of all stages of documents, with the records that were read of them."""
     for stage in run.stages:
         for path in sorted((stage.folder / SHARDS).glob("*.json")):
-            record = msgspec.json.decode(path.read_bytes(), type=ShardRecord)
+            record = files.read_json(path, ShardRecord)
             if record.records:
                 yield record.input, record.records
 

@@ -96,7 +96,7 @@ def load_job(folder: Path, tokenized: Path, key: str) -> Job | None:
     """The job of a stage folder, mapped; None if it is not whole or of another key."""
     work = folder / WORK
     try:
-        described = msgspec.json.decode((work / _JOB).read_bytes(), type=JobFacts)
+        described = files.read_json(work / _JOB, JobFacts)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
     if described.key != key:
