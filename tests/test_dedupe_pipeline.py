@@ -232,10 +232,10 @@ def test_the_policy_decides_who_stays(tmp_path):
         out = tmp_path / "-".join(map(str, options.values()))
         return kept_rows(out, run([first, second], out, **options))[0]["source"]
 
-    assert kept(keep=("first",)) == "web"
+    assert kept(keep=("id",)) == "web"
     assert kept(keep=("longest",)) == "book"
-    assert kept(keep=("source", "longest"), source_order=("web",)) == "web"
-    assert kept(keep=("source",), source_order=("book", "web")) == "book"
+    assert kept(keep=("source-order", "longest"), source_order=("web",)) == "web"
+    assert kept(keep=("source-order",), source_order=("book", "web")) == "book"
 
 
 @in_process

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
+
+import msgspec
 
 from glm_data.config import Config, Doc
-from glm_data.errors import ConfigError
+from glm_data.errors import ConfigError, did_you_mean
 
-Policy = Literal["source", "longest", "simplified", "first"]
+RULES_OF_KEEP = ("source-order", "quality", "longest", "simplified", "id")
+"""Rules that ``keep`` may list, from the best on: by the order of sources, a higher quality score, more bytes,
+simplified before traditional Chinese, and the order of inputs and of records in them, which always comes last."""
 
 
 class DedupeOptions(Config, frozen=True):
@@ -26,9 +30,15 @@ class DedupeOptions(Config, frozen=True):
     ] = 0
     seed: Annotated[int, Doc("seed of the permutations")] = 1
     keep: Annotated[
-        tuple[Policy, ...], Doc("which document of several stays, the first rule that tells them apart decides")
-    ] = ("source", "first")
-    source_order: Annotated[tuple[str, ...], Doc("sources from the best on, for the rule 'source'; others after")] = ()
+        tuple[str, ...],
+        Doc(f"which of several stays: rules out of {', '.join(RULES_OF_KEEP)}; the first that tells them apart decides"),
+    ] = ("source-order", "id")
+    source_order: Annotated[
+        tuple[str, ...], Doc("sources from the best on, for the rule 'source-order'; others after")
+    ] = ()
+    quality_field: Annotated[
+        str, Doc("column, or number in meta, that the rule 'quality' goes by; documents without one come last")
+    ] = "quality"
     format: Annotated[str, Doc("format of the input files, or auto")] = "auto"
     spool: Annotated[bool, Doc("keep a parsed copy of inputs that are not parquet until the run is finished")] = True
     partitions: Annotated[int, Doc("key ranges that candidates are searched in; 0 chooses by size")] = 0
@@ -39,6 +49,10 @@ class DedupeOptions(Config, frozen=True):
     max_bad_fraction: Annotated[float, Doc("guard rail: largest share of records that cannot be read", 0, 1)] = 0.01
 
     def __post_init__(self) -> None:
+        # Both `--keep a,b` and `--keep a --keep b` are meant; plans record one form.
+        rules = tuple(rule.strip() for word in self.keep for rule in word.split(","))
+        msgspec.structs.force_setattr(self, "keep", rules)
+        _check_rules(rules)
         checks = {
             "threshold": 0 < self.threshold <= 1,
             "containment": 0 <= self.containment <= 1,
@@ -56,7 +70,7 @@ class DedupeOptions(Config, frozen=True):
                 raise ConfigError(f"{name} {getattr(self, name)}: {_RANGES[name]}.")
 
 
-MAX_SOURCES = 1 << 16
+MAX_SOURCES = 1 << 12
 _RANGES = {
     "threshold": "give a similarity above 0 and up to 1",
     "containment": "give a share from 0 (off) to 1",
@@ -69,3 +83,14 @@ _RANGES = {
     "seed": "give 0 to 4294967295",
     "source_order": f"give fewer than {MAX_SOURCES} sources",
 }
+
+
+def _check_rules(rules: tuple[str, ...]) -> None:
+    for place, rule in enumerate(rules):
+        if rule not in RULES_OF_KEEP:
+            cure = did_you_mean(rule, RULES_OF_KEEP) or f" Rules: {', '.join(RULES_OF_KEEP)}."
+            raise ConfigError(f"keep: there is no rule '{rule}'.{cure}")
+        if rule in rules[:place]:
+            raise ConfigError(f"keep: the rule '{rule}' is given twice; the first place decides, leave the second out.")
+        if rule == "id" and place + 1 < len(rules):
+            raise ConfigError(f"keep: nothing can come after 'id', which tells all apart; put '{rules[-1]}' before it.")

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from glm_data.dedupe.options import DedupeOptions
+from glm_data.dedupe.priority import priorities
 from glm_data.dedupe.signatures import Lsh, band_keys, signatures
 from glm_data.dedupe.spool import SPOOL, Keep, is_spooled, spooling
 from glm_data.dedupe.work import EXACT_REST, UNREADABLE, Array, concatenate, context, input_folder, lsh_of, save
@@ -27,9 +28,6 @@ DOCUMENTS = pa.schema([("id", pa.string()), ("source", pa.string()), ("bytes", p
 RUN_DOCUMENTS = 1 << 18
 """Documents whose band keys are sorted together: bounds memory to about 100 MB."""
 
-_LONGEST = (1 << 40) - 1
-_BITS = {"source": 16, "longest": 40, "simplified": 1, "first": 0}
-
 
 class Signed(NamedTuple):
     """What one block of documents comes to."""
@@ -39,7 +37,7 @@ class Signed(NamedTuple):
     bands: Array
     """``uint64[documents, bands]``."""
     priority: Array
-    """``uint64[documents]``, lower is better."""
+    """``uint64[documents]``, lower is better (:mod:`glm_data.dedupe.priority`)."""
     documents: pa.RecordBatch
     """Of :data:`DOCUMENTS`."""
 
@@ -53,7 +51,7 @@ def sign_block(batch: pa.RecordBatch, options: DedupeOptions, lsh: Lsh) -> Signe
     return Signed(
         exact_keys(shingles),
         band_keys(signatures(shingles, lsh), lsh),
-        priorities(batch, np.asarray(sizes), options),
+        priorities(batch, options),
         pa.RecordBatch.from_arrays(columns, schema=DOCUMENTS),
     )
 
@@ -63,27 +61,6 @@ def weights(batch: pa.RecordBatch) -> pa.Array:
     if "duplicates" in batch.schema.names:
         return pc.cast(batch.column("duplicates"), pa.uint32())
     return pa.array(np.ones(batch.num_rows, np.uint32))
-
-
-def priorities(batch: pa.RecordBatch, sizes: Array, options: DedupeOptions) -> Array:
-    """Ranks by the rules of ``keep``, the first in the highest bits; equal ranks are left to the document index."""
-    rank = np.zeros(batch.num_rows, np.uint64)
-    for rule in options.keep[: _index_of_first(options)]:
-        rank = (rank << np.uint64(_BITS[rule])) | _rank(rule, batch, sizes, options)
-    return rank
-
-
-def _index_of_first(options: DedupeOptions) -> int:
-    return options.keep.index("first") if "first" in options.keep else len(options.keep)
-
-
-def _rank(rule: str, batch: pa.RecordBatch, sizes: Array, options: DedupeOptions) -> Array:
-    if rule == "longest":
-        return np.uint64(_LONGEST) - np.minimum(sizes, _LONGEST).astype(np.uint64)
-    if rule == "simplified":
-        return np.asarray(pc.equal(batch.column("lang"), "zh-Hant")).astype(np.uint64)
-    places = pc.index_in(batch.column("source"), pa.array(options.source_order, pa.string()))
-    return np.asarray(pc.fill_null(places, len(options.source_order))).astype(np.uint64)
 
 
 def sign_shard(task: ShardTask) -> ShardRecord:
