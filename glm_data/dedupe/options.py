@@ -31,7 +31,9 @@ class DedupeOptions(Config, frozen=True):
     seed: Annotated[int, Doc("seed of the permutations")] = 1
     keep: Annotated[
         tuple[str, ...],
-        Doc(f"which of several stays: rules out of {', '.join(RULES_OF_KEEP)}; the first that tells them apart decides"),
+        Doc(
+            f"which of several stays: rules out of {', '.join(RULES_OF_KEEP)}; the first that tells them apart decides"
+        ),
     ] = ("source-order", "id")
     source_order: Annotated[
         tuple[str, ...], Doc("sources from the best on, for the rule 'source-order'; others after")
@@ -45,6 +47,9 @@ class DedupeOptions(Config, frozen=True):
     bucket_limit: Annotated[
         int, Doc("kept documents a band's bucket offers for comparison; boilerplate shared by more is counted")
     ] = 200
+    memory_mb: Annotated[
+        int, Doc("megabytes of shingle sets that a task compares at a time; larger components are walked in pieces")
+    ] = 512
     max_source_loss: Annotated[float, Doc("guard rail: largest share of a source's documents to remove", 0, 1)] = 0.9
     max_bad_fraction: Annotated[float, Doc("guard rail: largest share of records that cannot be read", 0, 1)] = 0.01
 
@@ -62,6 +67,7 @@ class DedupeOptions(Config, frozen=True):
             "permutations": self.permutations >= 0,
             "partitions": self.partitions >= 0,
             "bucket_limit": self.bucket_limit >= 1,
+            "memory_mb": self.memory_mb >= 1,
             "seed": 0 <= self.seed < 2**32,
             "source_order": len(self.source_order) < MAX_SOURCES,
         }
@@ -80,6 +86,7 @@ _RANGES = {
     "permutations": "give 0 (use bands and rows) or more",
     "partitions": "give 0 (chosen by size) or more",
     "bucket_limit": "give 1 or more",
+    "memory_mb": "give 1 or more",
     "seed": "give 0 to 4294967295",
     "source_order": f"give fewer than {MAX_SOURCES} sources",
 }

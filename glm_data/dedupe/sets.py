@@ -76,6 +76,24 @@ def load_sets(work: Path, layout: Layout, documents: Array) -> Sets:
     return Sets(concatenate(hashes, np.uint64), offsets, concatenate(minima, np.uint32))
 
 
+def load_sizes(work: Path, layout: Layout, documents: Array) -> Array:
+    """``int64[documents]``: how many shingles some candidates have, by ascending document index."""
+    sizes = []
+    for shard, rows in layout.split(documents.astype(np.int64)):
+        places = np.searchsorted(candidate_rows(work, layout, shard), rows)
+        sizes.append(np.diff(load(input_folder(work, "sets", shard) / "offsets.npy"))[places])
+    return concatenate(sizes, np.int64)
+
+
+def join_sets(first: Sets, second: Sets) -> Sets:
+    """The documents of both, those of ``first`` before."""
+    return Sets(
+        np.concatenate([first.hashes, second.hashes]),
+        np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
+        np.concatenate([first.signatures, second.signatures]),
+    )
+
+
 def pack_units(labels: Array, sizes: Array, limit: int = UNIT_HASHES) -> tuple[Array, Array]:
     """Put whole components together to units of work.
 
