@@ -5,53 +5,24 @@ import shutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from dedupe_runs import kept_rows, removals, run, run_in_process, write_jsonl
 from dedupe_texts import PERTURBATIONS, noisy, other_numbers, write_documents
 from text_twin import jaccard, shingles
 
 from glm_data import stage
-from glm_data.dedupe import DedupeOptions
 from glm_data.dedupe.signatures import best_lsh
 from glm_data.documents import SCHEMA
 from glm_data.errors import StageMismatchError
 from pipelines import dedupe as pipeline
-from pipelines.runner import RunnerOptions, run_and_record
-
-ONE = RunnerOptions(workers=1)
+from pipelines.runner import RunnerOptions
 
 
 @pytest.fixture
 def _in_process(monkeypatch):
-    """Spare Beam's start for runs that are not about it."""
-
-    def run_tasks(opened, function, tasks, options):
-        for task in tasks:
-            if task.shard in opened.pending(len(tasks)):
-                run_and_record(function, task)
-
-    monkeypatch.setattr(pipeline, "run_tasks", run_tasks)
+    monkeypatch.setattr(pipeline, "run_tasks", run_in_process)
 
 
 in_process = pytest.mark.usefixtures("_in_process")
-
-
-def write_jsonl(path, texts, source="own"):
-    rows = [json.dumps({"text": text, "meta": {"pile_set_name": source}}, ensure_ascii=False) for text in texts]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return path
-
-
-def run(inputs, out, runner=ONE, **options):
-    return pipeline.run([str(item) for item in inputs], out, DedupeOptions(**options), runner)
-
-
-def kept_rows(out, success):
-    tables = [pq.read_table(out / item.name) for item in success.files if item.name.startswith("data/")]
-    return pa.concat_tables(tables).to_pylist()
-
-
-def removals(out):
-    return pq.read_table(out / "duplicates.parquet").to_pylist()
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from glm_data.dedupe import DedupeOptions
-from glm_data.dedupe.candidates import components, find_copies, is_member, star_edges
 from glm_data.dedupe import select as select_module
+from glm_data.dedupe.candidates import components, find_copies, is_member, star_edges
 from glm_data.dedupe.priority import OWN
 from glm_data.dedupe.select import cut_walk, margin, select
 from glm_data.dedupe.sets import Sets, pack_units
@@ -170,14 +170,18 @@ def test_star_edges_connect_what_shares_a_bucket(pairs):
     buckets = [[i for k, i in pairs if k == key] for key in range(7)]
     expected = {(bucket[0], other) for bucket in buckets for other in bucket[1:]}
     assert {(int(e) >> 32, int(e) & 0xFFFFFFFF) for e in found.edges} == expected
-    assert found.largest == max(map(len, buckets), default=0)
     assert found.buckets == sum(len(bucket) > 1 for bucket in buckets)
 
 
 def test_a_bucket_of_n_costs_n_minus_1_edges():
     found = star_edges(np.zeros(5000, np.uint64), np.arange(5000))
     assert found.edges.size == 4999
-    assert (found.giant, found.largest) == (1, 5000)
+    assert found.giant.tolist() == [(5000, 0)]
+
+
+def test_what_earlier_runs_kept_is_not_linked_with_itself():
+    keys, index = np.array([1, 1, 2, 2, 2], np.uint64), np.array([7, 9, 3, 7, 9])
+    assert star_edges(keys, index, own=5).edges.tolist() == [3 << 32 | 7, 3 << 32 | 9]
 
 
 @settings(deadline=None, max_examples=60)

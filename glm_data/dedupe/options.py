@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -41,6 +41,25 @@ class DedupeOptions(Config, frozen=True):
     quality_field: Annotated[
         str, Doc("column, or number in meta, that the rule 'quality' goes by; documents without one come last")
     ] = "quality"
+    against: Annotated[
+        tuple[str, ...], Doc("finished runs with an index; what they kept stays, and nothing like it is kept again")
+    ] = ()
+    export_index: Annotated[
+        bool, Doc("write index/: what --against needs, and signatures that datasketch's MinHashLSH can load")
+    ] = False
+    lines: Annotated[
+        Literal["off", "line", "paragraph"], Doc("cut lines or paragraphs that a better kept document has, too")
+    ] = "off"
+    shortest_line: Annotated[int, Doc("characters below which a line or paragraph is never cut")] = 20
+    rehydrate: Annotated[
+        str,
+        Doc(
+            "column 'repeats': how often to use a document by how many it stands for: fineweb2, or 1:1,2:2,5:4; '' off"
+        ),
+    ] = ""
+    shuffle: Annotated[
+        Literal["files", "beam"], Doc("how band keys come together: key ranges read from files, or Beam's GroupByKey")
+    ] = "files"
     format: Annotated[str, Doc("format of the input files, or auto")] = "auto"
     spool: Annotated[bool, Doc("keep a parsed copy of inputs that are not parquet until the run is finished")] = True
     partitions: Annotated[int, Doc("key ranges that candidates are searched in; 0 chooses by size")] = 0
@@ -58,6 +77,7 @@ class DedupeOptions(Config, frozen=True):
         rules = tuple(rule.strip() for word in self.keep for rule in word.split(","))
         msgspec.structs.force_setattr(self, "keep", rules)
         _check_rules(rules)
+        parse_repeats(self.rehydrate)
         checks = {
             "threshold": 0 < self.threshold <= 1,
             "containment": 0 <= self.containment <= 1,
@@ -67,6 +87,7 @@ class DedupeOptions(Config, frozen=True):
             "permutations": self.permutations >= 0,
             "partitions": self.partitions >= 0,
             "bucket_limit": self.bucket_limit >= 1,
+            "shortest_line": self.shortest_line >= 0,
             "memory_mb": self.memory_mb >= 1,
             "seed": 0 <= self.seed < 2**32,
             "source_order": len(self.source_order) < MAX_SOURCES,
@@ -86,6 +107,7 @@ _RANGES = {
     "permutations": "give 0 (use bands and rows) or more",
     "partitions": "give 0 (chosen by size) or more",
     "bucket_limit": "give 1 or more",
+    "shortest_line": "give a number of characters",
     "memory_mb": "give 1 or more",
     "seed": "give 0 to 4294967295",
     "source_order": f"give fewer than {MAX_SOURCES} sources",
@@ -101,3 +123,24 @@ def _check_rules(rules: tuple[str, ...]) -> None:
             raise ConfigError(f"keep: the rule '{rule}' is given twice; the first place decides, leave the second out.")
         if rule == "id" and place + 1 < len(rules):
             raise ConfigError(f"keep: nothing can come after 'id', which tells all apart; put '{rules[-1]}' before it.")
+
+
+FINEWEB2 = "1:1,2:2,3:3,4:3,5:5,100:8,1000:1"
+"""How often FineWeb-2 repeats a document by the size of its cluster (its README)."""
+
+
+def parse_repeats(table: str) -> tuple[tuple[int, int], ...]:
+    """A table of ``rehydrate`` as ascending pairs (from so many documents on, repeats); raises :class:`ConfigError`."""
+    if not table:
+        return ()
+    try:
+        words = [word.split(":") for word in (FINEWEB2 if table == "fineweb2" else table).split(",")]
+        pairs = tuple((int(size), int(repeats)) for size, repeats in words)
+    except ValueError:
+        pairs = ()
+    sizes = [size for size, _ in pairs]
+    if not pairs or sizes[0] != 1 or sizes != sorted(set(sizes)) or not all(0 <= n < 1000 for _, n in pairs):
+        raise ConfigError(
+            f"rehydrate '{table}': give fineweb2, or ascending SIZE:REPEATS pairs from size 1 on, such as 1:1,2:2,5:4."
+        )
+    return pairs

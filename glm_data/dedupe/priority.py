@@ -22,7 +22,7 @@ OWN = np.uint64(1 << 63)
 """Set in the priority of every document of this run."""
 _BITS = {"source-order": 12, "quality": 24, "longest": 26, "simplified": 1, "id": 0}
 _LONGEST, _LOWEST_QUALITY = (1 << _BITS["longest"]) - 1, (1 << _BITS["quality"]) - 1
-assert MAX_SOURCES == 1 << _BITS["source-order"]  # noqa: S101 - two modules that must agree
+assert 1 << _BITS["source-order"] == MAX_SOURCES  # noqa: S101 - two modules that must agree
 
 
 def priorities(batch: pa.RecordBatch, options: DedupeOptions) -> Array:

@@ -11,7 +11,6 @@ what the pieces before it kept, one piece at a time. Two pieces are held at once
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,7 +86,7 @@ def select(load: Loader, sizes: Array, priority: Array, options: DedupeOptions) 
         walk.do(piece, pieces[:place])
     state = walk.state
     partner = np.where(state.partner >= 0, order[state.partner], -1)
-    return Selection(partner, state.shared, state.rule, *map(int, walk.tallies), len(pieces))
+    return Selection(partner, state.shared, state.rule, int(walk.tallies[0]), int(walk.tallies[1]), len(pieces))
 
 
 def cut_walk(order: Array, sizes: Array, options: DedupeOptions) -> Iterator[Array]:
@@ -244,7 +243,7 @@ def _walk_kernel(
     met_by = np.full(order.size, -1, np.int64)
     for document in order:
         kind = kinds[document]
-        if kind == _SELECT or kind == _MATCH:
+        if kind in (_SELECT, _MATCH):
             for band in range(bands):
                 link = head[buckets[document, band]]
                 while link >= 0:
@@ -262,7 +261,7 @@ def _walk_kernel(
             for band in range(bands):
                 offered[document, band] = lengths[buckets[document, band]] < bucket_limit
                 tallies[1] += not offered[document, band]
-        if kind == _KEEP or kind == _OFFER or (kind == _SELECT and partner[document] < 0):
+        if kind in (_KEEP, _OFFER) or (kind == _SELECT and partner[document] < 0):
             for band in range(bands):
                 bucket = buckets[document, band]
                 if bucket >= 0 and offered[document, band]:

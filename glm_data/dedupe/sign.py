@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from glm_data.dedupe.index import read_index
 from glm_data.dedupe.options import DedupeOptions
 from glm_data.dedupe.priority import priorities
 from glm_data.dedupe.signatures import Lsh, band_keys, signatures
@@ -64,7 +65,35 @@ def weights(batch: pa.RecordBatch) -> pa.Array:
 
 
 def sign_shard(task: ShardTask) -> ShardRecord:
-    """Shard function: sign one input."""
+    """Shard function: sign one input, or take over what an earlier run left of one."""
+    return sign_earlier(task) if is_earlier(task) else sign_input(task)
+
+
+def is_earlier(task: ShardTask) -> bool:
+    """Whether a task's input is an index file of an earlier run (``against``)."""
+    return bool(task.options.get("earlier", False))
+
+
+def sign_earlier(task: ShardTask) -> ShardRecord:
+    """Keys of what an earlier run kept, out of its index; nothing goes before it."""
+    options, work = context(task)
+    folder = input_folder(work, "sign", task.shard)
+    pending, exact = _Runs(folder), []
+    with parquet_writer(folder / "documents.parquet", DOCUMENTS) as writer:
+        for block in read_index(Path(task.input.path)):
+            exact.append(block.keys)
+            pending.add(band_keys(block.signatures, lsh_of(options)))
+            nothing = pa.array(np.zeros(len(block.ids), np.uint32))
+            columns = [block.ids, pa.array([""] * len(block.ids), pa.string()), pc.cast(nothing, pa.uint64()), nothing]
+            writer.write(pa.RecordBatch.from_arrays(columns, schema=DOCUMENTS))
+    save(folder / "priority.npy", np.zeros(writer.rows, np.uint64))
+    names = ["documents.parquet", "priority.npy", *pending.finish(), *_write_exact(folder, exact)]
+    files = _describe(task, folder, names)
+    return ShardRecord(shard=task.shard, input=task.input.name, records=writer.rows, kept=writer.rows, files=files)
+
+
+def sign_input(task: ShardTask) -> ShardRecord:
+    """Keys and priorities of an input's documents."""
     options, work = context(task)
     folder = input_folder(work, "sign", task.shard)
     unreadable: list[Unreadable] = []
