@@ -6,8 +6,9 @@ on where it was. Between the steps this process sums up what is small: counts, e
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from glm_data.dedupe.candidates import (
     components,
     exact_shard,
     merge_distinct,
+    pack_ranges,
     read_giants,
+    shuffled_bands_shard,
 )
 from glm_data.dedupe.index import find_indexes
 from glm_data.dedupe.lines import cuts_shard, lines_shard
@@ -32,9 +35,9 @@ from glm_data.dedupe.sign import sign_shard
 from glm_data.dedupe.spool import remove_bulk
 from glm_data.dedupe.verdicts import multiplicities, read_copies, read_selected, read_weights, settle
 from glm_data.dedupe.work import WORK, Array, Layout, input_folder, load, lsh_of, make_task, save, write_layout
-from glm_data.stage import Check, InputFile, ShardTask, Stage, Success, find_inputs, finished, open_stage
+from glm_data.stage import Check, InputFile, ShardRecord, ShardTask, Stage, Success, find_inputs, finished, open_stage
 from pipelines.arguments import stage_main
-from pipelines.runner import RunnerOptions, ShardFunction, run_and_record, run_tasks
+from pipelines.runner import Feed, RunnerOptions, run_and_record, run_tasks
 
 STAGE = "dedupe"
 KEYS_IN_PARTITION = 1 << 22
@@ -85,7 +88,7 @@ class _Run:
         self._step("exact", exact_shard, _parts("keys", parts, layout.documents * 24), parts=parts)
         copies = read_copies(self._work, parts)
         save(self._work / "copies.npy", copies)
-        searched = self._step("bands", bands_shard, _parts("bands", parts, layout.documents * 168), parts=parts)
+        searched = self._search(layout, parts)
         self._write_candidates(parts)
         gathered = self._step("sets", sets_shard, texts)
         units = self._write_units(layout)
@@ -98,12 +101,26 @@ class _Run:
         facts = {**searched.counts, **gathered.counts, **selected.counts, "against": against}
         return self._finish(layout, removals, read_giants(self._work, parts), facts)
 
+    def _search(self, layout: Layout, parts: int) -> Success:
+        ranges = _parts("bands", parts, layout.documents * 168)
+        if self._options.shuffle == "files":
+            return self._step("bands", bands_shard, ranges, parts=parts)
+        feed = Feed(range(len(layout.inputs)), functools.partial(pack_ranges, self._work, parts))
+        return self._step("bands", shuffled_bands_shard, ranges, feed, parts=parts)
+
     def _find_lines(self, layout: Layout) -> None:
         counted = self._step("lines", lines_shard, self._inputs)
         parts = 1 + counted.counts["lines"] // KEYS_IN_PARTITION
         self._step("cuts", cuts_shard, _parts("lines", parts, counted.counts["lines"] * 32), parts=parts)
 
-    def _step(self, name: str, function: ShardFunction, inputs: Sequence[InputFile], **extra: Any) -> Success:
+    def _step(
+        self,
+        name: str,
+        function: Callable[..., ShardRecord],
+        inputs: Sequence[InputFile],
+        feed: Feed | None = None,
+        **extra: Any,
+    ) -> Success:
         folder = self._work / name
         mapping = {**to_mapping(self._options), "against": [], "run": self._stage.key, **extra}
         with open_stage(folder, f"{STAGE}/{name}", mapping, inputs, overwrite=True) as stage:
@@ -111,12 +128,17 @@ class _Run:
             for shard, source in enumerate(inputs):
                 given = {**extra, "earlier": True} if source in self._earlier else extra
                 tasks.append(make_task(shard, folder, self._work, source, self._options, given))
-            self._run_tasks(stage, function, tasks)
+            self._run_tasks(stage, function, tasks, feed)
             return stage.succeed(len(tasks))
 
-    def _run_tasks(self, stage: Stage, function: ShardFunction, tasks: Sequence[ShardTask]) -> None:
+    def _run_tasks(
+        self, stage: Stage, function: Callable[..., ShardRecord], tasks: Sequence[ShardTask], feed: Feed | None
+    ) -> None:
         """Run on the runner, or here if it is about files of our own that are smaller than a pipeline's start."""
         here = not any(task.input.path for task in tasks) and sum(task.input.bytes for task in tasks) < SMALL_STEP_BYTES
+        if feed is not None:
+            run_tasks(stage, function, tasks, self._runner, feed=feed)
+            return
         if not here:
             run_tasks(stage, function, tasks, self._runner)
             return

@@ -122,6 +122,18 @@ def test_the_same_bytes_for_any_number_of_partitions(corpus, tmp_path):
     assert kept[0] == kept[1]
 
 
+def test_the_same_bytes_by_beams_own_shuffle(corpus, tmp_path):
+    folder, _, _ = corpus
+    inputs = [folder / "first.jsonl", folder / "second.jsonl"]
+    runs = [run(inputs, tmp_path / how, partitions=3, shuffle=how) for how in ("files", "beam")]
+    assert runs[0].digest == runs[1].digest
+    edges = [(tmp_path / how / "_work/bands/00001.npy").read_bytes() for how in ("files", "beam")]
+    assert edges[0] == edges[1]
+    (tmp_path / "beam" / "_SUCCESS.json").unlink()
+    (tmp_path / "beam" / "_work/bands/00001.npy").unlink()
+    assert run(inputs, tmp_path / "beam", partitions=3, shuffle="beam") == runs[1]
+
+
 @in_process
 def test_how_documents_are_cut_into_files_changes_nothing(corpus, tmp_path):
     _, first, second = corpus

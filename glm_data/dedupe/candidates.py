@@ -7,15 +7,17 @@ costs ``n - 1`` edges, however large; which pairs are compared is settled later,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from glm_data.dedupe.work import (
     COPY,
     GIANT,
+    LAYOUT,
     MOST_DOCUMENTS,
     Array,
     Layout,
@@ -98,6 +100,24 @@ def bands_shard(task: ShardTask) -> ShardRecord:
     layout, parts = context(task).layout, task.options["parts"]
     pieces = [read_range(work, layout, shard, task.shard, parts) for shard in range(len(layout.inputs))]
     return link_pieces(task, pieces)
+
+
+def pack_ranges(work: Path, parts: int, shard: int) -> Iterator[tuple[int, bytes]]:
+    """Yield one input's part in every range of keys, as bytes for a runner's shuffle: input, keys, documents."""
+    layout = msgspec.json.decode((work / LAYOUT).read_bytes(), type=Layout)
+    for part in range(parts):
+        keys, index = read_range(work, layout, shard, part, parts)
+        yield part, shard.to_bytes(4, "big") + keys.tobytes() + index.tobytes()
+
+
+def shuffled_bands_shard(task: ShardTask, pieces: Sequence[bytes]) -> ShardRecord:
+    """As :func:`bands_shard`, of what :func:`pack_ranges` gave to every input, in the order of inputs."""
+    return link_pieces(task, [_unpack(piece) for piece in pieces])
+
+
+def _unpack(piece: bytes) -> tuple[Array, Array]:
+    count = (len(piece) - 4) // 12
+    return np.frombuffer(piece, np.uint64, count, 4), np.frombuffer(piece, np.uint32, count, 4 + 8 * count)
 
 
 def link_pieces(task: ShardTask, pieces: Sequence[tuple[Array, Array]]) -> ShardRecord:
