@@ -34,7 +34,7 @@ from glm_data.text.folding import (
 )
 
 NGRAM = 5
-LONGEST_NGRAM = 64
+LONGEST_NGRAM = _RING = 64
 
 WORD_SEED = np.uint64(0xCBF29CE484222325)
 WORD_FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -65,12 +65,12 @@ def shingle_texts(texts: pa.Array, ngram: int = NGRAM, *, fold_digits: bool = Fa
         raise ValueError(f"ngram must be 1 to {LONGEST_NGRAM}, not {ngram}")
     data, offsets = utf8_buffers(texts)
     table = fold_table(fold_digits)
-    tokens = np.empty(int(offsets[-1] - offsets[0]) * table.growth + len(texts), np.uint64)
-    starts = np.empty(len(texts) + 1, np.int64)
-    _token_kernel(data, offsets, table.entries, table.expansions, fold_digits, tokens, starts)
-    hashes = np.empty(int(starts[-1]) + len(texts), np.uint64)
-    bounds = np.empty_like(starts)
-    _shingle_kernel(tokens, starts, ngram, data, offsets, hashes, bounds)
+    size = int(offsets[-1] - offsets[0])
+    bounds = np.empty(len(texts) + 1, np.int64)
+    for most in (size // 2, size * table.growth):  # what texts have as a rule, and what they may have at most
+        hashes = np.empty(most + len(texts), np.uint64)
+        if _shingle_kernel(data, offsets, table.entries, table.expansions, fold_digits, ngram, hashes, bounds):
+            break
     return Shingles(hashes[: bounds[-1]], bounds)
 
 
@@ -135,18 +135,32 @@ def _decode(data: Any, at: int, end: int) -> Any:
 
 
 @_compiled
-def _token_kernel(
-    data: Any, bounds: Any, entries: Any, expansions: Any, fold_digits: bool, tokens: Any, starts: Any
-) -> None:
-    """Write the tokens of every text: ``tokens[starts[i]:starts[i + 1]]``. Runs of ASCII letters have a loop to
-    themselves, and three-byte sequences (most of Chinese) are decoded in place: both halve the time.
+def _shingle_kernel(
+    data: Any,
+    bounds: Any,
+    entries: Any,
+    expansions: Any,
+    fold_digits: bool,
+    ngram: int,
+    hashes: Any,
+    offsets: Any,
+) -> Any:
+    """Write the shingles of every text, token by token; whether ``hashes`` had room for them.
+
+    Runs of ASCII letters have a loop to themselves, and three-byte sequences (most of Chinese) are decoded in place:
+    both halve the time. The last tokens stand in a ring, so that none is written to memory.
     """
+    ring = np.zeros(_RING, np.uint64)
+    factor = np.uint64(1)
+    for _ in range(ngram):
+        factor *= GRAM_FACTOR
     used = 0
-    starts[0] = 0
+    offsets[0] = 0
     for text in range(bounds.size - 1):
         at, end = bounds[text], bounds[text + 1]
         word, in_word, before = WORD_SEED, False, np.uint32(0)
         part, last = np.int64(0), np.int64(0)
+        window, count, first_of_text = np.uint64(0), 0, used
         while at < end or part < last:
             first = data[_at(at)] if part == last else np.uint8(0)
             if part < last:
@@ -174,13 +188,16 @@ def _token_kernel(
             kind = entry >> np.uint32(KIND_SHIFT)
             value = np.uint64(entry & np.uint32(CODE_POINT_MASK))
             if kind in (CHARACTER, BREAK):
+                if used + 2 > hashes.size:
+                    return False
                 if in_word:
-                    tokens[_at(used)] = mix64(word)
-                    used += 1
+                    window, used = _push(mix64(word), window, count, ngram, factor, ring, hashes, used)
+                    count += 1
                     word, in_word = WORD_SEED, False
                 if kind == CHARACTER:
-                    tokens[_at(used)] = mix64((WORD_SEED ^ value) * WORD_FACTOR)
-                    used += 1
+                    token = mix64((WORD_SEED ^ value) * WORD_FACTOR)
+                    window, used = _push(token, window, count, ngram, factor, ring, hashes, used)
+                    count += 1
                 before = entry
             elif kind == WORD:
                 if not (fold_digits and entry == DIGIT and before == DIGIT):
@@ -189,35 +206,30 @@ def _token_kernel(
             elif kind > NOTHING:  # the flag of an expansion is set
                 part = np.int64(value)
                 last = part + np.int64(entry >> np.uint32(LENGTH_SHIFT))
+        if used + 2 > hashes.size + 1 - in_word:
+            return False
         if in_word:
-            tokens[_at(used)] = mix64(word)
+            window, used = _push(mix64(word), window, count, ngram, factor, ring, hashes, used)
+            count += 1
+        if used == first_of_text:
+            short = mix64(window + np.uint64(count) * SHORT_FACTOR)
+            hashes[_at(used)] = short if count else _raw_hash(data, bounds[text], end)
             used += 1
-        starts[text + 1] = used
+        offsets[text + 1] = used
+    return True
 
 
 @_compiled
-def _shingle_kernel(tokens: Any, starts: Any, ngram: int, data: Any, bounds: Any, hashes: Any, offsets: Any) -> None:
-    factor = np.uint64(1)
-    for _ in range(ngram):
-        factor *= GRAM_FACTOR
-    used = 0
-    offsets[0] = 0
-    for text in range(starts.size - 1):
-        first, last = starts[text], starts[text + 1]
-        window = np.uint64(0)
-        for at in range(first, min(first + ngram, last)):
-            window = window * GRAM_FACTOR + tokens[at]
-        if last - first < ngram:
-            short = mix64(window + np.uint64(last - first) * SHORT_FACTOR)
-            hashes[used] = short if last > first else _raw_hash(data, bounds[text], bounds[text + 1])
-        else:
-            hashes[used] = mix64(window)
+def _push(token: Any, window: Any, count: int, ngram: int, factor: Any, ring: Any, hashes: Any, used: int) -> Any:
+    """Move the window on by a token, the ``count``-th from 0, and write its shingle if it is full."""
+    window = window * GRAM_FACTOR + token
+    if count >= ngram:
+        window -= ring[_at((count - ngram) & (_RING - 1))] * factor
+    ring[_at(count & (_RING - 1))] = token
+    if count + 1 >= ngram:
+        hashes[_at(used)] = mix64(window)
         used += 1
-        for at in range(first + ngram, last):
-            window = window * GRAM_FACTOR + tokens[at] - tokens[at - ngram] * factor
-            hashes[used] = mix64(window)
-            used += 1
-        offsets[text + 1] = used
+    return window, used
 
 
 @_compiled
