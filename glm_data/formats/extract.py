@@ -208,32 +208,58 @@ def _copy_string(joined: Any, words: Any, at: int, end: int, data: Any, used: in
 def _end_of_run(joined: Any, words: Any, at: int, end: int) -> int:
     """Where a run of sound characters that stand for themselves ends; ASCII is looked at eight bytes at a time."""
     while at < end:
-        if at & 7 == 0:
-            while at + 8 <= end and _is_plain_word(words[_at(at >> 3)]):
-                at += 8
-            if at >= end:
-                break
         byte = joined[_at(at)]
-        if _PLAIN[byte]:
-            at += 1
-        elif 0xE1 <= byte < 0xED and at + 3 <= end:  # most of Chinese
+        if 0xE1 <= byte < 0xED and at + 3 <= end:  # most of Chinese
             if joined[_at(at + 1)] & 0xC0 != 0x80 or joined[_at(at + 2)] & 0xC0 != 0x80:
                 break
             at += 3
-        else:
-            size = _utf8_size(joined, at, end) if byte >= 0x80 else 0
+        elif byte >= 0x80:
+            size = _utf8_size(joined, at, end)
             if size == 0:
                 break
             at += size
+        elif at + 16 <= end:
+            at, flags = _skip_plain_words(words, at, end)
+            if flags:
+                at += _lowest_byte(flags)
+                if joined[_at(at)] < 0x80:
+                    break
+        elif _PLAIN[byte]:
+            at += 1
+        else:
+            break
     return at
 
 
 @compiled
-def _is_plain_word(word: Any) -> Any:
-    """Whether none of eight bytes is a quote, a backslash, below a space or above ASCII (bits of each byte at once)."""
+def _skip_plain_words(words: Any, at: int, end: int) -> Any:
+    """Go on eight bytes at a time while all are plain: ``(place, flags of the eight bytes there)``."""
+    shift = np.uint64((at & 7) * 8)
+    index = at >> 3
+    low = words[_at(index)]
+    while at + 16 <= end:
+        high = words[_at(index + 1)]
+        flags = _special_bytes(low >> shift | (high << np.uint64(1)) << (np.uint64(63) - shift))
+        if flags:
+            return at, flags
+        low = high
+        index += 1
+        at += 8
+    return at, np.uint64(0)
+
+
+@compiled
+def _special_bytes(word: Any) -> Any:
+    """The high bit of every byte that is a quote, a backslash, below a space or above ASCII; right up to the first."""
     quote, backslash = word ^ _QUOTES, word ^ _BACKSLASHES
-    found = word | (word - _SPACES) | ((quote - _ONES) & ~quote) | ((backslash - _ONES) & ~backslash)
-    return found & _HIGHS == np.uint64(0)
+    return (word | (word - _SPACES) | ((quote - _ONES) & ~quote) | ((backslash - _ONES) & ~backslash)) & _HIGHS
+
+
+@compiled
+def _lowest_byte(flags: Any) -> Any:
+    """The number of the lowest byte whose high bit is set."""
+    below = (flags & (~flags + np.uint64(1))) - np.uint64(1)
+    return np.int64((below & _ONES) * _ONES >> np.uint64(56)) - 1
 
 
 @compiled
