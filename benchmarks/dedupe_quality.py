@@ -33,7 +33,8 @@ Change = Callable[[str, random.Random], str]
 def main(folder: Path) -> None:
     """Print both tables."""
     with tempfile.TemporaryDirectory(prefix="glm-data-quality-") as work:
-        revisions = [_revisions(folder, language, Path(work)) for language in SETS]
+        units = ("word", "character")
+        revisions = [_revisions(folder, language, unit, Path(work)) for language in SETS for unit in units]
         head = ("set", "documents", "removed", "pairs >= 0.8", "left", "by the labels", "left", "removed unproven")
         print(markdown([head, *revisions]), flush=True)
         found = {language: _changed(folder, language, Path(work)) for language in SETS}
@@ -66,19 +67,19 @@ def _run(texts: dict[str, str], out: Path, **options: Any) -> dict[str, tuple[st
     return {row["removed"]: (row["kept"], row["rule"]) for row in table}
 
 
-def _revisions(folder: Path, language: str, work: Path) -> tuple[str, ...]:
+def _revisions(folder: Path, language: str, unit: str, work: Path) -> tuple[str, ...]:
     texts = _read(folder, language)
-    removed = _run(texts, work / f"revisions-{language}")
+    removed = _run(texts, work / f"revisions-{language}-{unit}", unit=unit)
     rows = csv.reader(_lines(folder / SETS[language][1]), delimiter="\t", quoting=csv.QUOTE_NONE)
     next(rows)
     pairs = [(a, b, float(similarity)) for a, b, similarity, *_ in rows]
     labelled = [(a, b) for a, b, similarity in pairs if similarity >= THRESHOLD]
-    ours = [(a, b) for a, b, _ in pairs if _similarity(texts[a], texts[b]) >= THRESHOLD]
+    ours = [(a, b) for a, b, _ in pairs if _similarity(texts[a], texts[b], unit) >= THRESHOLD]
     unproven = sum(
-        kept in removed or _similarity(texts[key], texts[kept]) < THRESHOLD for key, (kept, _) in removed.items()
+        kept in removed or _similarity(texts[key], texts[kept], unit) < THRESHOLD for key, (kept, _) in removed.items()
     )
     counted = [cell for group in (ours, labelled) for cell in _left(group, removed)]
-    return (f"{language} revisions", f"{len(texts):,}", f"{len(removed):,}", *counted, str(unproven))
+    return (f"{language}, unit {unit}", f"{len(texts):,}", f"{len(removed):,}", *counted, str(unproven))
 
 
 def _left(pairs: list[tuple[str, str]], removed: dict[str, tuple[str, str]]) -> tuple[str, str]:
@@ -86,13 +87,16 @@ def _left(pairs: list[tuple[str, str]], removed: dict[str, tuple[str, str]]) -> 
     return f"{len(pairs):,}", f"{left} ({left / len(pairs):.3%})"
 
 
-def _similarity(first: str, second: str) -> float:
+def _similarity(first: str, second: str, unit: str) -> float:
     """Exact, of sets made anew from both texts."""
     import pyarrow as pa
 
     from glm_data.text.shingles import shingle_texts
 
-    a, b = (set(shingle_texts(pa.array([text], pa.string())).hashes.tolist()) for text in (first, second))
+    a, b = (
+        set(shingle_texts(pa.array([text], pa.string()), characters=unit == "character").hashes.tolist())
+        for text in (first, second)
+    )
     return len(a & b) / len(a | b)
 
 
@@ -164,13 +168,14 @@ CHANGES: dict[str, tuple[Change, dict[str, Any]]] = {
     "boilerplate around": (_boilerplate, {}),
     "upper case": (lambda text, _: text.upper(), {}),
     "1 % noise": (_noise(0.01), {}),
+    "1 % noise, unit character": (_noise(0.01), {"unit": "character"}),
     "5 % noise": (_noise(0.05), {}),
     "10 % of lines dropped": (_lines_dropped, {}),
     "first 70 %, containment": (lambda text, _: text[: len(text) * 7 // 10], CONTAINMENT),
     "first 50 %, containment": (lambda text, _: text[: len(text) // 2], CONTAINMENT),
     "first 70 %, without": (lambda text, _: text[: len(text) * 7 // 10], {}),
 }
-ONLY_ZH = {"traditional", "1 % noise", "5 % noise"}
+ONLY_ZH = {"traditional", "1 % noise", "1 % noise, unit character", "5 % noise"}
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from benchmarks.contest import Contest, Contestant, Work, megabytes, read_texts
 BANDS, ROWS = 14, 8
 LANGUAGES = {"english": "eng", "chinese": "cmn"}
 """Our inputs by datatrove's codes."""
-REPEATED = 20
-"""Ours reads the sample so many times over, each time with other numbers in it, so that its start does not decide."""
+REPEATED = 100
+"""Ours reads the sample so many times over, each time in another order, so that its start does not decide."""
 
 
 def _shard(texts: list[str], path: Path) -> Path:
@@ -31,7 +32,7 @@ def ours(language: str, folder: Path) -> tuple[Work, float]:
     from pipelines.runner import RunnerOptions
 
     texts = read_texts(folder / f"{language}.jsonl")
-    many = [f"{text} {number}" for number in range(REPEATED) for text in _rotated(texts, number)]
+    many = [text for number in range(REPEATED) for text in _shuffled(texts, number)]
     shard = _shard(many, folder / "dedupe" / language / "in.jsonl.zst")
     options = DedupeOptions(bands=BANDS, rows=ROWS, max_source_loss=1.0)
 
@@ -42,13 +43,18 @@ def ours(language: str, folder: Path) -> tuple[Work, float]:
     return work, megabytes(many)
 
 
-def _rotated(texts: list[str], number: int) -> list[str]:
-    """Texts whose words (or characters of Chinese) stand in another order every time: all of them different."""
+def _shuffled(texts: list[str], number: int) -> list[str]:
+    """Texts whose words (or characters of Chinese) stand in another order every time, so that all are different."""
     if number == 0:
         return texts
-    pieces = [text.split(" ") if " " in text[:2000] else list(text) for text in texts]
-    return [(" " if len(text) > len(piece) else "").join(piece[number % 7 :: 7] + piece[:: number + 1])
-            for text, piece in zip(texts, pieces, strict=True)]  # fmt: skip
+    random_ = random.Random(number)
+    found = []
+    for text in texts:
+        separator = " " if " " in text[:2000] else ""
+        pieces = text.split(separator) if separator else list(text)
+        random_.shuffle(pieces)
+        found.append(separator.join(pieces))
+    return found
 
 
 def datatrove(language: str, folder: Path) -> tuple[Work, float]:

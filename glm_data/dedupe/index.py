@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -42,6 +42,7 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True):
 
     ngram: int
     fold_digits: bool
+    characters: bool = False
     bands: int
     rows: int
     seed: int
@@ -54,14 +55,19 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_comparable(self, other: Sketch) -> bool:
         """Whether signatures and sets of both can be compared; bands may be cut differently."""
-        same = (self.ngram, self.fold_digits, self.seed, self.scheme, self.lsh.permutations)
-        return same == (other.ngram, other.fold_digits, other.seed, other.scheme, other.lsh.permutations)
+        same = (self.shingling, self.seed, self.scheme, self.lsh.permutations)
+        return same == (other.shingling, other.seed, other.scheme, other.lsh.permutations)
+
+    @property
+    def shingling(self) -> dict[str, Any]:
+        """How shingles are made, as arguments of :func:`glm_data.text.shingles.shingle_texts`."""
+        return {"ngram": self.ngram, "fold_digits": self.fold_digits, "characters": self.characters}
 
 
 def sketch_of(options: DedupeOptions) -> Sketch:
     """How a run with these options makes shingles and signatures."""
     lsh = lsh_of(options)
-    return Sketch(ngram=options.ngram, fold_digits=options.fold_digits, bands=lsh.bands, rows=lsh.rows, seed=lsh.seed)
+    return Sketch(**options.shingling, bands=lsh.bands, rows=lsh.rows, seed=lsh.seed)
 
 
 def index_schema(sketch: Sketch) -> pa.Schema:
@@ -78,7 +84,7 @@ def index_schema(sketch: Sketch) -> pa.Schema:
 
 def index_rows(ids: pa.Array, texts: pa.Array, sketch: Sketch) -> pa.RecordBatch:
     """The rows of some documents."""
-    shingles = shingle_texts(texts, sketch.ngram, fold_digits=sketch.fold_digits)
+    shingles = shingle_texts(texts, **sketch.shingling)
     keys, sets = exact_keys(shingles), distinct_sorted(shingles)
     minima = pa.array(signatures(sets, sketch.lsh).ravel())
     columns = [
@@ -186,8 +192,9 @@ def _index_files(folder: Path, success: Success, options: DedupeOptions) -> list
 
 
 def _say(sketch: Sketch) -> str:
-    digits = "on" if sketch.fold_digits else "off"
-    return f"ngram {sketch.ngram}, fold_digits {digits}, seed {sketch.seed}, {sketch.lsh.permutations} permutations"
+    digits, unit = "on" if sketch.fold_digits else "off", "character" if sketch.characters else "word"
+    made = f"ngram {sketch.ngram}, unit {unit}, fold_digits {digits}"
+    return f"{made}, seed {sketch.seed}, {sketch.lsh.permutations} permutations"
 
 
 def load_minhash_lsh(run: Path, threshold: float | None = None) -> MinHashLSH:
@@ -220,6 +227,6 @@ def minhash_of(text: str, run: Path) -> MinHash:
     from datasketch import MinHash
 
     sketch = read_sketch(next(iter(sorted((run / INDEX).glob("part-*.parquet")))))
-    shingles = shingle_texts(pa.array([text], pa.string()), sketch.ngram, fold_digits=sketch.fold_digits)
+    shingles = shingle_texts(pa.array([text], pa.string()), **sketch.shingling)
     (minima,) = signatures(shingles, sketch.lsh)
     return MinHash(num_perm=minima.size, seed=sketch.seed, hashvalues=minima, scheme=sketch.scheme)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -22,6 +22,9 @@ class DedupeOptions(Config, frozen=True):
         float, Doc("share of a document's shingles in a kept candidate from which it is a duplicate too; 0 is off")
     ] = 0.0
     ngram: Annotated[int, Doc("tokens in a shingle: words, or characters of Chinese and its like")] = 5
+    unit: Annotated[
+        Literal["word", "character"], Doc("token of scripts that put spaces between words; elsewhere it is a character")
+    ] = "word"
     fold_digits: Annotated[bool, Doc("compare as if all numbers were equal")] = False
     bands: Annotated[int, Doc("bands of locality-sensitive hashing")] = 20
     rows: Annotated[int, Doc("minima in a band")] = 6
@@ -71,6 +74,11 @@ class DedupeOptions(Config, frozen=True):
     ] = 512
     max_source_loss: Annotated[float, Doc("guard rail: largest share of a source's documents to remove", 0, 1)] = 0.9
     max_bad_fraction: Annotated[float, Doc("guard rail: largest share of records that cannot be read", 0, 1)] = 0.01
+
+    @property
+    def shingling(self) -> dict[str, Any]:
+        """How shingles are made, as arguments of :func:`glm_data.text.shingles.shingle_texts`."""
+        return {"ngram": self.ngram, "fold_digits": self.fold_digits, "characters": self.unit == "character"}
 
     def __post_init__(self) -> None:
         # Both `--keep a,b` and `--keep a --keep b` are meant; plans record one form.

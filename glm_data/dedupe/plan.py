@@ -138,7 +138,7 @@ def take_sample(inputs: Sequence[InputFile], options: DedupeOptions) -> Sample:
     read = sum(_text_bytes(block) for block in blocks)
     scale = sum(item.bytes for item in inputs) / max(sum(item.bytes for item in chosen), 1)
     texts = pa.concat_arrays([block.column("text") for block in blocks])
-    sets = distinct_sorted(shingle_texts(texts, options.ngram, fold_digits=options.fold_digits))
+    sets = distinct_sorted(shingle_texts(texts, **options.shingling))
     is_spooled = any(_format(item, options) != "parquet" for item in chosen)
     return Sample(
         documents=round(whole_documents * scale),

@@ -58,7 +58,7 @@ def sets_shard(task: ShardTask) -> ShardRecord:
 def _sets_of_input(task: ShardTask, rows: Array) -> Iterator[Sets]:
     options, work = context(task)
     for texts in read_rows(work, task.shard, task.input, options, rows):
-        found = distinct_sorted(shingle_texts(texts, options.ngram, fold_digits=options.fold_digits))
+        found = distinct_sorted(shingle_texts(texts, **options.shingling))
         yield Sets(*found, signatures(found, lsh_of(options)))
 
 

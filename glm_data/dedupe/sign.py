@@ -46,7 +46,7 @@ class Signed(NamedTuple):
 def sign_block(batch: pa.RecordBatch, options: DedupeOptions, lsh: Lsh) -> Signed:
     """Keys and priorities of a block of documents; only this function looks at the text."""
     text = batch.column("text")
-    shingles = shingle_texts(text, options.ngram, fold_digits=options.fold_digits)
+    shingles = shingle_texts(text, **options.shingling)
     sizes = pc.cast(pc.binary_length(text), pa.uint64())
     columns = [batch.column("id"), batch.column("source"), sizes, weights(batch)]
     return Signed(

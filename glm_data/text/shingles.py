@@ -59,8 +59,13 @@ class Shingles(NamedTuple):
     offsets: Int64s
 
 
-def shingle_texts(texts: pa.Array, ngram: int = NGRAM, *, fold_digits: bool = False) -> Shingles:
-    """Hash the shingles of a string array's texts; ``ngram`` is 1 to 64 tokens."""
+def shingle_texts(
+    texts: pa.Array, ngram: int = NGRAM, *, fold_digits: bool = False, characters: bool = False
+) -> Shingles:
+    """Hash the shingles of a string array's texts; ``ngram`` is 1 to 64 tokens.
+
+    With ``characters`` every letter and digit is a token, whatever its script.
+    """
     if not 1 <= ngram <= LONGEST_NGRAM:
         raise ValueError(f"ngram must be 1 to {LONGEST_NGRAM}, not {ngram}")
     data, offsets = utf8_buffers(texts)
@@ -69,7 +74,7 @@ def shingle_texts(texts: pa.Array, ngram: int = NGRAM, *, fold_digits: bool = Fa
     bounds = np.empty(len(texts) + 1, np.int64)
     for most in (size // 2, size * table.growth):  # what texts have as a rule, and what they may have at most
         hashes = np.empty(most + len(texts), np.uint64)
-        if _shingle_kernel(data, offsets, table.entries, table.expansions, fold_digits, ngram, hashes, bounds):
+        if _shingle_kernel(data, offsets, *table[:2], (fold_digits, characters), ngram, hashes, bounds):
             break
     return Shingles(hashes[: bounds[-1]], bounds)
 
@@ -140,7 +145,7 @@ def _shingle_kernel(
     bounds: Any,
     entries: Any,
     expansions: Any,
-    fold_digits: bool,
+    modes: Any,
     ngram: int,
     hashes: Any,
     offsets: Any,
@@ -150,6 +155,8 @@ def _shingle_kernel(
     Runs of ASCII letters have a loop to themselves, and three-byte sequences (most of Chinese) are decoded in place:
     both halve the time. The last tokens stand in a ring, so that none is written to memory.
     """
+    fold_digits, characters = modes
+    has_words = not (fold_digits or characters)
     ring = np.zeros(_RING, np.uint64)
     factor = np.uint64(1)
     for _ in range(ngram):
@@ -169,7 +176,7 @@ def _shingle_kernel(
             elif first < 0x80:
                 entry = entries[first]
                 at += 1
-                while entry >> np.uint32(KIND_SHIFT) == WORD and not fold_digits:
+                while entry >> np.uint32(KIND_SHIFT) == WORD and has_words:
                     word = (word ^ np.uint64(entry & np.uint32(0x7F))) * WORD_FACTOR
                     in_word = True
                     if at >= end or data[_at(at)] >= 0x80:
@@ -187,6 +194,8 @@ def _shingle_kernel(
                 at += decoded >> 21
             kind = entry >> np.uint32(KIND_SHIFT)
             value = np.uint64(entry & np.uint32(CODE_POINT_MASK))
+            if characters and kind == WORD:
+                kind = np.uint32(NOTHING if fold_digits and entry == DIGIT and before == DIGIT else CHARACTER)
             if kind in (CHARACTER, BREAK):
                 if used + 2 > hashes.size:
                     return False
