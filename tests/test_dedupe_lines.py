@@ -14,6 +14,7 @@ from glm_data.dedupe.lines import cut_units, split_units, unit_keys
 from glm_data.dedupe.options import parse_repeats
 from glm_data.dedupe.output import repeats
 from glm_data.errors import ConfigError
+from glm_data.packing.tokenized import documents_batch
 from pipelines import dedupe as pipeline
 
 
@@ -139,6 +140,16 @@ def test_repeats_are_a_column_beside_the_true_counts(tmp_path):
     assert [(row["duplicates"], row["repeats"]) for row in rows] == [(4, 3), (1, 1)]
     again = run([tmp_path / "out"], tmp_path / "again", rehydrate="1:2")
     assert [(row["duplicates"], row["repeats"]) for row in kept_rows(tmp_path / "again", again)] == [(4, 2), (1, 2)]
+
+
+def test_the_packer_is_told_repeats_where_they_were_decided(tmp_path):
+    success = run(
+        [write_jsonl(tmp_path / "in.jsonl", ["one and the same text"] * 6)], tmp_path / "out", rehydrate="1:1,5:2"
+    )
+    rows = pa.RecordBatch.from_pylist(kept_rows(tmp_path / "out", success))
+    offsets = np.array([0, 5])
+    assert documents_batch(rows, offsets, 0).column("duplicates").to_pylist() == [2]
+    assert documents_batch(rows.drop_columns(["repeats"]), offsets, 0).column("duplicates").to_pylist() == [6]
 
 
 @pytest.mark.parametrize("table", ["fineweb", "2:1", "1:1,5:2,3:1", "1:x", "1:1,1:2", "1:-1", "1"])
