@@ -74,7 +74,7 @@ def shingle_texts(
     bounds = np.empty(len(texts) + 1, np.int64)
     for most in (size // 2, size * table.growth):  # what texts have as a rule, and what they may have at most
         hashes = np.empty(most + len(texts), np.uint64)
-        if _shingle_kernel(data, offsets, *table[:2], (fold_digits, characters), ngram, hashes, bounds):
+        if _shingle_kernel(data, offsets, table[:2], (fold_digits, characters), ngram, hashes, bounds):
             break
     return Shingles(hashes[: bounds[-1]], bounds)
 
@@ -140,33 +140,40 @@ def _decode(data: Any, at: int, end: int) -> Any:
 
 
 @_compiled
-def _shingle_kernel(
-    data: Any,
-    bounds: Any,
-    entries: Any,
-    expansions: Any,
-    modes: Any,
-    ngram: int,
-    hashes: Any,
-    offsets: Any,
-) -> Any:
-    """Write the shingles of every text, token by token; whether ``hashes`` had room for them.
+def _entry_at(data: Any, at: int, end: int, entries: Any) -> Any:
+    """Entry and end of the character of several bytes at ``at``; three bytes (most of Chinese) are decoded in place."""
+    first = np.int64(data[_at(at)])
+    if 0xE0 <= first < 0xF0 and at + 3 <= end:
+        low = (np.int64(data[_at(at + 1)]) & 0x3F) << 6 | np.int64(data[_at(at + 2)]) & 0x3F
+        return entries[_at((first & 0x0F) << 12 | low)], at + 3
+    decoded = _decode(data, at, end)
+    return entries[_at(decoded & CODE_POINT_MASK)], at + (decoded >> 21)
 
-    Runs of ASCII letters have a loop to themselves, and three-byte sequences (most of Chinese) are decoded in place:
-    both halve the time. The last tokens stand in a ring, so that none is written to memory.
-    """
+
+@_compiled
+def _read_letters(data: Any, at: int, end: int, entries: Any, entry: Any, word: Any) -> Any:
+    """Go on with a word while ASCII letters follow: ``(word, entry of what comes then, behind it)``."""
+    while entry >> np.uint32(KIND_SHIFT) == WORD:
+        word = (word ^ np.uint64(entry & np.uint32(0x7F))) * WORD_FACTOR
+        if at >= end or data[_at(at)] >= 0x80:
+            return word, _NOTHING_ENTRY, at
+        entry = entries[data[_at(at)]]
+        at += 1
+    return word, entry, at
+
+
+@_compiled
+def _shingle_kernel(data: Any, bounds: Any, table: Any, modes: Any, ngram: int, hashes: Any, offsets: Any) -> Any:
+    """Write the shingles of every text; whether ``hashes`` had room. The last tokens stand in a ring, not in memory."""
+    entries, expansions = table
     fold_digits, characters = modes
     has_words = not (fold_digits or characters)
     ring = np.zeros(_RING, np.uint64)
-    factor = np.uint64(1)
-    for _ in range(ngram):
-        factor *= GRAM_FACTOR
-    used = 0
-    offsets[0] = 0
+    factor = _power(ngram)
+    used = offsets[0] = 0
     for text in range(bounds.size - 1):
         at, end = bounds[text], bounds[text + 1]
-        word, in_word, before = WORD_SEED, False, np.uint32(0)
-        part, last = np.int64(0), np.int64(0)
+        word, in_word, before, part, last = WORD_SEED, False, np.uint32(0), np.int64(0), np.int64(0)
         window, count, first_of_text = np.uint64(0), 0, used
         while at < end or part < last:
             first = data[_at(at)] if part == last else np.uint8(0)
@@ -176,22 +183,11 @@ def _shingle_kernel(
             elif first < 0x80:
                 entry = entries[first]
                 at += 1
-                while entry >> np.uint32(KIND_SHIFT) == WORD and has_words:
-                    word = (word ^ np.uint64(entry & np.uint32(0x7F))) * WORD_FACTOR
+                if has_words and entry >> np.uint32(KIND_SHIFT) == WORD:
                     in_word = True
-                    if at >= end or data[_at(at)] >= 0x80:
-                        entry = _NOTHING_ENTRY
-                        break
-                    entry = entries[data[_at(at)]]
-                    at += 1
-            elif 0xE0 <= first < 0xF0 and at + 3 <= end:
-                low = (np.int64(data[_at(at + 1)]) & 0x3F) << 6 | np.int64(data[_at(at + 2)]) & 0x3F
-                entry = entries[_at((np.int64(first) & 0x0F) << 12 | low)]
-                at += 3
+                    word, entry, at = _read_letters(data, at, end, entries, entry, word)
             else:
-                decoded = _decode(data, at, end)
-                entry = entries[_at(decoded & CODE_POINT_MASK)]
-                at += decoded >> 21
+                entry, at = _entry_at(data, at, end, entries)
             kind = entry >> np.uint32(KIND_SHIFT)
             value = np.uint64(entry & np.uint32(CODE_POINT_MASK))
             if characters and kind == WORD:
@@ -200,13 +196,11 @@ def _shingle_kernel(
                 if used + 2 > hashes.size:
                     return False
                 if in_word:
-                    window, used = _push(mix64(word), window, count, ngram, factor, ring, hashes, used)
-                    count += 1
+                    window, count, used = _push(mix64(word), window, count, ngram, factor, ring, hashes, used)
                     word, in_word = WORD_SEED, False
                 if kind == CHARACTER:
                     token = mix64((WORD_SEED ^ value) * WORD_FACTOR)
-                    window, used = _push(token, window, count, ngram, factor, ring, hashes, used)
-                    count += 1
+                    window, count, used = _push(token, window, count, ngram, factor, ring, hashes, used)
                 before = entry
             elif kind == WORD:
                 if not (fold_digits and entry == DIGIT and before == DIGIT):
@@ -218,14 +212,21 @@ def _shingle_kernel(
         if used + 2 > hashes.size + 1 - in_word:
             return False
         if in_word:
-            window, used = _push(mix64(word), window, count, ngram, factor, ring, hashes, used)
-            count += 1
+            window, count, used = _push(mix64(word), window, count, ngram, factor, ring, hashes, used)
         if used == first_of_text:
             short = mix64(window + np.uint64(count) * SHORT_FACTOR)
-            hashes[_at(used)] = short if count else _raw_hash(data, bounds[text], end)
-            used += 1
+            hashes[_at(used)], used = short if count else _raw_hash(data, bounds[text], end), used + 1
         offsets[text + 1] = used
     return True
+
+
+@_compiled
+def _power(ngram: int) -> Any:
+    """``GRAM_FACTOR ** ngram``."""
+    factor = np.uint64(1)
+    for _ in range(ngram):
+        factor *= GRAM_FACTOR
+    return factor
 
 
 @_compiled
@@ -238,7 +239,7 @@ def _push(token: Any, window: Any, count: int, ngram: int, factor: Any, ring: An
     if count + 1 >= ngram:
         hashes[_at(used)] = mix64(window)
         used += 1
-    return window, used
+    return window, count + 1, used
 
 
 @_compiled
