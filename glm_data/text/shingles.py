@@ -140,14 +140,10 @@ def _decode(data: Any, at: int, end: int) -> Any:
 
 
 @_compiled
-def _entry_at(data: Any, at: int, end: int, entries: Any) -> Any:
-    """Entry and end of the character of several bytes at ``at``; three bytes (most of Chinese) are decoded in place."""
-    first = np.int64(data[_at(at)])
-    if 0xE0 <= first < 0xF0 and at + 3 <= end:
-        low = (np.int64(data[_at(at + 1)]) & 0x3F) << 6 | np.int64(data[_at(at + 2)]) & 0x3F
-        return entries[_at((first & 0x0F) << 12 | low)], at + 3
-    decoded = _decode(data, at, end)
-    return entries[_at(decoded & CODE_POINT_MASK)], at + (decoded >> 21)
+def _decode_three(data: Any, at: int) -> Any:
+    """The code point of the three bytes at ``at``."""
+    high, middle = np.int64(data[_at(at)]) & 0x0F, np.int64(data[_at(at + 1)]) & 0x3F
+    return high << 12 | middle << 6 | np.int64(data[_at(at + 2)]) & 0x3F
 
 
 @_compiled
@@ -186,8 +182,13 @@ def _shingle_kernel(data: Any, bounds: Any, table: Any, modes: Any, ngram: int, 
                 if has_words and entry >> np.uint32(KIND_SHIFT) == WORD:
                     in_word = True
                     word, entry, at = _read_letters(data, at, end, entries, entry, word)
+            elif 0xE0 <= first < 0xF0 and at + 3 <= end:  # most of Chinese
+                entry = entries[_at(_decode_three(data, at))]
+                at += 3
             else:
-                entry, at = _entry_at(data, at, end, entries)
+                decoded = _decode(data, at, end)
+                entry = entries[_at(decoded & CODE_POINT_MASK)]
+                at += decoded >> 21
             kind = entry >> np.uint32(KIND_SHIFT)
             value = np.uint64(entry & np.uint32(CODE_POINT_MASK))
             if characters and kind == WORD:
@@ -209,7 +210,7 @@ def _shingle_kernel(data: Any, bounds: Any, table: Any, modes: Any, ngram: int, 
             elif kind > NOTHING:  # the flag of an expansion is set
                 part = np.int64(value)
                 last = part + np.int64(entry >> np.uint32(LENGTH_SHIFT))
-        if used + 2 > hashes.size + 1 - in_word:
+        if used + 1 + in_word > hashes.size:
             return False
         if in_word:
             window, count, used = _push(mix64(word), window, count, ngram, factor, ring, hashes, used)
