@@ -127,7 +127,7 @@ def datasketch(language: str, folder: Path) -> tuple[Work, float]:
 
 def _contest(language: str) -> Contest:
     return Contest(
-        title=f"De-duplication, whole, {language}",
+        name=f"De-duplication, whole, {language}",
         unit="MB/s",
         contestants=(
             Contestant(f"glm-data whole, {language}", lambda folder: ours(language, folder)),
