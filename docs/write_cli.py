@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from glm_data.cli.shell import load_command
+
 PAGE = Path(__file__).with_name("cli.md")
 _INTRODUCTION = """# The commands
 
@@ -35,6 +37,8 @@ def _commands(name: str, group: click.Group) -> Iterator[tuple[str, click.Comman
             yield from _commands(f"{name} {word}", command)
         elif command is not None:
             yield f"{name} {word}", command
+            for branch, (place, _) in getattr(command, "branches", {}).items():
+                yield f"{name} {word} {branch}", load_command(place)
 
 
 def _section(name: str, command: click.Command) -> str:

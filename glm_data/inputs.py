@@ -13,15 +13,14 @@ from glm_data.manifest import PLAN, InputFile, OutputFile, is_in_place, read_suc
 _WILDCARDS = "*?["
 
 
-def describe_input(path: Path, name: str) -> InputFile:
-    """Measure one input file: size and xxh3-128 of its bytes (read once, at disk speed).
+def describe_input(path: Path, name: str, *, digest: bool = True) -> InputFile:
+    """Measure one input file: size and, if wanted, xxh3-128 of its bytes (read once, at disk speed).
 
     Raises :class:`InputError` if it cannot be read.
     """
     try:
-        return InputFile(
-            name=name, path=str(path.absolute()), bytes=path.stat().st_size, digest=files.digest_file(path)
-        )
+        found = files.digest_file(path) if digest else ""
+        return InputFile(name=name, path=str(path.absolute()), bytes=path.stat().st_size, digest=found)
     except OSError as error:
         raise InputError(f"'{path}' cannot be read ({error.strerror}); check the file and its permissions.") from error
 
@@ -40,14 +39,15 @@ def check_unchanged(item: InputFile) -> None:
         )
 
 
-def find_inputs(paths: Sequence[str | Path]) -> tuple[InputFile, ...]:
+def find_inputs(paths: Sequence[str | Path], *, digest: bool = True) -> tuple[InputFile, ...]:
     """Resolve files, folders, globs and finished stage folders to input files, in order of name.
 
     A folder stands for all files in it, except names with a leading ``.`` or ``_`` and stage folders inside it. A file
     is named ``<folder name>/<relative path>``, and the same whether it was given itself (then by the folder it lies
     in), with its folder, or by a glob (then from the part before the first wildcard). A finished stage folder stands
     for the ``data/`` files of its success manifest, named as there; with several stages the folder's name comes first.
-    Nothing found, an unfinished stage, or two inputs of one name is a :class:`UsageError`.
+    Nothing found, an unfinished stage, or two inputs of one name is a :class:`UsageError`. Without ``digest`` no file
+    is read, which is enough to plan a stage but not to run one.
     """
     stages = [Path(given) for given in paths if (Path(given) / PLAN).exists()]
     found: list[InputFile] = []
@@ -55,7 +55,7 @@ def find_inputs(paths: Sequence[str | Path]) -> tuple[InputFile, ...]:
         if Path(given) in stages:
             found.extend(_find_in_stage(Path(given), prefix=len(stages) > 1))
         else:
-            found.extend(_find(str(given)))
+            found.extend(_find(str(given), digest))
     names = Counter(item.name for item in found)
     doubled = sorted(name for name, count in names.items() if count > 1)
     if doubled:
@@ -76,14 +76,14 @@ def stage_files(folder: Path, prefix: str = "") -> tuple[InputFile, ...]:
     return tuple(_listed(folder, item, prefix + item.name) for item in read_success(folder).files)
 
 
-def _find(given: str) -> list[InputFile]:
+def _find(given: str, digest: bool) -> list[InputFile]:
     path = Path(given)
     if path.is_dir():
-        return _find_in_folder(path)
+        return _find_in_folder(path, digest)
     if path.is_file():
-        return [describe_input(path, _name_below(path.parent, path))]
+        return [describe_input(path, _name_below(path.parent, path), digest=digest)]
     if any(mark in given for mark in _WILDCARDS):
-        return _find_by_pattern(path)
+        return _find_by_pattern(path, digest)
     raise UsageError(f"'{given}' does not exist; give a file, a folder, a pattern or a finished stage's folder.")
 
 
@@ -102,14 +102,14 @@ def _listed(folder: Path, item: OutputFile, name: str) -> InputFile:
     return InputFile(name=name, path=str(path.absolute()), bytes=item.bytes, digest=item.digest)
 
 
-def _find_in_folder(folder: Path) -> list[InputFile]:
+def _find_in_folder(folder: Path, digest: bool) -> list[InputFile]:
     inside, stages = _visible_files(folder)
     if not inside and stages:
         names = ", ".join(stage.relative_to(folder).as_posix() for stage in stages)
         raise UsageError(f"'{folder}' holds stage folders ({names}) but no input of its own; give one of those.")
     if not inside:
         raise UsageError(f"'{folder}' holds no file to read; give a folder with shards in it.")
-    return [describe_input(path, _name_below(folder, path)) for path in inside]
+    return [describe_input(path, _name_below(folder, path), digest=digest) for path in inside]
 
 
 def _visible_files(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -130,7 +130,7 @@ def _visible_files(folder: Path) -> tuple[list[Path], list[Path]]:
     return inside, stages
 
 
-def _find_by_pattern(pattern: Path) -> list[InputFile]:
+def _find_by_pattern(pattern: Path, digest: bool) -> list[InputFile]:
     fixed = next(index for index, part in enumerate(pattern.parts) if any(mark in part for mark in _WILDCARDS))
     folder, rest = Path(*pattern.parts[:fixed]), Path(*pattern.parts[fixed:])
     if rest.name == "**":
@@ -143,7 +143,7 @@ def _find_by_pattern(pattern: Path) -> list[InputFile]:
         matches = [match for match in matches if _is_visible(match.relative_to(folder))]
     if not matches:
         raise UsageError(f"'{pattern}' matches no file; check the pattern and the working directory.")
-    return [describe_input(match, _name_below(folder, match)) for match in matches]
+    return [describe_input(match, _name_below(folder, match), digest=digest) for match in matches]
 
 
 def _is_visible(relative: Path) -> bool:

@@ -4,6 +4,10 @@
 
     Create(tasks as msgpack) | Map(run one shard)        elements of a few hundred bytes, in; shard numbers, out
 
+A stage may let the runner bring together what its tasks work on (:class:`Feed`), as packed arrays::
+
+    Create(pieces to read) | FlatMap(read) | GroupByKey | Map(run one shard)
+
 Locally this is Beam's FnApiRunner, in memory or with worker processes of our own (:mod:`pipelines.worker`). Beam's
 default runner is never used: it first tries to download another one. apache_beam is imported by the first stage that
 has something to do.
@@ -18,9 +22,9 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -53,6 +57,15 @@ class RunnerOptions(Config, frozen=True):
     """Further Beam options, each word checked; what stands after a ``--`` goes to the runner as it is."""
 
 
+class Feed(NamedTuple):
+    """What the tasks of a step work on, brought to them by the runner's shuffle."""
+
+    pieces: Sequence[int]
+    """Numbers of what is to be read."""
+    read: Callable[[int], Iterable[tuple[int, bytes]]]
+    """Yields ``(shard, data)`` of one piece for every shard; how ``data`` begins decides their order in a shard."""
+
+
 def run_and_record(function: ShardFunction, task: ShardTask) -> int:
     """Run one shard and commit its record; returns the shard's number. This is all that a worker executes."""
     started = time.perf_counter()
@@ -66,15 +79,17 @@ def run_and_record(function: ShardFunction, task: ShardTask) -> int:
 
 def run_tasks(
     stage: Stage,
-    function: ShardFunction,
+    function: Callable[..., ShardRecord],
     tasks: Sequence[ShardTask],
     options: RunnerOptions,
     *,
     on_progress: ProgressFunction | None = None,
+    feed: Feed | None = None,
 ) -> None:
     """Run those of ``tasks`` that the stage has not finished yet, on the runner of ``options``.
 
     ``function`` must be importable by workers and may run twice for a task; task options must be plain JSON values.
+    With ``feed`` it takes the data of its shard, sorted, as a second argument ``pieces``.
     ``on_progress(done, total)`` is called from a thread, a few times a second at most. Errors: a user error raised by
     ``function`` arrives as itself; a worker process that died is a :class:`GlmDataError` naming its shard; Ctrl-C is
     :class:`InterruptedRunError`; an unknown runner or Beam option is :class:`UsageError`.
@@ -92,7 +107,7 @@ def run_tasks(
     _clear_old_marks(stage.folder, pending)
     watcher = Watcher(stage.folder, pending, len(tasks), on_progress)
     with _translate_errors(stage.folder, watcher), watcher.watching():
-        _run(stage.folder, function, pending, options, watcher)
+        _run(stage.folder, function, pending, options, watcher, feed)
     _check_records(stage, pending, engine)
 
 
@@ -112,18 +127,30 @@ def count_cores() -> int:
 
 
 def _run(
-    folder: Path, function: ShardFunction, pending: Sequence[ShardTask], options: RunnerOptions, watcher: Watcher
+    folder: Path,
+    function: Callable[..., ShardRecord],
+    pending: Sequence[ShardTask],
+    options: RunnerOptions,
+    watcher: Watcher,
+    feed: Feed | None,
 ) -> None:
     beam, engine = import_beam(), find_engine(options.runner)
     level = NOTHING if engine.is_local else logging.WARNING
     with quiet_beam(level, on_thread_error=watcher.note_thread_error), on_loopback():
         runner, beam_options, workers = _make_runner(folder, pending, options, engine)
         pipeline = beam.Pipeline(runner=runner, options=beam_options)
-        encoded = [msgspec.msgpack.encode(task) for task in pending]
+        encoded = {task.shard: msgspec.msgpack.encode(task) for task in pending}
         run = _run_encoded if workers == 1 else _run_unless_stopped
-        step = functools.partial(run, function)
+        if feed is None:
+            tasks = pipeline | "Tasks" >> beam.Create(list(encoded.values()))
+            done = tasks | "RunShard" >> beam.Map(functools.partial(run, function))
+        else:
+            pieces = pipeline | "Pieces" >> beam.Create(list(feed.pieces))
+            grouped = pieces | "Read" >> beam.FlatMap(functools.partial(_read_pending, feed.read, frozenset(encoded)))
+            step = functools.partial(_run_fed, run, function, encoded)
+            done = grouped | "ByShard" >> beam.GroupByKey() | "RunShard" >> beam.Map(step)
         # The last step makes the shard numbers travel back, by which Beam notices that a worker process has died.
-        _ = pipeline | "Tasks" >> beam.Create(encoded) | "RunShard" >> beam.Map(step) | "Return" >> beam.Reshuffle()
+        _ = done | "Return" >> beam.Reshuffle()
         state = _run_pipeline(pipeline, engine)
     if marks.read_failures(folder / RUN) and workers > 1:
         raise RuntimeError("a shard failed in a worker process")
@@ -144,6 +171,22 @@ def _run_pipeline(pipeline: Any, engine: Engine) -> Any:
         raise GlmDataError(
             f"the {engine.name} runner could not run the stage ({said}); it needs {engine.needs}."
         ) from error
+
+
+def _read_pending(
+    read: Callable[[int], Iterable[tuple[int, bytes]]], shards: frozenset[int], piece: int
+) -> Iterator[tuple[int, bytes]]:
+    return ((shard, data) for shard, data in read(piece) if shard in shards)
+
+
+def _run_fed(
+    run: Callable[[ShardFunction, bytes], int],
+    function: Callable[..., ShardRecord],
+    encoded: dict[int, bytes],
+    group: tuple[int, Iterable[bytes]],
+) -> int:
+    shard, pieces = group
+    return run(functools.partial(function, pieces=sorted(pieces)), encoded[shard])  # runners group in any order
 
 
 def _run_encoded(function: ShardFunction, encoded: bytes) -> int:

@@ -5,53 +5,24 @@ import shutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from dedupe_runs import kept_rows, removals, run, run_in_process, write_jsonl
 from dedupe_texts import PERTURBATIONS, noisy, other_numbers, write_documents
 from text_twin import jaccard, shingles
 
 from glm_data import stage
-from glm_data.dedupe import DedupeOptions
 from glm_data.dedupe.signatures import best_lsh
 from glm_data.documents import SCHEMA
 from glm_data.errors import StageMismatchError
 from pipelines import dedupe as pipeline
-from pipelines.runner import RunnerOptions, run_and_record
-
-ONE = RunnerOptions(workers=1)
+from pipelines.runner import RunnerOptions
 
 
 @pytest.fixture
 def _in_process(monkeypatch):
-    """Spare Beam's start for runs that are not about it."""
-
-    def run_tasks(opened, function, tasks, options):
-        for task in tasks:
-            if task.shard in opened.pending(len(tasks)):
-                run_and_record(function, task)
-
-    monkeypatch.setattr(pipeline, "run_tasks", run_tasks)
+    monkeypatch.setattr(pipeline, "run_tasks", run_in_process)
 
 
 in_process = pytest.mark.usefixtures("_in_process")
-
-
-def write_jsonl(path, texts, source="own"):
-    rows = [json.dumps({"text": text, "meta": {"pile_set_name": source}}, ensure_ascii=False) for text in texts]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return path
-
-
-def run(inputs, out, runner=ONE, **options):
-    return pipeline.run([str(item) for item in inputs], out, DedupeOptions(**options), runner)
-
-
-def kept_rows(out, success):
-    tables = [pq.read_table(out / item.name) for item in success.files if item.name.startswith("data/")]
-    return pa.concat_tables(tables).to_pylist()
-
-
-def removals(out):
-    return pq.read_table(out / "duplicates.parquet").to_pylist()
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +122,18 @@ def test_the_same_bytes_for_any_number_of_partitions(corpus, tmp_path):
     assert kept[0] == kept[1]
 
 
+def test_the_same_bytes_by_beams_own_shuffle(corpus, tmp_path):
+    folder, _, _ = corpus
+    inputs = [folder / "first.jsonl", folder / "second.jsonl"]
+    runs = [run(inputs, tmp_path / how, partitions=3, shuffle=how) for how in ("files", "beam")]
+    assert runs[0].digest == runs[1].digest
+    edges = [(tmp_path / how / "_work/bands/00001.npy").read_bytes() for how in ("files", "beam")]
+    assert edges[0] == edges[1]
+    (tmp_path / "beam" / "_SUCCESS.json").unlink()
+    (tmp_path / "beam" / "_work/bands/00001.npy").unlink()
+    assert run(inputs, tmp_path / "beam", partitions=3, shuffle="beam") == runs[1]
+
+
 @in_process
 def test_how_documents_are_cut_into_files_changes_nothing(corpus, tmp_path):
     _, first, second = corpus
@@ -232,10 +215,10 @@ def test_the_policy_decides_who_stays(tmp_path):
         out = tmp_path / "-".join(map(str, options.values()))
         return kept_rows(out, run([first, second], out, **options))[0]["source"]
 
-    assert kept(keep=("first",)) == "web"
+    assert kept(keep=("id",)) == "web"
     assert kept(keep=("longest",)) == "book"
-    assert kept(keep=("source", "longest"), source_order=("web",)) == "web"
-    assert kept(keep=("source",), source_order=("book", "web")) == "book"
+    assert kept(keep=("source-order", "longest"), source_order=("web",)) == "web"
+    assert kept(keep=("source-order",), source_order=("book", "web")) == "book"
 
 
 @in_process

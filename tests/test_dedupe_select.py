@@ -3,12 +3,14 @@ import itertools
 import numpy as np
 import pytest
 from datasketch import MinHash
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from glm_data.dedupe import DedupeOptions
+from glm_data.dedupe import select as select_module
 from glm_data.dedupe.candidates import components, find_copies, is_member, star_edges
-from glm_data.dedupe.select import margin, select
+from glm_data.dedupe.priority import OWN
+from glm_data.dedupe.select import cut_walk, margin, select
 from glm_data.dedupe.sets import Sets, pack_units
 from glm_data.dedupe.signatures import Lsh, band_keys, signatures
 from glm_data.dedupe.verdicts import multiplicities, settle
@@ -26,10 +28,19 @@ def make_sets(sets):
     return Sets(hashes, offsets, signatures(Shingles(hashes, offsets), LSH))
 
 
-def run_select(sets, priority=None, **options):
+def run_select(sets, priority=None, bands=None, settled=(), **options):
     made = make_sets(sets)
-    priority = np.zeros(len(sets), np.uint64) if priority is None else np.array(priority, np.uint64)
-    return select(made, band_keys(made.signatures, LSH), priority, DedupeOptions(**options))
+    bands = band_keys(made.signatures, LSH) if bands is None else bands
+    priority = OWN | (np.zeros(len(sets), np.uint64) if priority is None else np.array(priority, np.uint64))
+    priority[list(settled)] = 0
+
+    def load(rows):
+        ends = [made.hashes[made.offsets[row] : made.offsets[row + 1]] for row in rows]
+        offsets = np.cumsum([0] + [end.size for end in ends]).astype(np.int64)
+        return Sets(np.concatenate(ends), offsets, made.signatures[rows]), bands[rows]
+
+    shape = {"bands": bands.shape[1], "rows": LSH.permutations // bands.shape[1]}
+    return select(load, np.diff(made.offsets), priority, DedupeOptions(**shape, **options))
 
 
 def jaccard(a, b):
@@ -70,10 +81,7 @@ def greedy_twin(sets, threshold):
 @settings(deadline=None, max_examples=100)
 @given(SETS)
 def test_selection_is_the_greedy_one_when_all_pairs_are_candidates(sets):
-    made = make_sets(sets)
-    everyone_meets = np.zeros((len(sets), 1), np.uint64)
-    options = DedupeOptions(threshold=0.7)
-    found = select(made, everyone_meets, np.zeros(len(sets), np.uint64), options)
+    found = run_select(sets, bands=np.zeros((len(sets), 1), np.uint64), threshold=0.7)
     assert found.partner.tolist() == greedy_twin(sets, 0.7)
 
 
@@ -97,11 +105,40 @@ def test_a_part_is_removed_only_where_containment_is_asked_for():
 
 def test_a_crowded_bucket_is_bounded_and_counted():
     sets = [set(range(i * 10, i * 10 + 10)) for i in range(300)]
-    made = make_sets(sets)
-    together = np.zeros((300, 1), np.uint64)
-    found = select(made, together, np.zeros(300, np.uint64), DedupeOptions(bucket_limit=50))
+    found = run_select(sets, bands=np.zeros((300, 1), np.uint64), bucket_limit=50)
     assert (found.partner == -1).all()
     assert found.crowded == 250
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(SETS, st.integers(1, 5), st.integers(1, 4), st.sampled_from([0.0, 0.7]), st.randoms())
+def test_a_walk_in_pieces_comes_to_the_same(monkeypatch, sets, step, limit, containment, random):
+    priority = [random.randrange(3) for _ in sets]
+    settled = [i for i in range(len(sets)) if random.random() < 0.2]
+    given = {"priority": priority, "settled": settled, "threshold": 0.5, "containment": containment}
+    whole = run_select(sets, bucket_limit=limit, **given)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            select_module, "cut_walk", lambda order, *_: [order[a : a + step] for a in range(0, order.size, step)]
+        )
+        pieces = run_select(sets, bucket_limit=limit, **given)
+    assert pieces.pieces == -(-len(sets) // step)
+    for before, after in zip(whole[:-1], pieces[:-1], strict=True):
+        assert np.array_equal(before, after)
+
+
+def test_a_walk_is_cut_where_two_pieces_fill_the_memory():
+    order, sizes = np.arange(10)[::-1], np.full(10, 40_000)
+    sizes[3] = 10_000_000
+    pieces = list(cut_walk(order, sizes, DedupeOptions(memory_mb=2)))
+    assert [piece.tolist() for piece in pieces] == [[9, 8, 7, 6], [5, 4, 3], [2, 1, 0]]
+    assert list(cut_walk(order[:0], sizes, DedupeOptions())) == []
+
+
+def test_documents_of_an_earlier_run_stay_and_go_first():
+    same = set(range(30))
+    found = run_select([same, same, same, set(range(40, 60))], [0, 1, 2, 3], settled=[1, 2])
+    assert found.partner.tolist() == [1, -1, -1, -1]
 
 
 def test_the_margin_spares_no_pair_at_the_threshold():
@@ -133,14 +170,18 @@ def test_star_edges_connect_what_shares_a_bucket(pairs):
     buckets = [[i for k, i in pairs if k == key] for key in range(7)]
     expected = {(bucket[0], other) for bucket in buckets for other in bucket[1:]}
     assert {(int(e) >> 32, int(e) & 0xFFFFFFFF) for e in found.edges} == expected
-    assert found.largest == max(map(len, buckets), default=0)
     assert found.buckets == sum(len(bucket) > 1 for bucket in buckets)
 
 
 def test_a_bucket_of_n_costs_n_minus_1_edges():
     found = star_edges(np.zeros(5000, np.uint64), np.arange(5000))
     assert found.edges.size == 4999
-    assert (found.giant, found.largest) == (1, 5000)
+    assert found.giant.tolist() == [(5000, 0)]
+
+
+def test_what_earlier_runs_kept_is_not_linked_with_itself():
+    keys, index = np.array([1, 1, 2, 2, 2], np.uint64), np.array([7, 9, 3, 7, 9])
+    assert star_edges(keys, index, own=5).edges.tolist() == [3 << 32 | 7, 3 << 32 | 9]
 
 
 @settings(deadline=None, max_examples=60)

@@ -17,7 +17,7 @@ import click
 import numpy as np
 import pytest
 
-from glm_data.cli.shell import cli
+from glm_data.cli.shell import cli, load_command
 from glm_data.packing.rows import Rows, assemble
 from pipelines.arguments import _beam_options
 from pipelines.engines import ENGINES
@@ -76,6 +76,10 @@ def check_click(command: click.Command, words: list[str]) -> None:
             found = command.get_command(context, words[0])
             assert found is not None, f"no command {words[0]}"
             check_click(found, words[1:])
+        return
+    branches = getattr(command, "branches", {})
+    if words and words[0] in branches:
+        check_click(load_command(branches[words[0]][0]), words[1:])
         return
     known = {name for item in command.params if isinstance(item, click.Option) for name in item.opts}
     known |= {name for item in command.params if isinstance(item, click.Option) for name in item.secondary_opts}

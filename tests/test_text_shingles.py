@@ -95,3 +95,17 @@ def test_distinct_sorted_makes_sets():
 def test_unusable_ngram_is_refused(ngram):
     with pytest.raises(ValueError, match="1 to 64"):
         shingle_texts(pa.array(["a"]), ngram)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.text("aBc12 ,。字漢é\n", max_size=20), min_size=1, max_size=4), st.booleans())
+def test_characters_as_tokens_are_words_of_one_letter(texts, fold_digits):
+    apart = [" ".join(text) for text in texts]
+    found = rows(shingle_texts(pa.array(texts), characters=True))
+    assert [row for row, text in zip(found, texts, strict=True) if any(c.isalnum() for c in text)] == [
+        row
+        for row, text in zip(rows(shingle_texts(pa.array(apart))), texts, strict=True)
+        if any(c.isalnum() for c in text)
+    ]
+    folded = rows(shingle_texts(pa.array(["page 12 of 345", "page 7 of 9"]), characters=True, fold_digits=True))
+    assert folded[0] == folded[1]

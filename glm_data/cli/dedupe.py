@@ -15,6 +15,7 @@ from glm_data.cli.stages import stage_command
     help="Remove exact and near duplicates. INPUTS are document files, folders, patterns or a finished filter stage; "
     "each removal is verified and listed in duplicates.parquet beside the document that stays.",
     example="glm-data dedupe run/filter --out run/dedupe",
+    branches={"plan": ("glm_data.cli.dedupe_plan:plan", "What a run would find, miss and cost, before it starts.")},
 )
 @click.argument("inputs", nargs=-1, required=True)
 def dedupe(inputs: tuple[str, ...]) -> dict[str, Any]:

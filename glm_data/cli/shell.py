@@ -40,18 +40,44 @@ _ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, er
 
 
 class Command(click.Command):
-    """A command whose help opens with a sentence, then an example to paste, then usage and options."""
+    """A command whose help opens with a sentence, then an example to paste, then usage and options.
 
-    def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
+    ``branches`` are commands of their own that its first word may name, as in ``glm-data dedupe plan``; they are given
+    as those of a :class:`LazyGroup`. A file of that name is given as ``./plan``.
+    """
+
+    def __init__(
+        self, *args: Any, example: str = "", branches: Mapping[str, tuple[str, str]] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.example = example
+        self.branches = dict(branches or {})
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The context of the branch that the first word names, or of the command itself."""
+        if args and args[0] in self.branches:
+            branch = load_command(self.branches[args[0]][0])
+            return branch.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write sentence, example, usage, options in this order."""
         _format_opening(self.help, self.example, formatter)
         self.format_usage(ctx, formatter)
+        if self.branches:
+            with formatter.section("Further commands"):
+                formatter.write_dl([(f"{ctx.command_path} {name}", text) for name, (_, text) in self.branches.items()])
         self.format_options(ctx, formatter)
         self.format_epilog(ctx, formatter)
+
+
+def load_command(place: str) -> click.Command:
+    """Import the command at ``module:attribute``."""
+    module, attribute = place.split(":")
+    command: click.Command = getattr(importlib.import_module(module), attribute)
+    return command
 
 
 class LazyGroup(click.Group):
@@ -70,9 +96,7 @@ class LazyGroup(click.Group):
         """Import the command ``cmd_name``; None if there is none."""
         if cmd_name not in self.lazy:
             return None
-        module, attribute = self.lazy[cmd_name][0].split(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
+        return load_command(self.lazy[cmd_name][0])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

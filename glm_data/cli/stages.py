@@ -23,7 +23,13 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 def stage_command(
-    name: str, stage: str, *, help: str, example: str, group: click.Group | None = None
+    name: str,
+    stage: str,
+    *,
+    help: str,
+    example: str,
+    group: click.Group | None = None,
+    branches: Mapping[str, tuple[str, str]] | None = None,
 ) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a command of a function that returns the inputs of a :class:`Step`.
 
@@ -40,7 +46,7 @@ def stage_command(
         decorated = _stage_options(stage, command)
         # Click shows what was added last first.
         decorated.__click_params__ += _own_parameters(function)  # type: ignore[attr-defined]
-        made = click.command(name, cls=Command, help=help, example=example)(decorated)
+        made = click.command(name, cls=Command, help=help, example=example, branches=branches)(decorated)
         if group is not None:
             group.add_command(made)
         return made

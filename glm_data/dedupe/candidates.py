@@ -7,13 +7,18 @@ costs ``n - 1`` edges, however large; which pairs are compared is settled later,
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from glm_data.dedupe.work import (
     COPY,
+    GIANT,
+    LAYOUT,
+    MOST_DOCUMENTS,
     Array,
     Layout,
     concatenate,
@@ -49,24 +54,29 @@ class Edges(NamedTuple):
     """``uint64[edges]``: ``first << 32 | other``, ascending, distinct."""
     buckets: int
     """Buckets of two documents or more."""
-    giant: int
-    """Those of :data:`GIANT_BUCKET` documents or more."""
-    largest: int
-    """Documents in the largest."""
+    giant: Array
+    """``GIANT``: those of :data:`GIANT_BUCKET` documents or more."""
 
 
-def star_edges(keys: Array, index: Array) -> Edges:
-    """Link the documents of every bucket to the bucket's first; ``index`` ascends wherever keys are equal."""
+def star_edges(keys: Array, index: Array, own: int = MOST_DOCUMENTS) -> Edges:
+    """Link the documents of every bucket to the bucket's first; ``index`` ascends wherever keys are equal.
+
+    Buckets without a document below ``own`` are left out: what earlier runs kept is not compared with itself.
+    """
     order = np.argsort(keys, kind="stable")
     keys, index = keys[order], index[order].astype(np.uint64)
     is_first = np.ones(keys.size, bool)
     is_first[1:] = keys[1:] != keys[:-1]
     starts = np.flatnonzero(is_first)
     sizes = np.diff(starts, append=keys.size)
-    first = np.repeat(index[starts], sizes)
-    edges = np.unique(first[~is_first] << np.uint64(32) | index[~is_first])
-    giant = int((sizes >= GIANT_BUCKET).sum())
-    return Edges(edges, int((sizes > 1).sum()), giant, int(sizes.max(initial=0)))
+    heads = index[starts]
+    sizes[heads >= own] = 0
+    first = np.repeat(heads, np.diff(starts, append=keys.size))
+    is_linked = ~is_first & (first < own)
+    edges = np.unique(first[is_linked] << np.uint64(32) | index[is_linked])
+    giant = np.empty(int((sizes >= GIANT_BUCKET).sum()), GIANT)
+    giant["size"], giant["first"] = sizes[sizes >= GIANT_BUCKET], heads[sizes >= GIANT_BUCKET]
+    return Edges(edges, int((sizes > 1).sum()), np.sort(giant, order=["size", "first"]))
 
 
 def exact_shard(task: ShardTask) -> ShardRecord:
@@ -81,28 +91,55 @@ def exact_shard(task: ShardTask) -> ShardRecord:
         rest = load(folder / "exact_rest.npy")[part]
         columns.append((high[part], rest["low"], load(folder / "priority.npy")[rest["row"]], rest["row"] + start))
     copies = find_copies(*(np.concatenate(column) for column in zip(*columns, strict=True)))
-    return _record(task, copies)
+    return _record(task, {"": copies[copies["copy"] < layout.own_documents]})
 
 
 def bands_shard(task: ShardTask) -> ShardRecord:
     """Shard function: the star edges of one range of band keys, copies left out."""
     _, work = context(task)
-    keys, index = _read_range(work, context(task).layout, task.shard, task.options["parts"])
+    layout, parts = context(task).layout, task.options["parts"]
+    pieces = [read_range(work, layout, shard, task.shard, parts) for shard in range(len(layout.inputs))]
+    return link_pieces(task, pieces)
+
+
+def pack_ranges(work: Path, parts: int, shard: int) -> Iterator[tuple[int, bytes]]:
+    """Yield one input's part in every range of keys, as bytes for a runner's shuffle: input, keys, documents."""
+    layout = msgspec.json.decode((work / LAYOUT).read_bytes(), type=Layout)
+    for part in range(parts):
+        keys, index = read_range(work, layout, shard, part, parts)
+        yield part, shard.to_bytes(4, "big") + keys.tobytes() + index.tobytes()
+
+
+def shuffled_bands_shard(task: ShardTask, pieces: Sequence[bytes]) -> ShardRecord:
+    """As :func:`bands_shard`, of what :func:`pack_ranges` gave to every input, in the order of inputs."""
+    return link_pieces(task, [_unpack(piece) for piece in pieces])
+
+
+def _unpack(piece: bytes) -> tuple[Array, Array]:
+    count = (len(piece) - 4) // 12
+    return np.frombuffer(piece, np.uint64, count, 4), np.frombuffer(piece, np.uint32, count, 4 + 8 * count)
+
+
+def link_pieces(task: ShardTask, pieces: Sequence[tuple[Array, Array]]) -> ShardRecord:
+    """Write the star edges of one range of keys, given as ``(keys, index)`` of each input, in the order of inputs."""
+    _, work = context(task)
+    keys = concatenate([keys for keys, _ in pieces], np.uint64)
+    index = concatenate([index for _, index in pieces], np.uint32)
     is_kept = ~is_member(index, load(work / "copies.npy")["copy"])
-    found = star_edges(keys[is_kept], index[is_kept])
-    counts = {"buckets": found.buckets, "giant_buckets": found.giant, "edges": int(found.edges.size)}
-    return _record(task, found.edges, counts)
+    found = star_edges(keys[is_kept], index[is_kept], context(task).layout.own_documents)
+    counts = {"buckets": found.buckets, "giant_buckets": int(found.giant.size), "edges": int(found.edges.size)}
+    return _record(task, {"": found.edges, "-giant": found.giant}, counts)
 
 
-def _read_range(work: Path, layout: Layout, part: int, parts: int) -> tuple[Array, Array]:
+def read_range(work: Path, layout: Layout, shard: int, part: int, parts: int) -> tuple[Array, Array]:
+    """One input's band keys in a range of keys, and the documents they belong to (``uint64[n]``, ``uint32[n]``)."""
     all_keys, all_index = [], []
-    for shard, start in enumerate(layout.starts[:-1]):
-        for keys_path, rows_path in runs(input_folder(work, "sign", shard)):
-            keys = load(keys_path)
-            inside = slice_of(keys, part, parts)
-            all_keys.append(keys[inside])
-            all_index.append((load(rows_path)[inside] + start).astype(np.int64))
-    return concatenate(all_keys, np.uint64), concatenate(all_index, np.int64)
+    for keys_path, rows_path in runs(input_folder(work, "sign", shard)):
+        keys = load(keys_path)
+        inside = slice_of(keys, part, parts)
+        all_keys.append(keys[inside])
+        all_index.append((load(rows_path)[inside] + layout.starts[shard]).astype(np.uint32))
+    return concatenate(all_keys, np.uint64), concatenate(all_index, np.uint32)
 
 
 def is_member(values: Array, ascending: Array) -> Array:
@@ -113,11 +150,21 @@ def is_member(values: Array, ascending: Array) -> Array:
     return np.asarray(ascending[np.minimum(places, ascending.size - 1)] == values)
 
 
-def _record(task: ShardTask, array: Array, counts: dict[str, int] | None = None) -> ShardRecord:
-    name = f"{task.shard:05d}.npy"
-    save(Path(task.folder) / name, array)
-    files = (output_file(Path(task.folder), name, int(array.size)),)
-    return ShardRecord(shard=task.shard, input=task.input.name, counts=counts or {}, files=files)
+def _record(task: ShardTask, arrays: dict[str, Array], counts: dict[str, int] | None = None) -> ShardRecord:
+    files = []
+    for suffix, array in arrays.items():
+        name = f"{task.shard:05d}{suffix}.npy"
+        save(Path(task.folder) / name, array)
+        files.append(output_file(Path(task.folder), name, int(array.size)))
+    return ShardRecord(shard=task.shard, input=task.input.name, counts=counts or {}, files=tuple(files))
+
+
+def read_giants(work: Path, parts: int) -> Array:
+    """The giant buckets of all key ranges, one a first document (``GIANT``), the largest first."""
+    giants = np.concatenate([load(work / "bands" / f"{part:05d}-giant.npy") for part in range(parts)])
+    giants = giants[np.lexsort((giants["first"], -giants["size"].astype(np.int64)))]
+    _, places = np.unique(giants["first"], return_index=True)
+    return giants[np.sort(places)]
 
 
 def merge_distinct(work: Path, step: str, parts: int) -> Array:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from glm_data.dedupe.index import read_sets
+from glm_data.dedupe.sign import is_earlier
 from glm_data.dedupe.signatures import signatures
 from glm_data.dedupe.spool import read_rows
 from glm_data.dedupe.work import Array, Layout, concatenate, context, input_folder, load, lsh_of, save
@@ -34,17 +37,15 @@ class Sets(NamedTuple):
 
 def sets_shard(task: ShardTask) -> ShardRecord:
     """Shard function: shingle sets of one input's candidates."""
-    options, work = context(task)
-    rows = candidate_rows(work, context(task).layout, task.shard)
+    work, layout = context(task).work, context(task).layout
+    rows = candidate_rows(work, layout, task.shard)
     folder = input_folder(work, "sets", task.shard)
     sizes, minima = [], []
     with atomic_path(folder / "hashes.bin") as temporary, temporary.open("wb") as handle:
-        for texts in read_rows(work, task.shard, task.input, options, rows):
-            shingles = shingle_texts(texts, options.ngram, fold_digits=options.fold_digits)
-            sets = distinct_sorted(shingles)
+        for sets in _sets_of_index(task, rows) if is_earlier(task) else _sets_of_input(task, rows):
             sets.hashes.tofile(handle)
             sizes.append(np.diff(sets.offsets))
-            minima.append(signatures(sets, lsh_of(options)))
+            minima.append(sets.signatures)
     offsets = np.concatenate([[0], np.cumsum(concatenate(sizes, np.int64))]).astype(np.int64)
     save(folder / "offsets.npy", offsets)
     save(folder / "signatures.npy", concatenate(minima, np.uint32))
@@ -52,6 +53,18 @@ def sets_shard(task: ShardTask) -> ShardRecord:
     files = tuple(output_file(Path(task.folder), name) for name in names)
     counts = {"candidates": int(rows.size), "shingles": int(offsets[-1])}
     return ShardRecord(shard=task.shard, input=task.input.name, counts=counts, files=files)
+
+
+def _sets_of_input(task: ShardTask, rows: Array) -> Iterator[Sets]:
+    options, work = context(task)
+    for texts in read_rows(work, task.shard, task.input, options, rows):
+        found = distinct_sorted(shingle_texts(texts, **options.shingling))
+        yield Sets(*found, signatures(found, lsh_of(options)))
+
+
+def _sets_of_index(task: ShardTask, rows: Array) -> Iterator[Sets]:
+    for sets, minima in read_sets(Path(task.input.path), rows):
+        yield Sets(np.asarray(sets.flatten()), np.asarray(sets.offsets).astype(np.int64), minima)
 
 
 def candidate_rows(work: Path, layout: Layout, shard: int) -> Array:
@@ -74,6 +87,24 @@ def load_sets(work: Path, layout: Layout, documents: Array) -> Sets:
         minima.append(load(folder / "signatures.npy")[places])
     offsets = np.concatenate([[0], np.cumsum(concatenate(sizes, np.int64))]).astype(np.int64)
     return Sets(concatenate(hashes, np.uint64), offsets, concatenate(minima, np.uint32))
+
+
+def load_sizes(work: Path, layout: Layout, documents: Array) -> Array:
+    """``int64[documents]``: how many shingles some candidates have, by ascending document index."""
+    sizes = []
+    for shard, rows in layout.split(documents.astype(np.int64)):
+        places = np.searchsorted(candidate_rows(work, layout, shard), rows)
+        sizes.append(np.diff(load(input_folder(work, "sets", shard) / "offsets.npy"))[places])
+    return concatenate(sizes, np.int64)
+
+
+def join_sets(first: Sets, second: Sets) -> Sets:
+    """The documents of both, those of ``first`` before."""
+    return Sets(
+        np.concatenate([first.hashes, second.hashes]),
+        np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
+        np.concatenate([first.signatures, second.signatures]),
+    )
 
 
 def pack_units(labels: Array, sizes: Array, limit: int = UNIT_HASHES) -> tuple[Array, Array]:

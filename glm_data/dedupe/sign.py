@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from glm_data.dedupe.index import read_index
 from glm_data.dedupe.options import DedupeOptions
+from glm_data.dedupe.priority import priorities
 from glm_data.dedupe.signatures import Lsh, band_keys, signatures
 from glm_data.dedupe.spool import SPOOL, Keep, is_spooled, spooling
 from glm_data.dedupe.work import EXACT_REST, UNREADABLE, Array, concatenate, context, input_folder, lsh_of, save
@@ -27,9 +29,6 @@ DOCUMENTS = pa.schema([("id", pa.string()), ("source", pa.string()), ("bytes", p
 RUN_DOCUMENTS = 1 << 18
 """Documents whose band keys are sorted together: bounds memory to about 100 MB."""
 
-_LONGEST = (1 << 40) - 1
-_BITS = {"source": 16, "longest": 40, "simplified": 1, "first": 0}
-
 
 class Signed(NamedTuple):
     """What one block of documents comes to."""
@@ -39,7 +38,7 @@ class Signed(NamedTuple):
     bands: Array
     """``uint64[documents, bands]``."""
     priority: Array
-    """``uint64[documents]``, lower is better."""
+    """``uint64[documents]``, lower is better (:mod:`glm_data.dedupe.priority`)."""
     documents: pa.RecordBatch
     """Of :data:`DOCUMENTS`."""
 
@@ -47,13 +46,13 @@ class Signed(NamedTuple):
 def sign_block(batch: pa.RecordBatch, options: DedupeOptions, lsh: Lsh) -> Signed:
     """Keys and priorities of a block of documents; only this function looks at the text."""
     text = batch.column("text")
-    shingles = shingle_texts(text, options.ngram, fold_digits=options.fold_digits)
+    shingles = shingle_texts(text, **options.shingling)
     sizes = pc.cast(pc.binary_length(text), pa.uint64())
     columns = [batch.column("id"), batch.column("source"), sizes, weights(batch)]
     return Signed(
         exact_keys(shingles),
         band_keys(signatures(shingles, lsh), lsh),
-        priorities(batch, np.asarray(sizes), options),
+        priorities(batch, options),
         pa.RecordBatch.from_arrays(columns, schema=DOCUMENTS),
     )
 
@@ -65,29 +64,36 @@ def weights(batch: pa.RecordBatch) -> pa.Array:
     return pa.array(np.ones(batch.num_rows, np.uint32))
 
 
-def priorities(batch: pa.RecordBatch, sizes: Array, options: DedupeOptions) -> Array:
-    """Ranks by the rules of ``keep``, the first in the highest bits; equal ranks are left to the document index."""
-    rank = np.zeros(batch.num_rows, np.uint64)
-    for rule in options.keep[: _index_of_first(options)]:
-        rank = (rank << np.uint64(_BITS[rule])) | _rank(rule, batch, sizes, options)
-    return rank
-
-
-def _index_of_first(options: DedupeOptions) -> int:
-    return options.keep.index("first") if "first" in options.keep else len(options.keep)
-
-
-def _rank(rule: str, batch: pa.RecordBatch, sizes: Array, options: DedupeOptions) -> Array:
-    if rule == "longest":
-        return np.uint64(_LONGEST) - np.minimum(sizes, _LONGEST).astype(np.uint64)
-    if rule == "simplified":
-        return np.asarray(pc.equal(batch.column("lang"), "zh-Hant")).astype(np.uint64)
-    places = pc.index_in(batch.column("source"), pa.array(options.source_order, pa.string()))
-    return np.asarray(pc.fill_null(places, len(options.source_order))).astype(np.uint64)
-
-
 def sign_shard(task: ShardTask) -> ShardRecord:
-    """Shard function: sign one input."""
+    """Shard function: sign one input, or take over what an earlier run left of one."""
+    return sign_earlier(task) if is_earlier(task) else sign_input(task)
+
+
+def is_earlier(task: ShardTask) -> bool:
+    """Whether a task's input is an index file of an earlier run (``against``)."""
+    return bool(task.options.get("earlier", False))
+
+
+def sign_earlier(task: ShardTask) -> ShardRecord:
+    """Keys of what an earlier run kept, out of its index; nothing goes before it."""
+    options, work = context(task)
+    folder = input_folder(work, "sign", task.shard)
+    pending, exact = _Runs(folder), []
+    with parquet_writer(folder / "documents.parquet", DOCUMENTS) as writer:
+        for block in read_index(Path(task.input.path)):
+            exact.append(block.keys)
+            pending.add(band_keys(block.signatures, lsh_of(options)))
+            nothing = pa.array(np.zeros(len(block.ids), np.uint32))
+            columns = [block.ids, pa.array([""] * len(block.ids), pa.string()), pc.cast(nothing, pa.uint64()), nothing]
+            writer.write(pa.RecordBatch.from_arrays(columns, schema=DOCUMENTS))
+    save(folder / "priority.npy", np.zeros(writer.rows, np.uint64))
+    names = ["documents.parquet", "priority.npy", *pending.finish(), *_write_exact(folder, exact)]
+    files = _describe(task, folder, names)
+    return ShardRecord(shard=task.shard, input=task.input.name, records=writer.rows, kept=writer.rows, files=files)
+
+
+def sign_input(task: ShardTask) -> ShardRecord:
+    """Keys and priorities of an input's documents."""
     options, work = context(task)
     folder = input_folder(work, "sign", task.shard)
     unreadable: list[Unreadable] = []

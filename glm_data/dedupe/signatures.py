@@ -50,10 +50,13 @@ def best_lsh(threshold: float, permutations: int, seed: int = SEED) -> Lsh:
 
 @functools.cache
 def permutations(count: int, seed: int) -> Uint32s:
-    """datasketch's permutations ``h -> a * h + b modulo 2^32`` as ``uint32[2, count]`` (``a``, ``b``)."""
-    from datasketch import MinHash
+    """datasketch's permutations ``h -> a * h + b modulo 2^32`` as ``uint32[2, count]`` (``a``, odd, and ``b``).
 
-    return np.ascontiguousarray(MinHash(num_perm=count, seed=seed, scheme="affine32").permutations, dtype=np.uint32)
+    Drawn here as there (``scheme="affine32"``, version 2), because importing datasketch takes a second.
+    """
+    random = np.random.RandomState(seed)
+    halves = random.randint(0, 1 << 31, count, np.uint32)
+    return np.stack([halves << np.uint32(1) | np.uint32(1), random.randint(0, 1 << 32, count, np.uint32)])
 
 
 def signatures(shingles: Shingles, lsh: Lsh) -> Uint32s:

@@ -70,7 +70,8 @@ def read_rows(work: Path, shard: int, source: InputFile, options: DedupeOptions,
 
 
 def remove_bulk(work: Path) -> None:
-    """Remove what only served the passes of a run that is finished: parsed copies and shingle sets."""
-    shutil.rmtree(work / "sets", ignore_errors=True)
+    """Remove what only served the passes of a run that is finished: parsed copies, shingle sets and keys of lines."""
+    for step in ("sets", "lines"):
+        shutil.rmtree(work / step, ignore_errors=True)
     for path in (work / "sign").glob(f"*/{SPOOL}"):
         path.unlink(missing_ok=True)

@@ -13,6 +13,7 @@
                rows-000.npy        uint32: the document of each
     exact/00000.npy                (copy, stands for it) of key range 0, by document index
     bands/00000.npy                uint64 star edges (first << 32 | other) of key range 0
+          00000-giant.npy          GIANT rows: buckets of boilerplate
     copies.npy                     all copies, ascending
     candidates.npy, labels.npy     documents that have an edge, ascending, and their component
     sets/00000/hashes.bin          uint64: shingle sets of the candidates of input 0, one after the other
@@ -20,6 +21,7 @@
                signatures.npy      uint32[candidates, permutations]
     units.npy, unit_offsets.npy    candidates by unit
     select/00000.npy               REMOVAL rows of unit 0
+    lines/, cuts/                  keys of lines and what is cut, if asked for (:mod:`glm_data.dedupe.lines`)
     removals.npy                   REMOVAL rows of the run, copies included, by removed document
     copies_of.npy                  uint32[documents]: multiplicity of the kept, 0 for the removed
 
@@ -56,6 +58,8 @@ REMOVAL = np.dtype(
 """One removed document: the kept one it repeats, shingles they share, sizes of both shingle sets, and the rule."""
 EXACT_REST = np.dtype([("low", "<u8"), ("row", "<u4")])
 _NONE: Mapping[str, Any] = {}
+GIANT = np.dtype([("size", "<u4"), ("first", "<u4")])
+"""A bucket of very many documents, and the first of them."""
 COPY = np.dtype([("copy", "<u4"), ("original", "<u4")])
 
 Array = npt.NDArray[Any]
@@ -66,11 +70,23 @@ class Layout(msgspec.Struct, frozen=True):
 
     inputs: tuple[InputFile, ...]
     rows: tuple[int, ...]
+    earlier: int = 0
+    """How many of the inputs, the last ones, are index files of earlier runs: compared with, never removed."""
 
     @property
     def starts(self) -> Array:
         """``int64[inputs + 1]``: index of each input's first document, and their number."""
         return np.concatenate([[0], np.cumsum(self.rows)]).astype(np.int64)
+
+    @property
+    def own_starts(self) -> Array:
+        """As :attr:`starts`, of the inputs of this run alone."""
+        return self.starts[: len(self.inputs) - self.earlier + 1]
+
+    @property
+    def own_documents(self) -> int:
+        """Documents of this run: those of a lower index."""
+        return int(self.own_starts[-1])
 
     @property
     def documents(self) -> int:

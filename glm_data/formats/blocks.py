@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from glm_data import documents
@@ -79,13 +80,15 @@ class BlockBuilder:
 
     def __init__(self) -> None:
         self._rows: list[Document] = []
+        self._texts: list[bytes | memoryview] = []
         self._unreadable: list[Unreadable] = []
         self._bytes = 0
 
-    def add(self, row: Document, size: int) -> bool:
-        """Add a document of about ``size`` bytes; whether the block is full now."""
+    def add(self, row: Document, text: bytes | memoryview) -> bool:
+        """Add a document whose text is ``text`` in UTF-8, whatever ``row.text``; whether the block is full now."""
         self._rows.append(row)
-        self._bytes += size
+        self._texts.append(text)
+        self._bytes += len(text)
         return self._bytes >= documents.BLOCK_BYTES or len(self._rows) >= documents.BLOCK_ROWS
 
     def add_unreadable(self, item: Unreadable) -> bool:
@@ -98,7 +101,15 @@ class BlockBuilder:
 
     def take(self) -> Block:
         """Make a block of what was collected and begin the next one."""
-        columns = list(zip(*self._rows, strict=True)) if self._rows else [()] * len(documents.SCHEMA)
-        block = Block(documents.make_block(*columns), tuple(self._unreadable))
-        self._rows, self._unreadable, self._bytes = [], [], 0
+        ids, _, sources, langs, metas = zip(*self._rows, strict=True) if self._rows else ((),) * len(documents.SCHEMA)
+        columns = [pa.array(column, pa.string()) for column in (ids, sources, langs, metas)]
+        columns.insert(1, _text_column(self._texts))
+        block = Block(pa.RecordBatch.from_arrays(columns, schema=documents.SCHEMA), tuple(self._unreadable))
+        self._rows, self._texts, self._unreadable, self._bytes = [], [], [], 0
         return block
+
+
+def _text_column(texts: list[bytes | memoryview]) -> pa.Array:
+    offsets = np.zeros(len(texts) + 1, np.int32)
+    np.cumsum([len(text) for text in texts], out=offsets[1:])
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(b"".join(texts)))

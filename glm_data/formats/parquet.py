@@ -12,14 +12,24 @@ import pyarrow.parquet as pq
 from glm_data.files import atomic_path
 
 COMPRESSION = "zstd"
-COMPRESSION_LEVEL = 3
+COMPRESSION_LEVEL = 1
+"""Level 3 costs twice the time of level 1 for files that are a tenth to a fifth smaller (docs/lab-notes.md)."""
+_ALL_DIFFERENT = ("id", "text")
+"""Columns in which a dictionary finds nothing but costs a hash of every value."""
 
 
 class ParquetWriter:
     """Appends record batches to one parquet file; one row group a block, so that readers stay within a block's size."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._writer = pq.ParquetWriter(path, schema, compression=COMPRESSION, compression_level=COMPRESSION_LEVEL)
+        self._writer = pq.ParquetWriter(
+            path,
+            schema,
+            compression=COMPRESSION,
+            compression_level=COMPRESSION_LEVEL,
+            use_dictionary=[name for name in schema.names if name not in _ALL_DIFFERENT],
+            write_statistics=[field.name for field in schema if not pa.types.is_string(field.type)],
+        )
         self._schema = schema
         self.rows = 0
 

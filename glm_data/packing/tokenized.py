@@ -363,8 +363,9 @@ def _cached_tokenizer(folder: str, fingerprint: str) -> Tokenizer:
 
 def documents_batch(documents: pa.RecordBatch, offsets: npt.NDArray[np.int64], start: int) -> pa.RecordBatch:
     """The rows of :data:`DOCUMENTS_SCHEMA` for a block whose ids begin at ``start`` of the file."""
-    if "duplicates" in documents.schema.names:
-        duplicates = documents.column("duplicates").cast(pa.uint32())
+    counted = [name for name in ("repeats", "duplicates") if name in documents.schema.names]
+    if counted:  # how often to use a document, if that was decided, else how many it stands for
+        duplicates = documents.column(counted[0]).cast(pa.uint32())
     else:
         duplicates = pa.array(np.ones(documents.num_rows, np.uint32))
     columns = [

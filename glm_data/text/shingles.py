@@ -34,7 +34,7 @@ from glm_data.text.folding import (
 )
 
 NGRAM = 5
-LONGEST_NGRAM = 64
+LONGEST_NGRAM = _RING = 64
 
 WORD_SEED = np.uint64(0xCBF29CE484222325)
 WORD_FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -59,18 +59,23 @@ class Shingles(NamedTuple):
     offsets: Int64s
 
 
-def shingle_texts(texts: pa.Array, ngram: int = NGRAM, *, fold_digits: bool = False) -> Shingles:
-    """Hash the shingles of a string array's texts; ``ngram`` is 1 to 64 tokens."""
+def shingle_texts(
+    texts: pa.Array, ngram: int = NGRAM, *, fold_digits: bool = False, characters: bool = False
+) -> Shingles:
+    """Hash the shingles of a string array's texts; ``ngram`` is 1 to 64 tokens.
+
+    With ``characters`` every letter and digit is a token, whatever its script.
+    """
     if not 1 <= ngram <= LONGEST_NGRAM:
         raise ValueError(f"ngram must be 1 to {LONGEST_NGRAM}, not {ngram}")
     data, offsets = utf8_buffers(texts)
     table = fold_table(fold_digits)
-    tokens = np.empty(int(offsets[-1] - offsets[0]) * table.growth + len(texts), np.uint64)
-    starts = np.empty(len(texts) + 1, np.int64)
-    _token_kernel(data, offsets, table.entries, table.expansions, fold_digits, tokens, starts)
-    hashes = np.empty(int(starts[-1]) + len(texts), np.uint64)
-    bounds = np.empty_like(starts)
-    _shingle_kernel(tokens, starts, ngram, data, offsets, hashes, bounds)
+    size = int(offsets[-1] - offsets[0])
+    bounds = np.empty(len(texts) + 1, np.int64)
+    for most in (size // 2, size * table.growth):  # what texts have as a rule, and what they may have at most
+        hashes = np.empty(most + len(texts), np.uint64)
+        if _shingle_kernel(data, offsets, table[:2], (fold_digits, characters), ngram, hashes, bounds):
+            break
     return Shingles(hashes[: bounds[-1]], bounds)
 
 
@@ -135,18 +140,37 @@ def _decode(data: Any, at: int, end: int) -> Any:
 
 
 @_compiled
-def _token_kernel(
-    data: Any, bounds: Any, entries: Any, expansions: Any, fold_digits: bool, tokens: Any, starts: Any
-) -> None:
-    """Write the tokens of every text: ``tokens[starts[i]:starts[i + 1]]``. Runs of ASCII letters have a loop to
-    themselves, and three-byte sequences (most of Chinese) are decoded in place: both halve the time.
-    """
-    used = 0
-    starts[0] = 0
+def _decode_three(data: Any, at: int) -> Any:
+    """The code point of the three bytes at ``at``."""
+    high, middle = np.int64(data[_at(at)]) & 0x0F, np.int64(data[_at(at + 1)]) & 0x3F
+    return high << 12 | middle << 6 | np.int64(data[_at(at + 2)]) & 0x3F
+
+
+@_compiled
+def _read_letters(data: Any, at: int, end: int, entries: Any, entry: Any, word: Any) -> Any:
+    """Go on with a word while ASCII letters follow: ``(word, entry of what comes then, behind it)``."""
+    while entry >> np.uint32(KIND_SHIFT) == WORD:
+        word = (word ^ np.uint64(entry & np.uint32(0x7F))) * WORD_FACTOR
+        if at >= end or data[_at(at)] >= 0x80:
+            return word, _NOTHING_ENTRY, at
+        entry = entries[data[_at(at)]]
+        at += 1
+    return word, entry, at
+
+
+@_compiled
+def _shingle_kernel(data: Any, bounds: Any, table: Any, modes: Any, ngram: int, hashes: Any, offsets: Any) -> Any:
+    """Write the shingles of every text; whether ``hashes`` had room. The last tokens stand in a ring, not in memory."""
+    entries, expansions = table
+    fold_digits, characters = modes
+    has_words = not (fold_digits or characters)
+    ring = np.zeros(_RING, np.uint64)
+    factor = _power(ngram)
+    used = offsets[0] = 0
     for text in range(bounds.size - 1):
         at, end = bounds[text], bounds[text + 1]
-        word, in_word, before = WORD_SEED, False, np.uint32(0)
-        part, last = np.int64(0), np.int64(0)
+        word, in_word, before, part, last = WORD_SEED, False, np.uint32(0), np.int64(0), np.int64(0)
+        window, count, first_of_text = np.uint64(0), 0, used
         while at < end or part < last:
             first = data[_at(at)] if part == last else np.uint8(0)
             if part < last:
@@ -155,17 +179,11 @@ def _token_kernel(
             elif first < 0x80:
                 entry = entries[first]
                 at += 1
-                while entry >> np.uint32(KIND_SHIFT) == WORD and not fold_digits:
-                    word = (word ^ np.uint64(entry & np.uint32(0x7F))) * WORD_FACTOR
+                if has_words and entry >> np.uint32(KIND_SHIFT) == WORD:
                     in_word = True
-                    if at >= end or data[_at(at)] >= 0x80:
-                        entry = _NOTHING_ENTRY
-                        break
-                    entry = entries[data[_at(at)]]
-                    at += 1
-            elif 0xE0 <= first < 0xF0 and at + 3 <= end:
-                low = (np.int64(data[_at(at + 1)]) & 0x3F) << 6 | np.int64(data[_at(at + 2)]) & 0x3F
-                entry = entries[_at((np.int64(first) & 0x0F) << 12 | low)]
+                    word, entry, at = _read_letters(data, at, end, entries, entry, word)
+            elif 0xE0 <= first < 0xF0 and at + 3 <= end:  # most of Chinese
+                entry = entries[_at(_decode_three(data, at))]
                 at += 3
             else:
                 decoded = _decode(data, at, end)
@@ -173,14 +191,17 @@ def _token_kernel(
                 at += decoded >> 21
             kind = entry >> np.uint32(KIND_SHIFT)
             value = np.uint64(entry & np.uint32(CODE_POINT_MASK))
+            if characters and kind == WORD:
+                kind = np.uint32(NOTHING if fold_digits and entry == DIGIT and before == DIGIT else CHARACTER)
             if kind in (CHARACTER, BREAK):
+                if used + 2 > hashes.size:
+                    return False
                 if in_word:
-                    tokens[_at(used)] = mix64(word)
-                    used += 1
+                    window, count, used = _push(mix64(word), window, count, ngram, factor, ring, hashes, used)
                     word, in_word = WORD_SEED, False
                 if kind == CHARACTER:
-                    tokens[_at(used)] = mix64((WORD_SEED ^ value) * WORD_FACTOR)
-                    used += 1
+                    token = mix64((WORD_SEED ^ value) * WORD_FACTOR)
+                    window, count, used = _push(token, window, count, ngram, factor, ring, hashes, used)
                 before = entry
             elif kind == WORD:
                 if not (fold_digits and entry == DIGIT and before == DIGIT):
@@ -189,35 +210,37 @@ def _token_kernel(
             elif kind > NOTHING:  # the flag of an expansion is set
                 part = np.int64(value)
                 last = part + np.int64(entry >> np.uint32(LENGTH_SHIFT))
+        if used + 1 + in_word > hashes.size:
+            return False
         if in_word:
-            tokens[_at(used)] = mix64(word)
-            used += 1
-        starts[text + 1] = used
+            window, count, used = _push(mix64(word), window, count, ngram, factor, ring, hashes, used)
+        if used == first_of_text:
+            short = mix64(window + np.uint64(count) * SHORT_FACTOR)
+            hashes[_at(used)], used = short if count else _raw_hash(data, bounds[text], end), used + 1
+        offsets[text + 1] = used
+    return True
 
 
 @_compiled
-def _shingle_kernel(tokens: Any, starts: Any, ngram: int, data: Any, bounds: Any, hashes: Any, offsets: Any) -> None:
+def _power(ngram: int) -> Any:
+    """``GRAM_FACTOR ** ngram``."""
     factor = np.uint64(1)
     for _ in range(ngram):
         factor *= GRAM_FACTOR
-    used = 0
-    offsets[0] = 0
-    for text in range(starts.size - 1):
-        first, last = starts[text], starts[text + 1]
-        window = np.uint64(0)
-        for at in range(first, min(first + ngram, last)):
-            window = window * GRAM_FACTOR + tokens[at]
-        if last - first < ngram:
-            short = mix64(window + np.uint64(last - first) * SHORT_FACTOR)
-            hashes[used] = short if last > first else _raw_hash(data, bounds[text], bounds[text + 1])
-        else:
-            hashes[used] = mix64(window)
+    return factor
+
+
+@_compiled
+def _push(token: Any, window: Any, count: int, ngram: int, factor: Any, ring: Any, hashes: Any, used: int) -> Any:
+    """Move the window on by a token, the ``count``-th from 0, and write its shingle if it is full."""
+    window = window * GRAM_FACTOR + token
+    if count >= ngram:
+        window -= ring[_at((count - ngram) & (_RING - 1))] * factor
+    ring[_at(count & (_RING - 1))] = token
+    if count + 1 >= ngram:
+        hashes[_at(used)] = mix64(window)
         used += 1
-        for at in range(first + ngram, last):
-            window = window * GRAM_FACTOR + tokens[at] - tokens[at - ngram] * factor
-            hashes[used] = mix64(window)
-            used += 1
-        offsets[text + 1] = used
+    return window, count + 1, used
 
 
 @_compiled

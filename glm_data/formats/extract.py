@@ -1,0 +1,326 @@
+"""Takes the text out of JSON records in compiled code: most of a record is its text, of which no string is made.
+
+The scan finds the text among the record's own fields, checks it and undoes its escapes. It trusts nothing else: what is
+left of the record, with an empty string in place of the text, goes through the decoder, and a record with anything
+unusual about it (a field twice, a text that is no string, broken UTF-8, a lone surrogate) goes there whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glm_data.text.compiled import compiled
+
+_SPACE = np.zeros(256, np.bool_)
+_SPACE[[0x20, 0x09, 0x0A, 0x0D]] = True
+_PLAIN = np.ones(256, np.bool_)
+_PLAIN[:0x20] = _PLAIN[0x80:] = _PLAIN[[0x22, 0x5C]] = False
+"""Bytes of a string that stand for themselves alone."""
+_NO_ESCAPE = 0xFF
+_ESCAPES = np.full(256, _NO_ESCAPE, np.uint8)
+for _letter, _meant in zip(b'"\\/bfnrt', b'"\\/\b\f\n\r\t', strict=True):
+    _ESCAPES[_letter] = _meant
+_HEX = np.full(256, 0x10000, np.int64)
+for _value in range(16):
+    _HEX[ord(f"{_value:x}")] = _HEX[ord(f"{_value:X}")] = _value
+_ONES = np.uint64(0x0101010101010101)
+_QUOTES, _BACKSLASHES, _SPACES, _HIGHS = (_ONES * np.uint64(byte) for byte in (0x22, 0x5C, 0x20, 0x80))
+_QUOTE, _BACKSLASH, _COMMA, _COLON, _OPEN, _CLOSE = 0x22, 0x5C, 0x2C, 0x3A, 0x7B, 0x7D
+_SLOW = -1
+
+
+class Extracted(NamedTuple):
+    """The texts of some records, taken out."""
+
+    data: memoryview
+    """UTF-8 of all texts."""
+    spans: list[list[int]]
+    """A row a record: start and end of the text's JSON string in the record, start and end of the text in ``data``;
+    the first is negative for a record that has to be decoded whole."""
+
+
+def extract_texts(records: Sequence[bytes]) -> Extracted:
+    """Take the text (``text``, else ``content``, else ``raw_content``) out of JSON objects."""
+    joined = np.frombuffer(b"".join([*records, bytes(8)]), np.uint8)
+    bounds = np.zeros(len(records) + 1, np.int64)
+    np.cumsum([len(record) for record in records], out=bounds[1:])
+    data, spans = np.empty(joined.size, np.uint8), np.empty((len(records), 4), np.int64)
+    _extract_kernel(joined, joined[: joined.size & -8].view(np.uint64), bounds, data, spans)
+    return Extracted(data.data, spans.tolist())
+
+
+@compiled
+def _extract_kernel(
+    joined: NDArray[np.uint8],
+    words: NDArray[np.uint64],
+    bounds: NDArray[np.int64],
+    data: NDArray[np.uint8],
+    spans: NDArray[np.int64],
+) -> None:
+    used = 0
+    for record in range(bounds.size - 1):
+        start, end = bounds[record], bounds[record + 1]
+        value, value_end, size = _extract(joined, words, start, end, data, used)
+        spans[record, 0], spans[record, 1] = value - start if value >= 0 else _SLOW, value_end - start
+        spans[record, 2], spans[record, 3] = used, used + size
+        used += size
+
+
+@compiled
+def _extract(joined: Any, words: Any, at: int, end: int, data: Any, used: int) -> Any:
+    """``(start, end, size)`` of the text's string in ``joined`` and of the text in ``data``; start is -1 for slow."""
+    best, value, value_end, size = 4, _SLOW, _SLOW, 0
+    at = _skip_space(joined, at, end)
+    if at >= end or joined[at] != _OPEN:
+        return _SLOW, _SLOW, 0
+    at += 1
+    while True:
+        at = _skip_space(joined, at, end)
+        if at >= end or joined[at] != _QUOTE:
+            return _SLOW, _SLOW, 0
+        key = at + 1
+        at = _skip_string(joined, at, end)
+        rank = _rank_of(joined, key, at - 1)
+        at = _skip_space(joined, at, end)
+        if at >= end or joined[at] != _COLON:
+            return _SLOW, _SLOW, 0
+        at = _skip_space(joined, at + 1, end)
+        if at >= end or rank == 3 or (rank < 3 and (joined[at] != _QUOTE or rank == best)):
+            return _SLOW, _SLOW, 0
+        if rank < best:
+            best, value = rank, at
+            at, size = _copy_string(joined, words, at + 1, end, data, used)
+            value_end = at
+        else:
+            at = _skip_value(joined, at, end)
+        if at < 0:
+            return _SLOW, _SLOW, 0
+        at = _skip_space(joined, at, end)
+        if at >= end:
+            return _SLOW, _SLOW, 0
+        byte = joined[at]
+        at += 1
+        if byte == _CLOSE:
+            break
+        if byte != _COMMA:
+            return _SLOW, _SLOW, 0
+    if best == 4 or _skip_space(joined, at, end) != end:
+        return _SLOW, _SLOW, 0
+    return value, value_end, size
+
+
+@compiled
+def _rank_of(joined: Any, start: int, end: int) -> Any:
+    """0 to 2 for the keys ``text``, ``content`` and ``raw_content``, 3 for one with an escape, 4 for any other."""
+    for place in range(3):
+        name = (b"text", b"content", b"raw_content")[place]
+        if end - start == len(name):
+            same = True
+            for i in range(len(name)):
+                same = same and joined[start + i] == name[i]
+            if same:
+                return place
+    for at in range(start, end):
+        if joined[at] == _BACKSLASH:
+            return 3
+    return 4
+
+
+@compiled
+def _skip_space(joined: Any, at: int, end: int) -> int:
+    while at < end and _SPACE[joined[at]]:
+        at += 1
+    return at
+
+
+@compiled
+def _skip_string(joined: Any, at: int, end: int) -> int:
+    """Behind the string that begins with the quote at ``at``; ``end`` if it does not end."""
+    at += 1
+    while at < end:
+        byte = joined[at]
+        if byte == _QUOTE:
+            return at + 1
+        at += 2 if byte == _BACKSLASH else 1
+    return end
+
+
+@compiled
+def _skip_value(joined: Any, at: int, end: int) -> int:
+    """Behind the value that begins at ``at``, brackets matched by number alone."""
+    depth = 0
+    while at < end:
+        byte = joined[at]
+        if byte == _QUOTE:
+            at = _skip_string(joined, at, end)
+            if depth == 0:
+                return at
+            continue
+        if byte == _OPEN or byte == 0x5B:
+            depth += 1
+        elif byte == _CLOSE or byte == 0x5D:
+            if depth == 0:
+                return at
+            depth -= 1
+            if depth == 0:
+                return at + 1
+        elif depth == 0 and (byte == _COMMA or _SPACE[byte]):
+            return at
+        at += 1
+    return at
+
+
+@compiled
+def _copy_string(joined: Any, words: Any, at: int, end: int, data: Any, used: int) -> Any:
+    """Copy a string from behind its quote on, escapes undone; ``(behind its end, size)``, -1 if anything is wrong."""
+    first = used
+    while at < end:
+        stop = _end_of_run(joined, words, at, end)
+        size = stop - at
+        for i in range(size):
+            data[_at(used + i)] = joined[_at(at + i)]
+        at, used = stop, used + size
+        if at + 1 >= end:
+            break
+        byte = joined[at]
+        if byte == _QUOTE:
+            return at + 1, used - first
+        if byte != _BACKSLASH:
+            break
+        meant = _ESCAPES[joined[at + 1]]
+        if meant != _NO_ESCAPE:
+            data[used] = meant
+            at += 2
+            used += 1
+            continue
+        code, at = _read_unicode(joined, at, end)
+        if code < 0:
+            break
+        used = _write_utf8(data, used, code)
+    return _SLOW, 0
+
+
+@compiled
+def _end_of_run(joined: Any, words: Any, at: int, end: int) -> int:
+    """Where a run of sound characters that stand for themselves ends; ASCII is looked at eight bytes at a time."""
+    while at < end:
+        byte = joined[_at(at)]
+        if 0xE1 <= byte < 0xED and at + 3 <= end:  # most of Chinese
+            if joined[_at(at + 1)] & 0xC0 != 0x80 or joined[_at(at + 2)] & 0xC0 != 0x80:
+                break
+            at += 3
+        elif byte >= 0x80:
+            size = _utf8_size(joined, at, end)
+            if size == 0:
+                break
+            at += size
+        elif at + 16 <= end:
+            at, flags = _skip_plain_words(words, at, end)
+            if flags:
+                at += _lowest_byte(flags)
+                if joined[_at(at)] < 0x80:
+                    break
+        elif _PLAIN[byte]:
+            at += 1
+        else:
+            break
+    return at
+
+
+@compiled
+def _skip_plain_words(words: Any, at: int, end: int) -> Any:
+    """Go on eight bytes at a time while all are plain: ``(place, flags of the eight bytes there)``."""
+    shift = np.uint64((at & 7) * 8)
+    index = at >> 3
+    low = words[_at(index)]
+    while at + 16 <= end:
+        high = words[_at(index + 1)]
+        flags = _special_bytes(low >> shift | (high << np.uint64(1)) << (np.uint64(63) - shift))
+        if flags:
+            return at, flags
+        low = high
+        index += 1
+        at += 8
+    return at, np.uint64(0)
+
+
+@compiled
+def _special_bytes(word: Any) -> Any:
+    """The high bit of every byte that is a quote, a backslash, below a space or above ASCII; right up to the first."""
+    quote, backslash = word ^ _QUOTES, word ^ _BACKSLASHES
+    return (word | (word - _SPACES) | ((quote - _ONES) & ~quote) | ((backslash - _ONES) & ~backslash)) & _HIGHS
+
+
+@compiled
+def _lowest_byte(flags: Any) -> Any:
+    """The number of the lowest byte whose high bit is set."""
+    below = (flags & (~flags + np.uint64(1))) - np.uint64(1)
+    return np.int64((below & _ONES) * _ONES >> np.uint64(56)) - 1
+
+
+@compiled
+def _at(index: int) -> Any:
+    """An index known not to be negative, which spares Numba its wrap-around."""
+    return np.uint64(index)
+
+
+@compiled
+def _utf8_size(joined: Any, at: int, end: int) -> int:
+    """Bytes of the well-formed sequence at ``at`` (Unicode 16, table 3-7), 0 if it is not."""
+    first = joined[at]
+    size = 2 if first < 0xE0 else 3 if first < 0xF0 else 4
+    if first < 0xC2 or first > 0xF4 or at + size > end:
+        return 0
+    second = joined[at + 1]
+    low = 0xA0 if first == 0xE0 else 0x90 if first == 0xF0 else 0x80
+    high = 0x9F if first == 0xED else 0x8F if first == 0xF4 else 0xBF
+    if second < low or second > high:
+        return 0
+    for i in range(2, size):
+        if joined[at + i] & 0xC0 != 0x80:
+            return 0
+    return size
+
+
+@compiled
+def _read_unicode(joined: Any, at: int, end: int) -> Any:
+    r"""``(code point, behind it)`` of a ``\uXXXX`` escape, or of a pair of them; -1 for what is neither."""
+    code = _hex4(joined, at, end)
+    if 0xD800 <= code < 0xDC00:
+        low = _hex4(joined, at + 6, end)
+        if not 0xDC00 <= low < 0xE000:
+            return -1, at
+        return 0x10000 + (code - 0xD800) * 0x400 + (low - 0xDC00), at + 12
+    if 0xDC00 <= code < 0xE000:
+        return -1, at
+    return code, at + 6
+
+
+@compiled
+def _hex4(joined: Any, at: int, end: int) -> int:
+    if at + 6 > end or joined[at] != _BACKSLASH or joined[at + 1] != 0x75:
+        return -1
+    code = 0
+    for i in range(2, 6):
+        code = code * 16 + _HEX[joined[at + i]]
+    return code if code < 0x10000 else -1
+
+
+@compiled
+def _write_utf8(data: Any, used: int, code: int) -> int:
+    if code < 0x80:
+        data[used] = code
+        return used + 1
+    if code < 0x800:
+        data[used], data[used + 1] = 0xC0 | code >> 6, 0x80 | code & 0x3F
+        return used + 2
+    if code < 0x10000:
+        data[used], data[used + 1], data[used + 2] = 0xE0 | code >> 12, 0x80 | code >> 6 & 0x3F, 0x80 | code & 0x3F
+        return used + 3
+    data[used], data[used + 1] = 0xF0 | code >> 18, 0x80 | code >> 12 & 0x3F
+    data[used + 2], data[used + 3] = 0x80 | code >> 6 & 0x3F, 0x80 | code & 0x3F
+    return used + 4

@@ -1,0 +1,97 @@
+"""Texts taken out of records by the compiled scan, beside the decoder that is trusted."""
+
+import json
+import random
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glm_data.formats.blocks import BadRecordError
+from glm_data.formats.extract import extract_texts
+from glm_data.formats.records import decode_document
+
+TEXT = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from('\n\t"\\/é字𠀀 ab')), max_size=40)
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.floats(-1, 1), TEXT),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXT, inner, max_size=3)),
+    max_leaves=6,
+)
+KEYS = st.one_of(st.sampled_from(["text", "content", "raw_content", "meta", "title"]), TEXT)
+RECORDS = st.dictionaries(KEYS, VALUES, max_size=5)
+
+
+def taken(record):
+    """The text and what is left, or None where the record has to be decoded whole."""
+    texts, ((start, end, first, last),) = extract_texts([record])
+    return None if start < 0 else (bytes(texts[first:last]).decode(), record[:start] + b'""' + record[end:])
+
+
+@settings(deadline=None, max_examples=400)
+@given(RECORDS, st.booleans(), st.sampled_from([None, 1]))
+def test_the_text_is_what_the_decoder_finds(record, escaped, indent):
+    data = json.dumps(record, ensure_ascii=escaped, indent=indent).encode()
+    found = taken(data)
+    field = next((name for name in ("text", "content", "raw_content") if name in record), None)
+    if field is None or type(record[field]) is not str:
+        assert found is None
+        return
+    if found is None:
+        fields = [record[name] for name in ("text", "content", "raw_content") if name in record]
+        unusual = [type(value) is not str for value in fields]
+        assert any(unusual) or any("\\" in json.dumps(key, ensure_ascii=escaped) for key in record)
+        return
+    assert found[0] == record[field]
+    assert json.loads(found[1]) == {**record, field: ""}
+
+
+ESCAPES = r"a\u00e9\ud83d\ude00 字\n\"b\" \/ \b\f\r\t\\"
+GOOD = f'{{"id": 1, "text": "{ESCAPES}", "meta": {{"n": [1, {{"text": "in"}}]}}}}'.encode()
+
+
+def test_escapes_and_nested_fields_of_the_same_name():
+    assert taken(GOOD)[0] == 'aé😀 字\n"b" / \b\f\r\t\\'
+    assert taken(b'{"content": "c", "raw_content": "r", "text": "t"}')[0] == "t"
+    assert taken(b'{"raw_content": "r", "content": "c"}') == ("c", b'{"raw_content": "r", "content": ""}')
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"", b" ", b"[]", b"null", b'{"text": 1}', b'{"text": "a", "text": "b"}', b'{"te\\u0078t": "a"}',
+        b'{"text": "a"} x', b'{"text": "a', b'{"text": "a"', b'{"text": "\\ud800"}', b'{"text": "\\udc00\\ud800"}',
+        b'{"text": "\\ud800\\u0041"}', b'{"text": "\\x"}', b'{"text": "\\u12"}', b'{"text": "\\u12g4"}',
+        b'{"text": "a\x01"}', b'{"text": "a\n"}', b'{"text": "\xff"}', b'{"text": "\xc0\x80"}',
+        b'{"text": "\xed\xa0\x80"}', b'{"text": "\xe4\xb8"}', b'{"text": "\xf4\x90\x80\x80"}',
+        b'{"text": "\xe0\x80\x80"}',
+        b'{"text": "\\', b'{text: "a"}', b'{"text" "a"}', b'{"a": "b"}', b"{}",
+    ],
+)  # fmt: skip
+def test_what_is_unusual_is_left_to_the_decoder(record):
+    assert taken(record) is None
+
+
+@settings(deadline=None, max_examples=300)
+@given(RECORDS, st.randoms(use_true_random=False))
+def test_of_damaged_records_nothing_is_read_that_the_decoder_would_not_read(record, damage):
+    data = bytearray(json.dumps(record, ensure_ascii=False).encode())
+    for _ in range(damage.randrange(1, 4)):
+        data[damage.randrange(len(data))] = damage.choice(b'"\\{}[],: \n\xe4\xb8\xffa0')
+    data = bytes(data)
+    found = taken(data)
+    if found is None:
+        return
+    try:
+        rest = decode_document(found[1], "in", 0)
+    except BadRecordError:
+        return
+    whole = decode_document(data, "in", 0)
+    assert whole._replace(text="") == rest
+    assert whole.text == found[0]
+
+
+def test_many_records_keep_their_places():
+    texts = ["".join(random.Random(i).choices('ab"\\\n字é', k=i % 30)) for i in range(500)]
+    data, spans = extract_texts([msgspec.json.encode({"text": text}) for text in texts])
+    assert [bytes(data[first:last]).decode() for _, _, first, last in spans] == texts
