@@ -44,7 +44,7 @@ def ours(folder: Path) -> tuple[Work, float]:
         starts = np.append(plan.pieces.start, len(text))[plan.row_offsets]
         for first in range(0, plan.rows, BATCH):
             last = min(first + BATCH, plan.rows)
-            texts = piece_texts(plan, first, last, text[starts[first] : starts[last]], mip, recipe)
+            texts = piece_texts(plan, first, last, text[starts[first] : starts[last]], mip)
             assemble(lay_out(texts, 0, rule, specials, recipe.seq_length), EOP)
         return plan.rows
 

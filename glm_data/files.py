@@ -71,8 +71,16 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented UTF-8 JSON with sorted keys, atomically."""
-    encoded = msgspec.json.encode(value, order="sorted")
-    write_bytes(path, msgspec.json.format(encoded, indent=1) + b"\n")
+    write_bytes(path, _json_bytes(value))
+
+
+def _json_bytes(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1) + b"\n"
+
+
+def holds_json(path: Path, value: Any) -> bool:
+    """Whether the file holds exactly what :func:`write_json` writes for ``value``."""
+    return path.read_bytes() == _json_bytes(value)
 
 
 def read_json(path: Path, type: Any = Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ class Success(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     """xxh3-128 over all output files' names and digests: two runs are equal if this is."""
     seal: str = ""
-    """xxh3-128 of everything else in this manifest, see :func:`sealed`."""
+    """xxh3-128 of everything else in this manifest and of all shard records, see :func:`sealed`."""
 
     @property
     def ok(self) -> bool:
@@ -99,10 +100,10 @@ class Success(msgspec.Struct, frozen=True, kw_only=True):
         return all(check.ok for check in self.checks)
 
 
-def sealed(success: Success) -> Success:
-    """``success`` with the seal that its other fields give."""
-    rest = msgspec.structs.asdict(msgspec.structs.replace(success, seal=""))
-    return msgspec.structs.replace(success, seal=files.digest_value(rest))
+def sealed(success: Success, records: Sequence[ShardRecord]) -> Success:
+    """``success`` with the seal that its other fields and the records of its shards, in their order, give."""
+    rest = msgspec.structs.replace(success, seal="")
+    return msgspec.structs.replace(success, seal=files.digest_value([rest, list(records)]))
 
 
 def read_success(folder: Path) -> Success:

@@ -189,14 +189,12 @@ def _sum_up(
         facts=_as_json(facts),
         digest=files.digest_value([[item.name, item.digest] for item in outputs]),
     )
-    return sealed(success)
+    return sealed(success, records)
 
 
 def bookkeeping_fault(folder: Path) -> str:
     """What is wrong with the plan, the records or the success manifest of a finished stage; empty if they agree."""
     success, plan = read_success(folder), _read_plan(folder)
-    if sealed(success) != success:
-        return f"{SUCCESS} was changed after it was written"
     if plan is None or plan["key"] != files.digest_value({name: plan[name] for name in plan if name != "key"}):
         return f"{PLAN} is damaged"
     if plan["key"] != success.key:
@@ -206,8 +204,14 @@ def bookkeeping_fault(folder: Path) -> str:
     if missing:
         return f"the record of shard {missing[0]} is missing or damaged"
     in_order = [records[shard] for shard in range(success.shards)]
+    written = {SUCCESS: success, PLAN: plan} | {
+        f"{SHARDS}/{shard:05d}.json": record for shard, record in records.items()
+    }
+    changed = [name for name, value in written.items() if not files.holds_json(folder / name, value)]
+    if changed:
+        return f"{changed[0]} was changed after it was written"
     if _sum_up(plan, in_order, success.checks, success.facts) != success:
-        return f"the records in {SHARDS} do not add up to {SUCCESS}"
+        return f"{SUCCESS} or a record in {SHARDS} was changed after it was written"
     return ""
 
 

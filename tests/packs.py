@@ -107,15 +107,17 @@ def reseal(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Apply ``change`` to a finished stage's manifest and its records' files, as someone would who forges them all."""
     manifest = files.read_json(folder / "_SUCCESS.json")
     change(manifest)
-    for path in (folder / "_shards").glob("*.json"):
+    records = []
+    for path in sorted((folder / "_shards").glob("*.json")):
         record = files.read_json(path)
         listed = {item["name"]: item for item in manifest["files"]}
         record["files"] = [listed[item["name"]] for item in record["files"]]
-        files.write_json(path, record)
+        records.append(msgspec.convert(record, ShardRecord))
+        files.write_json(path, records[-1])
     success = msgspec.convert(manifest, Success)
     outputs = [[item.name, item.digest] for item in success.files]
     success = msgspec.structs.replace(success, digest=files.digest_value(outputs))
-    files.write_json(folder / "_SUCCESS.json", sealed(success))
+    files.write_json(folder / "_SUCCESS.json", sealed(success, records))
 
 
 def redigest(folder: Path, name: str) -> None:

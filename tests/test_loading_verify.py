@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from collections import Counter
@@ -94,9 +93,8 @@ def test_a_flipped_bit_anywhere_is_found(pack, tmp_path_factory, data):
     content = bytearray(path.read_bytes())
     place = data.draw(st.integers(0, len(content) - 1))
     content[place] ^= 1 << data.draw(st.integers(0, 7))
-    same = path.suffix == ".json" and path.name[0] in "_0" and means_the_same(path.read_bytes(), bytes(content))
     path.write_bytes(content)
-    assert holds(copy) == same
+    assert not holds(copy)
     shutil.rmtree(copy)
 
 
@@ -104,14 +102,6 @@ def holds(folder: Path) -> bool:
     try:
         return verify(folder).ok
     except InputError:  # a manifest that cannot be read
-        return False
-
-
-def means_the_same(before: bytes, after: bytes) -> bool:
-    """A flipped bit may turn one white space into another."""
-    try:
-        return json.loads(before) == json.loads(after)
-    except ValueError:
         return False
 
 

@@ -52,7 +52,7 @@ def fill_rows(plan, first, last, text, mip, recipe, epoch=0):
     parts = [text[start : start + tokens] for start, tokens, kind in slices if kind != MIP]
     taken = np.concatenate([np.empty(0, np.int32), *parts])
     rule = mask_rule(recipe, SENTENCES)
-    return lay_out(piece_texts(plan, first, last, taken, mip, recipe), epoch, rule, SPECIALS, recipe.seq_length)
+    return lay_out(piece_texts(plan, first, last, taken, mip), epoch, rule, SPECIALS, recipe.seq_length)
 
 
 STREAM = PackOptions(preset="glm-130b")
@@ -210,6 +210,10 @@ def test_planning_in_portions_gives_the_same_plan(options, monkeypatch):
     part = build(90_000, 30, options, documents=40)[3]
     assert np.array_equal(part.row_offsets, whole.row_offsets)
     assert all(np.array_equal(getattr(part.pieces, name), column) for name, column in vars(whole.pieces).items())
+    monkeypatch.setattr(plans, "_LENGTHS_A_PIECE", 1)
+    few = build(90_000, 30, options, documents=40)[3]
+    assert np.array_equal(few.pieces.lengths, whole.pieces.lengths)
+    assert np.array_equal(few.pieces.key, whole.pieces.key)
 
 
 @settings(deadline=None, max_examples=100)

@@ -1,4 +1,4 @@
-"""Filling planned rows: the text of their pieces gathered, the drawn lengths of their spans drawn again."""
+"""Filling planned rows: the text of their pieces and the lengths of their spans, gathered in the order of the rows."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import numpy as np
 from numba import njit
 
 from glm_data.packing.masking import PieceTexts
-from glm_data.packing.options import Recipe
 from glm_data.packing.plan import Pieces, Plan
-from glm_data.packing.rows import MASK, MIP
-from glm_data.packing.spans import length_table, redraw_lengths, threshold
+from glm_data.packing.rows import MASK, MIP, ragged
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ def pieces_of(plan: Plan, first: int, last: int) -> Pieces:
     return plan.pieces.take(np.arange(plan.row_offsets[first], plan.row_offsets[last]))
 
 
-def piece_texts(plan: Plan, first: int, last: int, text: np.ndarray, mip: MipTokens, recipe: Recipe) -> PieceTexts:
+def piece_texts(plan: Plan, first: int, last: int, text: np.ndarray, mip: MipTokens) -> PieceTexts:
     """What rows ``first`` to ``last - 1`` of the plan are laid out from.
 
     ``text`` is ``int32``: the tokens of their text pieces, one piece after the other.
@@ -53,14 +51,7 @@ def piece_texts(plan: Plan, first: int, last: int, text: np.ndarray, mip: MipTok
         text=_weave(is_mip, starts, text, pieces.start, mip.ids, mip.offsets) if is_mip.any() else text,
         starts=starts,
         prompt=prompt,
-        lengths=_draw_lengths(
-            pieces.kind,
-            pieces.key,
-            pieces.tokens,
-            length_offsets,
-            threshold(recipe.single_span_share),
-            length_table(recipe.span_mean, recipe.span_longest),
-        ),
+        lengths=pieces.lengths[ragged(pieces.first_length, mask_spans, length_offsets)].astype(np.int64),
         length_offsets=length_offsets,
     )
 
@@ -87,17 +78,4 @@ def _weave(
             for place in range(count):
                 out[first + place] = text[at + place]
             at += count
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _draw_lengths(
-    kinds: np.ndarray, keys: np.ndarray, tokens: np.ndarray, offsets: np.ndarray, single: int, table: np.ndarray
-) -> np.ndarray:
-    """Span lengths of [MASK] pieces as the plan drew them, rising within a piece."""
-    out = np.zeros(offsets[-1], np.int64)
-    for piece in range(len(kinds)):
-        if kinds[piece] == MASK:
-            own = out[offsets[piece] : offsets[piece + 1]]
-            redraw_lengths(keys[piece], tokens[piece], len(own), single, table, own)
     return out

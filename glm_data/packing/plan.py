@@ -2,7 +2,7 @@
 
 Text documents are taken in a seeded order and joined to one stream with ``<eos>`` after each; every slice of text is
 ``(start, tokens)`` in that stream. How many tokens a [MASK] piece takes depends on its drawn spans, so the plan draws
-their lengths; filling draws the same lengths again from the same keys.
+and keeps their lengths.
 
 *Running text* (``boundaries: stream``): the stream is walked once, row by row; a row takes what fits. MIP samples are
 packed best-fit into rows of their own at seeded places. *Documents* (``boundaries: documents``): every document is one
@@ -12,7 +12,7 @@ With a ramp MIP samples have rows of their own in both, so that their share can 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from glm_data.packing.options import Recipe
 from glm_data.packing.placing import mask_key, suffix_length
 from glm_data.packing.rng import MIP_POSITION, PIECE, ROW_KIND, ROW_ORDER, draw, make_key, permutation, unit_draws
 from glm_data.packing.rows import GMASK, MASK, MIP, SMASK
-from glm_data.packing.spans import MAX_SPANS, length_table, piece_budget, sentence_budget, threshold
+from glm_data.packing.spans import MAX_SPANS, length_table, piece_budget, sentence_budget, sort_few, threshold
 
 _MIN_GMASK_TOKENS = 2
 
@@ -50,6 +50,10 @@ class Pieces:
     """``bool[P]``: a [gMASK] piece whose text ends with it, so that its last target is <eop>."""
     key: np.ndarray
     """``uint64[P]``: the key of the piece's draws."""
+    first_length: np.ndarray
+    """``int64[P]``: where the span lengths of a [MASK] piece stand in ``lengths``, rising."""
+    lengths: np.ndarray
+    """``uint16[S]``: span lengths of these pieces, and of others where these were taken from more."""
 
     def size(self) -> np.ndarray:
         """``int64[P]``: the places each takes in its row: n + 2 spans, n + 1 (+ 1 if closed), or as given for MIP."""
@@ -59,7 +63,7 @@ class Pieces:
 
     def take(self, index: np.ndarray | slice) -> Pieces:
         """The pieces ``index``, in that order."""
-        return Pieces(*(getattr(self, name)[index] for name in _COLUMNS))
+        return _pieces([column[index] for column in _columns(self)], self.lengths)
 
 
 _COLUMNS = {
@@ -71,6 +75,7 @@ _COLUMNS = {
     "targets": np.int32,
     "closed": np.bool_,
     "key": np.uint64,
+    "first_length": np.int64,
 }
 
 
@@ -133,8 +138,13 @@ def _settings(recipe: Recipe) -> tuple[Any, ...]:
     )
 
 
-def _empty(count: int) -> Pieces:
-    return Pieces(*(np.zeros(count, kind) for kind in _COLUMNS.values()))
+def _room(count: int, lengths: int = 0) -> Pieces:
+    """Room for ``count`` pieces and ``lengths`` span lengths, of no value yet."""
+    return _pieces([np.empty(count, kind) for kind in _COLUMNS.values()], np.empty(lengths, np.uint16))
+
+
+def _pieces(columns: Iterable[np.ndarray], lengths: np.ndarray) -> Pieces:
+    return Pieces(**dict(zip(_COLUMNS, columns, strict=True)), lengths=lengths)
 
 
 def _columns(pieces: Pieces) -> tuple[np.ndarray, ...]:
@@ -142,11 +152,18 @@ def _columns(pieces: Pieces) -> tuple[np.ndarray, ...]:
 
 
 def _joined(parts: Sequence[Pieces]) -> Pieces:
-    return Pieces(*(np.concatenate(columns) for columns in zip(*map(_columns, parts), strict=True)))
+    """All parts, one after the other."""
+    columns = [np.concatenate(column) for column in zip(*map(_columns, parts), strict=True)]
+    joined = _pieces(columns, np.concatenate([part.lengths for part in parts]))
+    before = np.cumsum([0, *(len(part.lengths) for part in parts[:-1])])
+    joined.first_length[:] += np.repeat(before, [len(part.kind) for part in parts])
+    return joined
 
 
 def _mip_pieces(choice: np.ndarray, lengths: np.ndarray, targets: np.ndarray) -> Pieces:
-    pieces = _empty(len(choice))
+    pieces = _room(len(choice))
+    for column in _columns(pieces):
+        column[:] = 0
     pieces.kind[:], pieces.spans[:] = MIP, 1
     pieces.start[:], pieces.tokens[:], pieces.targets[:] = choice, lengths[choice], targets[choice]
     return pieces
@@ -164,10 +181,14 @@ def _draw_kind(key: np.uint64, mask_share: int, sentence_share: int) -> int:
 def _budget(
     kind: int, key: np.uint64, window: int, left: int, ends: bool, settings: tuple[Any, ...], lengths: np.ndarray
 ) -> tuple[int, int, int]:
-    """(tokens, spans, targets) of a piece of ``kind``; ``ends`` is whether a [gMASK] piece is closed."""
+    """(tokens, spans, targets) of a piece of ``kind``; ``ends`` is whether a [gMASK] piece is closed.
+
+    The spans of a [MASK] piece stand in ``lengths``, rising: a packed row can be led back to them in that order.
+    """
     _, _, _, _, rate, short, single, least, table = settings
     if kind == MASK:
         taken, count = piece_budget(key, window, left, rate, short, single, table, lengths)
+        sort_few(lengths, count)
         return taken, count, lengths[:count].sum() + count
     if kind == SMASK:
         taken, count = sentence_budget(window, left, rate)
@@ -181,17 +202,27 @@ def _budget(
 
 def _stream_rows(stream_tokens: int, recipe: Recipe) -> Plan:
     settings, offsets = _settings(recipe), [np.zeros(1, np.int64)]
-    parts, state = [_empty(0)], (0, 0, 0)  # position, row, pieces
+    parts, state = [_room(0)], (0, 0, 0)  # position, row, pieces
     while state[0] < stream_tokens:
-        ends, pieces = np.zeros(_ROWS_AT_ONCE, np.int64), _empty(_ROWS_AT_ONCE * recipe.windows)
+        count = _ROWS_AT_ONCE * recipe.windows
+        ends, pieces = (
+            np.zeros(_ROWS_AT_ONCE, np.int64),
+            _room(count, count * _LENGTHS_A_PIECE + recipe.windows * MAX_SPANS),
+        )
         before = state
-        state = _walk(stream_tokens, recipe.windows, settings, *state, ends, *_columns(pieces))
+        *state, used = _walk(stream_tokens, recipe.windows, settings, *state, ends, pieces.lengths, *_columns(pieces))
         offsets.append(ends[: state[1] - before[1]])
-        parts.append(pieces.take(slice(0, state[2] - before[2])))
+        parts.append(_filled(pieces, state[2] - before[2], used))
     return Plan(np.concatenate(offsets), _joined(parts))
 
 
-_ROWS_AT_ONCE = 1 << 16
+def _filled(pieces: Pieces, count: int, lengths: int) -> Pieces:
+    """The first ``count`` pieces with the first ``lengths`` span lengths."""
+    return _pieces([column[:count] for column in _columns(pieces)], pieces.lengths[:lengths])
+
+
+_ROWS_AT_ONCE, _LENGTHS_A_PIECE = 1 << 14, 32
+"""How much is planned before memory for more is taken."""
 
 
 @njit(cache=True)
@@ -203,6 +234,7 @@ def _walk(
     row: int,
     done: int,
     ends: np.ndarray,
+    all_lengths: np.ndarray,
     kinds: np.ndarray,
     places: np.ndarray,
     starts: np.ndarray,
@@ -211,15 +243,17 @@ def _walk(
     targets: np.ndarray,
     closed: np.ndarray,
     keys: np.ndarray,
-) -> tuple[int, int, int]:
-    """Walk the stream row by row from ``position`` on, until ``ends`` is full; returns position, row and pieces.
+    first_length: np.ndarray,
+) -> tuple[int, int, int, int]:
+    """Walk the stream row by row from ``position`` on, until ``ends`` or ``all_lengths`` might not hold another row.
 
-    ``ends`` is the number of pieces at the end of each row, ``done`` of them before the first.
+    Returns the position, row and pieces to go on from, and the span lengths written. ``ends`` is the number of pieces
+    at the end of each row, ``done`` of them before the first.
     """
     seed, length, mask_share, sentence_share = settings[0], settings[1], settings[2], settings[3]
     lengths = np.zeros(MAX_SPANS, np.int64)
-    window, piece, first = length // windows, 0, row
-    while position < stream and row - first < len(ends):
+    window, piece, first, used = length // windows, 0, row, 0
+    while position < stream and row - first < len(ends) and used + windows * MAX_SPANS <= len(all_lengths):
         kind = _draw_kind(make_key(seed, row, 0, ROW_KIND), mask_share, sentence_share)
         if stream - position < _MIN_GMASK_TOKENS:
             kind = MASK
@@ -229,13 +263,33 @@ def _walk(
             taken, count, goals = _budget(kind, key, room, stream - position, False, settings, lengths)
             if taken == 0:
                 break
-            kinds[piece], places[piece], starts[piece] = kind, index * window, position
+            kinds[piece], places[piece], starts[piece], closed[piece] = kind, index * window, position, False
             tokens[piece], spans[piece], targets[piece], keys[piece] = taken, count, goals, key
+            used = _keep_lengths(kind, lengths, count, all_lengths, used, first_length, piece)
             position += taken
             piece += 1
         ends[row - first] = done + piece
         row += 1
-    return position, row, done + piece
+    return position, row, done + piece, used
+
+
+@njit(cache=True)
+def _keep_lengths(
+    kind: int,
+    lengths: np.ndarray,
+    count: int,
+    all_lengths: np.ndarray,
+    used: int,
+    first_length: np.ndarray,
+    piece: int,
+) -> int:
+    """Write the span lengths of a [MASK] piece; returns how many are written now."""
+    first_length[piece] = used
+    if kind != MASK:
+        return used
+    for index in range(count):
+        all_lengths[used + index] = lengths[index]
+    return used + count
 
 
 def _interleave(text: Plan, mip: Plan, recipe: Recipe) -> Plan:
@@ -274,15 +328,15 @@ def _mip_places(rows: int, mip: int, recipe: Recipe) -> np.ndarray:
 
 
 def _document_pieces(starts: np.ndarray, recipe: Recipe) -> Pieces:
-    settings, parts, state = _settings(recipe), [_empty(0)], (0, 0, 0)  # document, part, offset within it
+    settings, parts, state = _settings(recipe), [_room(0)], (0, 0, 0)  # document, part, offset within it
     while state[0] < len(starts) - 1:
-        pieces = _empty(_PIECES_AT_ONCE)
-        *state, count = _cut(starts, settings, *state, *_columns(pieces))
-        parts.append(pieces.take(slice(0, count)))
+        pieces = _room(_PIECES_AT_ONCE, _PIECES_AT_ONCE * _LENGTHS_A_PIECE + MAX_SPANS)
+        *state, count, used = _cut(starts, settings, *state, pieces.lengths, *_columns(pieces))
+        parts.append(_filled(pieces, count, used))
     return _joined(parts)
 
 
-_PIECES_AT_ONCE = 1 << 18
+_PIECES_AT_ONCE = 1 << 16
 
 
 @njit(cache=True)
@@ -292,6 +346,7 @@ def _cut(
     document: int,
     part: int,
     offset: int,
+    all_lengths: np.ndarray,
     kinds: np.ndarray,
     places: np.ndarray,
     starts: np.ndarray,
@@ -300,31 +355,34 @@ def _cut(
     targets: np.ndarray,
     closed: np.ndarray,
     keys: np.ndarray,
-) -> tuple[int, int, int, int]:
-    """Cut documents into pieces of at most a row, from ``offset`` in ``document`` on, until the columns are full.
+    first_length: np.ndarray,
+) -> tuple[int, int, int, int, int]:
+    """Cut documents into pieces of at most a row, from ``offset`` in ``document`` on, until the columns or
+    ``all_lengths`` might not hold another.
 
-    Returns the document, part and offset to go on from, and the pieces written.
+    Returns the document, part and offset to go on from, and the pieces and span lengths written.
     """
     seed, length, mask_share, sentence_share = settings[0], settings[1], settings[2], settings[3]
     lengths = np.zeros(MAX_SPANS, np.int64)
-    piece = 0
+    piece, used = 0, 0
     while document < len(document_starts) - 1:
         position, end = document_starts[document] + offset, document_starts[document + 1] - 1
         while position < end:
-            if piece == len(kinds):
-                return document, part, position - document_starts[document], piece
+            if piece == len(kinds) or used + MAX_SPANS > len(all_lengths):
+                return document, part, position - document_starts[document], piece, used
             key = make_key(seed, document, part, PIECE)
             kind = _draw_kind(make_key(seed, document, part, ROW_KIND), mask_share, sentence_share)
             left = end - position
             ends = kind == GMASK and left <= length - 2
             taken, count, goals = _budget(kind, key, length, left, ends, settings, lengths)
             kinds[piece], starts[piece], closed[piece], keys[piece] = kind, position, ends, key
-            tokens[piece], spans[piece], targets[piece] = taken, count, goals
+            tokens[piece], spans[piece], targets[piece], places[piece] = taken, count, goals, 0
+            used = _keep_lengths(kind, lengths, count, all_lengths, used, first_length, piece)
             position += taken
             piece += 1
             part += 1
         document, part, offset = document + 1, 0, 0
-    return document, 0, 0, piece
+    return document, 0, 0, piece, used
 
 
 def _pack(pieces: Pieces, capacity: int) -> Plan:

@@ -44,7 +44,13 @@ def ragged_index(offsets: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np
     """``int64[len(index) + 1]`` offsets of the entries ``index`` of a ragged column, and where their values stand."""
     counts = np.diff(offsets)[index]
     ends = np.concatenate([[0], np.cumsum(counts)])
-    return ends, np.arange(ends[-1]) + np.repeat(offsets[:-1][index] - ends[:-1], counts)
+    return ends, ragged(offsets[:-1][index], counts, ends)
+
+
+def ragged(first: np.ndarray, counts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """``int64[n]``: ``first[i]``, ``first[i] + 1``, …, ``counts[i]`` of them for each ``i``; ``ends`` are the sums of
+    the counts, from 0."""
+    return np.arange(ends[-1]) + np.repeat(first - ends[:-1], counts)
 
 
 @dataclass(frozen=True)

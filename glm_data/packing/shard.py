@@ -47,7 +47,7 @@ def fill_shard(job: Job, first: int, last: int) -> shards.ShardRows:
     pieces, recipe = pieces_of(job.plan, first, last), job.recipe
     is_mip, tokens = pieces.kind == MIP, pieces.tokens.astype(np.int64)
     text_slices, counts = job.stream.slices(pieces.start[~is_mip], tokens[~is_mip])
-    texts = piece_texts(job.plan, first, last, job.stream.gather(text_slices), job.mip, recipe)
+    texts = piece_texts(job.plan, first, last, job.stream.gather(text_slices), job.mip)
     kind = shards.TOKEN_TYPES[job.described.token_type][0]
     rows, *later = (
         lay_out(texts, epoch, job.rule, job.specials, recipe.seq_length, kind) for epoch in range(recipe.epochs)

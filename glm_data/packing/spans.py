@@ -141,23 +141,6 @@ def piece_budget(
 
 
 @njit(cache=True)
-def redraw_lengths(
-    key: np.uint64, tokens: int, count: int, single: int, table: np.ndarray, lengths: np.ndarray
-) -> None:
-    """Draw again the lengths that :func:`piece_budget` decided for a piece of ``tokens`` with ``count`` spans, rising.
-
-    Rising order is what a packed row can be led back to, so that placing starts from the same lengths there.
-    """
-    if draw(key, _SINGLE) < single:
-        lengths[0] = draw_length(key, _LENGTHS, table)
-    else:
-        for index in range(count):
-            lengths[index] = draw_length(key, _LENGTHS + index + 1, table)
-    _trim(tokens, count, lengths)
-    sort_few(lengths, count)
-
-
-@njit(cache=True)
 def sort_few(values: np.ndarray, count: int) -> None:
     """Insertion sort of ``values[:count]``: some dozens of small numbers, where a general sort costs ten times more."""
     for index in range(1, count):
