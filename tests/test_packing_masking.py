@@ -253,23 +253,55 @@ PINNED = ([4, 2, 1], [19, 29, 36], [2, 0, 1])
 # --- damage -----------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=500)
 @given(data=st.data())
 def test_rows_that_no_packer_writes_are_refused_or_restored_without_harm(data):
-    _, _, _, plan, rows = build(3000, 6, variant(PackOptions(), seq_length=256), documents=12)
+    mixed = variant(PackOptions(), seq_length=256, sentence_share=0.3)
+    _, _, _, plan, rows = build(3000, 6, mixed, documents=12)
     pieces, spans = rows.pieces.copy(), rows.spans.copy()
     for _ in range(data.draw(st.integers(1, 3))):
         table = data.draw(st.sampled_from([pieces, spans]))
         row = data.draw(st.integers(0, len(table) - 1))
-        table[row, data.draw(st.integers(0, table.shape[1] - 1))] = data.draw(st.integers(0, 65_535))
+        column = data.draw(st.integers(0, table.shape[1] - 1))
+        near = st.integers(0, 4) if table is pieces and column == 3 else st.integers(0, 256)
+        table[row, column] = data.draw(near | st.sampled_from(table[:, column].tolist()) | st.integers(0, 65_535))
     broken = Rows(rows.tokens, rows.piece_offsets, pieces, rows.span_offsets, spans, rows.tail_offsets, rows.tails)
     try:
         texts = restore(broken, SPECIALS.eop, plan.pieces.key)
     except MisfitRowError:
         return
     assert len(texts.text) <= (pieces[:, 2] - pieces[:, 0]).sum()
-    recipe = resolve(variant(PackOptions(), seq_length=256))
-    check_fit(lay_out(texts, 1, rule_of(recipe), SPECIALS, 256))
+    recipe = resolve(mixed)
+    try:
+        again = lay_out(texts, 1, rule_of(recipe), SPECIALS, 256)
+    except MisfitRowError:
+        return
+    check_fit(again)
+
+
+@pytest.mark.parametrize("kind", [GMASK, MASK, MIP, SMASK])
+def test_a_kind_that_was_changed_never_leads_out_of_the_row(kind):
+    _, _, _, plan, rows = build(40_000, 60, variant(PackOptions(), seq_length=256, sentence_share=0.2), documents=200)
+    recipe = resolve(variant(PackOptions(), seq_length=256, sentence_share=0.2))
+    refused = 0
+    for row in range(len(rows)):
+        one = rows.take(np.array([row]))
+        one.pieces[:, 3] = np.where(one.pieces[:, 3] == GMASK, GMASK, kind) if kind != GMASK else one.pieces[:, 3]
+        try:
+            again = remask(one, plan.pieces.key[: len(one.pieces)], 1, rule_of(recipe), SPECIALS)
+            check_fit(again)
+        except MisfitRowError:
+            refused += 1
+    assert refused < len(rows)
+
+
+def test_touching_masks_are_refused_when_masked_anew():
+    tokens = np.array([[5, 5, 5, 3, 20, 3, 21, 3, 22, 0, 0, 0]], np.int32)
+    spans = np.array([[0, 3, 2], [1, 5, 2], [2, 7, 2]], np.int32)
+    pieces, ends = np.array([[0, 3, 9, MASK]], np.int32), (np.array([0, 1]), np.array([0, 3]), np.array([0, 0]))
+    row = Rows(tokens, ends[0], pieces, ends[1], spans, ends[2], np.zeros(0, np.int32))
+    with pytest.raises(MisfitRowError):
+        remask(row, np.zeros(1, np.uint64), 1, rule_of(resolve(PackOptions())), SPECIALS)
 
 
 def test_too_few_tails_are_refused():

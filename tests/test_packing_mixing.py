@@ -82,6 +82,14 @@ def test_duplicates_count_up_to_the_cap():
     assert document_copies(documents, resolve(PackOptions(use_duplicates=True, mix=mix))).tolist() == [0, 0, 4]
 
 
+def test_duplicates_and_epochs_together_keep_the_cap():
+    documents = corpus([10, 10], "ab", duplicates=[4, 1])
+    mix = {"*": SourceMix(epochs=4)}
+    assert document_copies(documents, resolve(PackOptions(mix=mix))).tolist() == [4, 4]
+    with pytest.raises(UsageError, match="of source 'a' 16 times, at most 4"):
+        document_copies(documents, resolve(PackOptions(mix=mix, use_duplicates=True)))
+
+
 @settings(deadline=None, max_examples=60)
 @given(data=st.data(), share=st.floats(0.2, 0.8), seed=st.integers(0, 2**62))
 def test_languages_have_their_shares_to_within_a_document_of_each_source(data, share, seed):

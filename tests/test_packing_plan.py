@@ -259,6 +259,18 @@ def test_what_does_not_go_together_is_refused():
         resolve(PackOptions(short_share=0.1))
 
 
+def test_a_rate_that_spans_cannot_reach_is_refused():
+    assert resolve(PackOptions(mask_rate=0.7)).mask_rate == 0.7
+    with pytest.raises(UsageError, match="cannot be reached by spans of 3"):
+        resolve(PackOptions(mask_rate=0.9))
+
+
+def test_long_rows_are_filled_as_well_as_short_ones():
+    _, _, _, _, rows = build(400_000, 0, variant(STREAM, seq_length=32_768, windows=1, mask_share=1.0, short_share=0.0))
+    whole = rows.pieces[:-1]
+    assert (whole[:, 2] - whole[:, 0]).min() >= 0.99 * 32_768
+
+
 def test_presets_fill_in_what_is_not_given():
     published = resolve(STREAM)
     assert (published.mask_share, published.gmask_least, published.windows) == (0.3, 0.2, 4)

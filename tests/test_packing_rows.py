@@ -15,7 +15,7 @@ from glm_data.packing.masking import invert
 from glm_data.packing.placing import place_spans
 from glm_data.packing.rng import PIECE, make_key
 from glm_data.packing.rows import GMASK, MASK, MIP, Rows, assemble
-from glm_data.packing.spans import MAX_SPANS, length_table, piece_budget, threshold
+from glm_data.packing.spans import length_table, most_spans, piece_budget, threshold
 
 GOLDEN_FILE = Path(__file__).parent / "golden/blank_infilling.jsonl"
 GOLDEN = [json.loads(line) for line in GOLDEN_FILE.read_text().splitlines()]
@@ -85,7 +85,7 @@ def test_the_facts_example_of_a_mask_row():
 
 def sampled_piece(seed: int, window: int, available: int, short=0.02, single=0.02):
     key = np.uint64(make_key(seed, 0, 0, PIECE))
-    lengths = np.zeros(MAX_SPANS, np.int64)
+    lengths = np.zeros(most_spans(window), np.int64)
     table = length_table(3, 39)
     tokens, count = piece_budget(key, window, available, 0.15, threshold(short), threshold(single), table, lengths)
     lengths[:count].sort()

@@ -19,6 +19,7 @@ from glm_data.errors import InputError, UsageError
 from glm_data.loading import PackedRows
 from glm_data.loading.verify import verify
 from glm_data.packing.masking import invert
+from glm_data.packing.mixing import SourceMix
 from glm_data.packing.options import PackOptions
 from glm_data.packing.rows import MIP
 from glm_data.packing.stage import pack_stage
@@ -198,7 +199,24 @@ def test_workers_fill_the_same_bytes_as_one_process(inputs, tmp_path, workers):
     assert not (tmp_path / "out/_work").exists()
 
 
-def test_a_damaged_plan_is_made_again(inputs, tmp_path):
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda out: (out / "_work/job.json").write_bytes(b'{"key": "'),
+        lambda out: (out / "_work/order.npy").unlink(),
+        lambda out: (out / "_work/starts.npy").write_bytes(b"cut"),
+        lambda out: flip(out / "_work/plan.start.npy"),
+        lambda out: (out / "documents.parquet").unlink(),
+    ],
+    ids=["job", "missing", "cut", "flipped", "documents"],
+)
+def test_a_damaged_plan_is_made_again(inputs, tmp_path, damage):
     _, tokenizer, ids, mip = inputs
     pack_stage(ids, tmp_path / "whole", SMALL, tokenizer=tokenizer, mip=mip)
     calls = []
@@ -209,7 +227,7 @@ def test_a_damaged_plan_is_made_again(inputs, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         pack_stage(ids, tmp_path / "out", SMALL, tokenizer=tokenizer, mip=mip, perform=stop)
-    (tmp_path / "out/_work/job.json").write_bytes(b'{"key": "')
+    damage(tmp_path / "out")
     pack_stage(ids, tmp_path / "out", SMALL, tokenizer=tokenizer, mip=mip)
     assert calls
     assert outputs(tmp_path / "out") == outputs(tmp_path / "whole")
@@ -226,6 +244,41 @@ def test_the_command_line_of_the_pipeline_packs(inputs, tmp_path, capsys):
     assert success.facts["languages"]["en"]["wanted"] == 1
     assert main([*words, "--mix", "test=2"]) == 2
     assert "--mix 'test=2' cannot be read; write NAME=epochs:NUMBER or" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["part-00000.documents.parquet", "part-00001.ids.npy"])
+def test_ids_that_changed_since_they_were_made_are_refused(inputs, tmp_path, name):
+    _, tokenizer, ids, _ = inputs
+    shutil.copytree(ids, tmp_path / "ids")
+    flip(tmp_path / "ids/data" / name)
+    with pytest.raises(InputError, match="has changed since its stage finished"):
+        pack_stage(tmp_path / "ids", tmp_path / "out", SMALL, tokenizer=tokenizer)
+    redigest(tmp_path / "ids", f"data/{name}")
+    (tmp_path / "ids/data" / name).write_bytes(b"\x93NUMPY" + b"\0" * 90)
+    redigest(tmp_path / "ids", f"data/{name}")
+    with pytest.raises(InputError, match="cannot be read"):
+        pack_stage(tmp_path / "ids", tmp_path / "out2", SMALL, tokenizer=tokenizer)
+
+
+def test_documents_outside_of_their_ids_are_refused(inputs, tmp_path):
+    _, tokenizer, ids, _ = inputs
+    shutil.copytree(ids, tmp_path / "ids")
+    path = tmp_path / "ids/data/part-00000.documents.parquet"
+    table = pq.read_table(path)
+    offsets = table["offset"].to_numpy().copy()
+    offsets[5] = -900_000
+    place = table.schema.get_field_index("offset")
+    pq.write_table(table.set_column(place, "offset", [offsets]), path)
+    redigest(tmp_path / "ids", "data/part-00000.documents.parquet")
+    with pytest.raises(InputError, match="names ids that its shard has not"):
+        pack_stage(tmp_path / "ids", tmp_path / "out", SMALL, tokenizer=tokenizer)
+
+
+def test_a_pack_without_a_row_trips_the_guard_rail(inputs, tmp_path):
+    _, tokenizer, ids, _ = inputs
+    options = PackOptions(seq_length=256, mix={"*": SourceMix(epochs=0)})
+    success = pack_stage(ids, tmp_path / "out", options, tokenizer=tokenizer)
+    assert (success.facts["rows"], success.ok) == (0, False)
 
 
 def test_another_tokenizer_is_refused(inputs, tmp_path):

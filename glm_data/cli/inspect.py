@@ -41,7 +41,7 @@ _PLAIN_WIDTH = 110
 @click.option("--row", "-r", type=click.IntRange(min=0), default=0, show_default=True, help="First row to show.")
 @click.option("--rows", "-n", type=click.IntRange(min=1), default=1, show_default=True, help="How many rows.")
 @click.option("--places", is_flag=True, help="List every place with its token, position and target.")
-@click.option("--epoch", type=click.IntRange(min=0), default=0, show_default=True, help="Mask set to show.")
+@click.option("--epoch", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Mask set to show.")
 @output_options
 def inspect(pack: Path, row: int, rows: int, places: bool, epoch: int, as_json: bool, quiet: bool) -> None:
     """Print the rows."""
@@ -67,7 +67,7 @@ def describe_row(packed: PackedRows, model: Tokenizer, row: int, epoch: int = 0)
     """One row as plain values: its pieces with origins, part A as a list of texts and masks, spans in part-B order."""
     from glm_data.packing.rows import KINDS
 
-    rows = packed.rows([row], epoch)
+    rows = packed.whole_rows([row], epoch)
     tokens, spans = rows.tokens[0], rows.row_spans(0).tolist()
     origins = _origins(packed, row)
     pieces = []
@@ -90,14 +90,11 @@ def describe_row(packed: PackedRows, model: Tokenizer, row: int, epoch: int = 0)
 
 def _origins(packed: PackedRows, row: int) -> list[dict[str, Any]]:
     """Documents of a row: id, source, language, and the slice of their tokens."""
-    import pyarrow.parquet as pq
+    from glm_data.loading.provenance import Documents
 
-    slices = packed.origins(row)
-    table = pq.read_table(packed.folder / "documents.parquet").take(slices[:, 0])
-    return [
-        {**document, "offset": int(offset), "tokens": int(tokens)}
-        for document, (_, offset, tokens) in zip(table.to_pylist(), slices, strict=True)
-    ]
+    slices = packed.origins(row).tolist()
+    named = Documents(packed.folder).named(document for document, _, _ in slices)
+    return [{**named[document], "offset": offset, "tokens": tokens} for document, offset, tokens in slices]
 
 
 def text_of(tokens: Any, model: Tokenizer) -> str:

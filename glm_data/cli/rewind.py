@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from glm_data.loading.rows import PackedRows
     from tokenizer import Tokenizer
 
-_SHOWN_CHARACTERS = 160
+_SHOWN_CHARACTERS, _MOST = 160, 100_000
 
 
 def _range(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -35,6 +35,8 @@ def _range(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     end = int(found.group(2)) if found.group(2) else first + 1
     if end <= first:
         raise click.BadParameter(f"'{value}' is empty; give FIRST:END with FIRST below END.", ctx, param)
+    if end - first > _MOST:
+        raise click.BadParameter(f"'{value}' is more than {_MOST:,} at once; give a shorter range.", ctx, param)
     return first, end
 
 
@@ -66,8 +68,8 @@ class Wanted:
     callback=_range,
     help="Samples in the order in which a loader gives out the pack's rows.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of that order.")
-@click.option("--epoch", type=click.IntRange(min=0), default=0, show_default=True, help="Count from this epoch on.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of that order.")
+@click.option("--epoch", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Count from this epoch on.")
 @click.option("--run", "run_folder", type=EXISTING_FOLDER, help="A train stage on this pack; with --steps.")
 @click.option("--steps", metavar="FIRST:END", callback=_range, help="Steps of that run, from 1.")
 @click.option(

@@ -128,6 +128,12 @@ class Loader:
                 f"the state was saved with seed {state.seed}, this loader has {self.options.seed}: the order would be "
                 f"another one; give seed {state.seed}."
             )
+        for place in state.packs:
+            if place.epoch < 0 or not 0 <= place.position < place.rows:
+                raise UsageError(
+                    f"the state stands at row {place.position} of {place.rows} in epoch {place.epoch}, where no loader "
+                    "stands; give the state of an unharmed checkpoint."
+                )
         for place, now in zip(state.packs, self.start().packs, strict=False):
             if place.digest == now.digest and place.order != now.order:
                 raise UsageError(
@@ -263,8 +269,10 @@ def _check_options(options: LoaderOptions, rank: int, world: int, packs: int, sk
         raise UsageError(
             f"a batch of {options.batch_rows} rows cannot be shared by {world} ranks; give a multiple of {world}."
         )
-    if options.seed < 0 or (options.epochs is not None and options.epochs < 1):
-        raise UsageError(f"seed {options.seed}, epochs {options.epochs}: give a seed from 0 and epochs from 1 up.")
+    if not 0 <= options.seed < 2**63 or (options.epochs is not None and options.epochs < 1):
+        raise UsageError(
+            f"seed {options.seed}, epochs {options.epochs}: give a seed from 0 to 2**63 - 1 and epochs from 1 up."
+        )
     for item in skip:
         if not 0 <= item.pack < packs:
             raise UsageError(f"rows of pack {item.pack} are to be skipped, but there are {packs}; the first is 0.")

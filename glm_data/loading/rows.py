@@ -14,7 +14,7 @@ from glm_data.loading.batch import Batch, Positions, Weighting, make_batch
 from glm_data.loading.mapped import MappedShards, ShardFile
 from glm_data.loading.order import Order, as_packed, shuffled
 from glm_data.packing.masking import MaskRule, Specials, remask
-from glm_data.packing.rows import MisfitRowError, Rows
+from glm_data.packing.rows import MisfitRowError, Rows, check_fit
 from glm_data.packing.sentences import sentence_table
 from glm_data.stage import Success, read_success
 from tokenizer import Tokenizer
@@ -74,6 +74,15 @@ class PackedRows:
         wanted = np.asarray(indices, np.int64)
         taken, epoch = self.shards.rows(wanted), self.epoch if epoch is None else epoch
         return self._masked_anew(taken, wanted, epoch) if np.any(epoch) else taken
+
+    def whole_rows(self, indices: Indices, epoch: int | np.ndarray | None = None) -> Rows:
+        """:meth:`rows`, but :class:`InputError` if the pieces, spans and tails of one of them do not fit together."""
+        rows = self.rows(indices, epoch)
+        try:
+            check_fit(rows)
+        except MisfitRowError as error:
+            raise misfit(self, int(np.asarray(indices)[error.index])) from None
+        return rows
 
     def keys(self, indices: Indices) -> np.ndarray:
         """``uint64[P]``: what the mask sets of the pieces of ``indices`` are drawn from."""

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from glm_data.errors import UsageError
+from glm_data.errors import InputError, UsageError
+from glm_data.files import digest_file
 from glm_data.loading.rows import PackedRows
 from glm_data.packing.masking import PieceTexts
-from glm_data.packing.sources import IDS_SUFFIX, TextStream, map_ids, read_tokenized
+from glm_data.packing.sources import TextStream, map_ids, read_tokenized
 from glm_data.stage import read_success
 
 
@@ -21,6 +22,9 @@ class SourceText:
         success = read_success(folder)
         if success.stage != "tokenize":
             raise UsageError(f"'{folder}' is a finished '{success.stage}' stage; give the tokenize stage of the pack.")
+        changed = [item.name for item in success.files if digest_file(folder / item.name) != item.digest]
+        if changed:
+            raise InputError(f"'{folder / changed[0]}' has changed since it was written; run the tokenize stage again.")
         names = [item.name for item in success.files if item.name.startswith("data/")]
         documents = read_tokenized(folder, names)
         facts = pack.manifest.facts
@@ -29,11 +33,10 @@ class SourceText:
                 f"'{folder}' holds {len(documents.length)} documents and '{pack.folder}' was made of "
                 f"{facts['documents']}, or of another tokenizer's ids; give the tokenize stage that was packed."
             )
-        stems = [name.removesuffix(IDS_SUFFIX) for name in sorted(names) if name.endswith(IDS_SUFFIX)]
         nothing = np.empty(0, np.int64)
         self.documents = len(documents.length)
         self._stream = TextStream(
-            map_ids(folder, stems), documents.file, documents.offset, documents.length, nothing, nothing,
+            map_ids(folder, documents.stems), documents.file, documents.offset, documents.length, nothing, nothing,
             facts["specials"]["eos"],
         )  # fmt: skip
 

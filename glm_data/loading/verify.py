@@ -7,7 +7,8 @@ the rows' keys, and ratios are counted from the rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from glm_data.loading.rows import PackedRows
 from glm_data.loading.source_text import SourceText
 from glm_data.loading.statistics import PackStatistics
 from glm_data.packing.masking import Specials, lay_out, restore
-from glm_data.packing.rows import KINDS, Rows
-from glm_data.packing.shard import text_hashes
+from glm_data.packing.rows import KINDS, MisfitRowError, Rows
+from glm_data.packing.shard import RATIO_COLUMNS, count, text_hashes
 from glm_data.packing.shards import later_spans
 from glm_data.stage import Check, OutputFile, Success, bookkeeping_fault, read_success
 from tokenizer import Tokenizer, TokenizerError
@@ -63,7 +64,7 @@ def verify(folder: Path, source: Path | None = None) -> Verified:
         findings.add(pack, rows, statistics, text)
     checks = [*heads, _check_tokenizer(folder, manifest), *findings.checks(len(pack), manifest)]
     if findings.are_whole:
-        checks += [_check_counts(statistics, manifest), _check_bans(statistics, manifest)]
+        checks += [_check_counts(findings.counts, manifest), _check_bans(statistics, manifest)]
     return Verified(checks, statistics if findings.are_whole else None)
 
 
@@ -159,6 +160,8 @@ class _Findings:
     text: list[str] = field(default_factory=list)
     masks: list[str] = field(default_factory=list)
     source: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    """What the packer counts of its rows, counted again."""
 
     @property
     def are_whole(self) -> bool:
@@ -182,14 +185,17 @@ class _Findings:
         lengths = np.add.reduceat(np.append(portion.origins[:, 2], 0), portion.origin_offsets[:-1])
         sizes = np.diff(texts.starts[texts.piece_offsets])
         named = portion.origins[:, 0].max(initial=0) < len(statistics.labels["sources"].codes)
-        for row in np.flatnonzero(lengths != sizes).tolist() if named else [0]:
+        strangers = np.flatnonzero(lengths != sizes).tolist() if named else [0]
+        for row in strangers:
             self.text.append(
                 f"row {portion.first + row}: the documents that it names have other lengths or do not exist"
             )
         self._check_masks(pack, portion, texts)
+        self.with_source &= not strangers  # rows that name other documents cannot be compared with them
         if self.are_whole:
             statistics.add(portion.rows, portion.origin_offsets, portion.origins)
-        if source is not None:
+            self.counts.update(count(portion.rows))
+        if source is not None and self.with_source:
             wrong = source.differing_rows(texts, portion.origin_offsets, portion.origins)
             self.source += [f"row {portion.first + row}: other tokens than its documents have" for row in wrong]
 
@@ -197,7 +203,11 @@ class _Findings:
         ids, length = Specials(**pack.specials), pack.seq_length
         stored = ((portion.rows.span_offsets, portion.rows.spans), *portion.later)
         for epoch, (offsets, spans) in enumerate(stored):
-            drawn = lay_out(texts, epoch, pack.mask_rule, ids, length)
+            try:
+                drawn = lay_out(texts, epoch, pack.mask_rule, ids, length)
+            except MisfitRowError as error:
+                self.masks.append(f"row {portion.first + error.index}: there is no room for its masks of epoch {epoch}")
+                continue
             same = np.array_equal(drawn.span_offsets, offsets) and np.array_equal(drawn.spans, spans)
             if not same or (epoch == 0 and not np.array_equal(drawn.tokens, portion.rows.tokens)):
                 row = portion.first + _first_difference(drawn, offsets, spans)
@@ -230,24 +240,18 @@ def _first_difference(drawn: Rows, offsets: np.ndarray, spans: np.ndarray) -> in
 # --- what the manifest says -------------------------------------------------------------------------------------------
 
 
-def _check_counts(statistics: PackStatistics, manifest: Success) -> Check:
-    """The ratio and the counters of the manifest are those of the rows."""
-    counted = {
-        f"{column}/{kind}": own[name]
-        for kind, own in statistics.by_kind.items()
-        for column, name in (("pieces", "pieces"), ("tokens", "tokens"), ("loss", "targets"))
-    }
+def _check_counts(counted: Mapping[str, int], manifest: Success) -> Check:
+    """The counters and the ratio of the manifest are those of the rows."""
     wrong = [
-        f"{name} is {value}, recorded {manifest.counts.get(name, 0)}"
-        for name, value in counted.items()
-        if value != manifest.counts.get(name, 0)
+        f"{name} is {counted.get(name, 0)}, recorded {manifest.counts.get(name, 0)}"
+        for name in sorted({*counted, *manifest.counts})
+        if counted.get(name, 0) != manifest.counts.get(name, 0)
     ]
     ratio = manifest.facts["mip_ratio"]
-    column = {"tokens": "tokens", "loss-tokens": "loss"}.get(ratio["of"])
-    if column:
-        got = counted[f"{column}/mip"] / max(1, sum(counted[f"{column}/{kind}"] for kind in KINDS))
-        if abs(got - ratio["got"]) > 1e-6:
-            wrong.append(f"MIP is {got:.4f}, recorded {ratio['got']:.4f}")
+    column = RATIO_COLUMNS[ratio["of"]]
+    got = counted[f"{column}/mip"] / max(1, sum(counted[f"{column}/{kind}"] for kind in KINDS))
+    if abs(got - ratio["got"]) > 1e-6:
+        wrong.append(f"MIP is {got:.4f}, recorded {ratio['got']:.4f}")
     sentence = f"counts and the MIP ratio ({ratio['got']:.4f} of the {ratio['of']}) are those of the rows."
     return Check(name="counts", ok=not wrong, sentence=_first_of(wrong) if wrong else sentence)
 

@@ -11,6 +11,7 @@ The folder is a cache: a function of the stage's key, made again when it is not 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ class JobFacts(msgspec.Struct, frozen=True):
     token_type: str
     stems: tuple[str, ...]
     documents: int
+    digests: dict[str, str]
+    """Of everything else that was written with the plan, by name below the stage's folder."""
     facts: dict[str, Any]
     """For the success manifest: wanted shares, sources, languages, what became of the MIP samples."""
 
@@ -74,8 +77,8 @@ def mask_rule(recipe: Recipe, sentence_table: np.ndarray) -> MaskRule:
     return MaskRule(recipe.gmask_least, recipe.mask_rate, recipe.span_bounds == "sentences", sentence_table)
 
 
-def save_job(job: Job, folder: Path) -> None:
-    """Write ``job`` into the stage folder's ``_work``."""
+def save_job(job: Job, folder: Path, side_files: Sequence[str] = ()) -> None:
+    """Write ``job`` into the stage folder's ``_work``; ``side_files`` were written there with it."""
     work = folder / WORK
     work.mkdir(exist_ok=True)
     (work / _JOB).unlink(missing_ok=True)
@@ -86,7 +89,9 @@ def save_job(job: Job, folder: Path) -> None:
     for name, values in arrays.items():
         with files.atomic_path(work / f"{name}.npy") as temporary, temporary.open("wb") as handle:
             np.save(handle, values, allow_pickle=False)
-    files.write_json(work / _JOB, job.described)
+    names = [*(f"{WORK}/{name}.npy" for name in arrays), *side_files]
+    digests = {name: files.digest_file(folder / name) for name in names}
+    files.write_json(work / _JOB, msgspec.structs.replace(job.described, digests=digests))
 
 
 _STREAM = ("file", "offset", "length", "order", "starts")
@@ -99,7 +104,7 @@ def load_job(folder: Path, tokenized: Path, key: str) -> Job | None:
         described = files.read_json(work / _JOB, JobFacts)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
-    if described.key != key:
+    if described.key != key or not all(_is_whole(folder / name, digest) for name, digest in described.digests.items()):
         return None
 
     def load(name: str) -> np.ndarray:
@@ -115,6 +120,10 @@ def load_job(folder: Path, tokenized: Path, key: str) -> Job | None:
         mip=MipTokens(load("mip_ids"), load("mip_offsets")),
         rule=mask_rule(described.recipe, load("sentences")),
     )
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    return path.is_file() and files.digest_file(path) == digest
 
 
 @functools.lru_cache(maxsize=1)

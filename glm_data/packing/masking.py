@@ -22,8 +22,8 @@ from glm_data.packing.placing import (
     sentence_ends,
     suffix_length,
 )
-from glm_data.packing.rows import GMASK, MASK, MIP, SMASK, Rows, check_fit, concat, ragged_index
-from glm_data.packing.spans import MAX_SPANS, sentence_spans, sort_few
+from glm_data.packing.rows import GMASK, MASK, MIP, SMASK, MisfitRowError, Rows, check_fit, concat, ragged_index
+from glm_data.packing.spans import most_spans, sentence_spans, sort_few
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,11 @@ def lay_out(
     token_type: npt.DTypeLike = np.int32,
 ) -> Rows:
     """The rows of ``texts`` with the mask set of ``epoch`` (one for all, or ``int64[R]``); ``seq_length`` places a row,
-    tokens of ``token_type``."""
+    tokens of ``token_type``.
+
+    Raises :class:`~glm_data.packing.rows.MisfitRowError` for texts that do not fit between their places, as only
+    damaged rows have them.
+    """
     rows, pieces = len(texts.piece_offsets) - 1, len(texts.kind)
     span_offsets = np.zeros(rows + 1, np.int64)
     least, rate, in_sentences, epochs = (
@@ -127,6 +131,8 @@ def lay_out(
         (epochs, least, rate, in_sentences, rule.sentence_table),
         (ids.mask, ids.gmask, ids.smask, ids.sop, ids.eop, ids.pad),
     )
+    if count < 0:
+        raise MisfitRowError(-1 - count)
     return Rows(out.tokens, out.piece_offsets, out.pieces, span_offsets, spans[:count], out.tail_offsets, out.tails)
 
 
@@ -149,12 +155,13 @@ def _lay_out(
     rule: tuple[Any, ...],
     ids: tuple[Any, ...],
 ) -> int:
+    """Fill in the rows; returns the number of spans, or ``-1 - row`` for the first row that cannot be."""
     tokens, piece_out, span_offsets, spans, tails = out
     piece_offsets, kinds, places, keys, closed = pieces
     text, text_starts, prompts, all_lengths, length_offsets = sources
     epochs, leasts, rates, all_in_sentences, table = rule
     mask_id, gmask_id, smask_id, sop_id, eop_id, pad_id = ids
-    drawn = np.zeros((3, MAX_SPANS), np.int64)  # lengths, starts, order
+    drawn = np.zeros((3, most_spans(tokens.shape[1])), np.int64)  # lengths, starts, order
     scratch = np.zeros((3, tokens.shape[1] + 2), np.int32)
     span, tail = 0, 0
     for row in range(tokens.shape[0]):
@@ -162,10 +169,13 @@ def _lay_out(
         for piece in range(piece_offsets[row], piece_offsets[row + 1]):
             kind, place, key = kinds[piece], places[piece], mask_key(keys[piece], epochs[row])
             source = text[text_starts[piece] : text_starts[piece + 1]]
+            limit = places[piece + 1] if piece + 1 < piece_offsets[row + 1] else tokens.shape[1]
+            known = all_lengths[length_offsets[piece] : length_offsets[piece + 1]]
+            if not _fits(kind, len(source), known, rates[row], closed[piece], prompts[piece], limit - place):
+                return -1 - row
             tokens[row, free:place] = pad_id
             count = 1
             if kind in (MASK, SMASK):
-                known = all_lengths[length_offsets[piece] : length_offsets[piece + 1]]
                 count = _draw_spans(key, kind, source, known, settings, drawn, scratch)
                 blank = mask_id if kind == MASK else smask_id
                 sep, end = lay_out_mask(
@@ -187,6 +197,24 @@ def _lay_out(
         tokens[row, free:] = pad_id
         span_offsets[row + 1] = span
     return span
+
+
+@njit(cache=True)
+def _fits(kind: int, tokens: int, known: np.ndarray, rate: float, closed: bool, prompt: int, room: int) -> bool:
+    """Whether a piece can be laid out in ``room`` places, with a token between any two spans."""
+    if tokens < 1:
+        return False
+    if kind == MASK:
+        count = len(known)
+        if count < 1 or known[0] < 1:
+            return False
+        return known.sum() + count - 1 <= tokens and tokens + 2 * count <= room
+    if kind == SMASK:
+        most = sentence_spans(tokens, rate)
+        return tokens + 2 * most <= room
+    if kind == GMASK:
+        return tokens + 1 + closed <= room
+    return prompt <= tokens and tokens + 2 <= room
 
 
 @njit(cache=True)

@@ -54,6 +54,13 @@ def document_copies(documents: Tokenized, recipe: Recipe) -> np.ndarray:
         copies[mine] = base[mine] * int(times)
         extra = _take_fraction(mine, tokens, keys, times % 1)
         copies[extra] += base[extra]
+    most = int(copies.argmax()) if len(copies) else 0
+    if len(copies) and copies[most] > recipe.max_epochs:
+        raise UsageError(
+            f"the mix and the duplicates together would use a document of source "
+            f"'{documents.sources[documents.source[most]]}' {copies[most]} times, at most {recipe.max_epochs:g} are "
+            "allowed; lower its share, weight or epochs, raise --max-epochs, or leave out --use-duplicates."
+        )
     return copies
 
 

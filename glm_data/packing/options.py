@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
 
 from glm_data.bans import DEFAULT as DEFAULT_BANS
 from glm_data.bans import BansOption
 from glm_data.config import Config, Doc, to_mapping
 from glm_data.errors import UsageError
 from glm_data.packing.mixing import SourceMix
+from glm_data.packing.spans import length_table
 
 Boundaries = Literal["stream", "documents"]
 SpanBounds = Literal["tokens", "sentences"]
@@ -135,7 +137,19 @@ def resolve(options: PackOptions) -> Recipe:
             f"--windows {recipe.windows} does not divide --seq-length {recipe.seq_length} "
             f"into windows of {_LEAST_WINDOW} tokens or more; give another number."
         )
+    _check_reach(recipe)
     return recipe
+
+
+def _check_reach(recipe: Recipe) -> None:
+    """Spans of mean length m with a token between them can mask m / (m + 1) of a text at most."""
+    shares = np.diff(length_table(recipe.span_mean, recipe.span_longest).astype(float), prepend=0.0) / 2.0**32
+    mean = float((shares * np.arange(1, recipe.span_longest + 1)).sum())
+    if recipe.mask_rate > 0.98 * mean / (mean + 1):
+        raise UsageError(
+            f"--mask-rate {recipe.mask_rate} cannot be reached by spans of {mean:.2f} tokens with one between them; "
+            f"give at most {0.98 * mean / (mean + 1):.2f}, or longer spans (--span-mean)."
+        )
 
 
 _COMBINATIONS: tuple[tuple[Callable[[Recipe], bool], str], ...] = (

@@ -25,7 +25,7 @@ from glm_data.packing.options import Recipe
 from glm_data.packing.placing import mask_key, suffix_length
 from glm_data.packing.rng import MIP_POSITION, PIECE, ROW_KIND, ROW_ORDER, draw, make_key, permutation, unit_draws
 from glm_data.packing.rows import GMASK, MASK, MIP, SMASK
-from glm_data.packing.spans import MAX_SPANS, length_table, piece_budget, sentence_budget, sort_few, threshold
+from glm_data.packing.spans import length_table, most_spans, piece_budget, sentence_budget, sort_few, threshold
 
 _MIN_GMASK_TOKENS = 2
 
@@ -207,7 +207,7 @@ def _stream_rows(stream_tokens: int, recipe: Recipe) -> Plan:
         count = _ROWS_AT_ONCE * recipe.windows
         ends, pieces = (
             np.zeros(_ROWS_AT_ONCE, np.int64),
-            _room(count, count * _LENGTHS_A_PIECE + recipe.windows * MAX_SPANS),
+            _room(count, count * _LENGTHS_A_PIECE + most_spans(recipe.seq_length) * recipe.windows),
         )
         before = state
         *state, used = _walk(stream_tokens, recipe.windows, settings, *state, ends, pieces.lengths, *_columns(pieces))
@@ -251,9 +251,10 @@ def _walk(
     at the end of each row, ``done`` of them before the first.
     """
     seed, length, mask_share, sentence_share = settings[0], settings[1], settings[2], settings[3]
-    lengths = np.zeros(MAX_SPANS, np.int64)
+    most = most_spans(length)
+    lengths = np.zeros(most, np.int64)
     window, piece, first, used = length // windows, 0, row, 0
-    while position < stream and row - first < len(ends) and used + windows * MAX_SPANS <= len(all_lengths):
+    while position < stream and row - first < len(ends) and used + windows * most <= len(all_lengths):
         kind = _draw_kind(make_key(seed, row, 0, ROW_KIND), mask_share, sentence_share)
         if stream - position < _MIN_GMASK_TOKENS:
             kind = MASK
@@ -330,7 +331,7 @@ def _mip_places(rows: int, mip: int, recipe: Recipe) -> np.ndarray:
 def _document_pieces(starts: np.ndarray, recipe: Recipe) -> Pieces:
     settings, parts, state = _settings(recipe), [_room(0)], (0, 0, 0)  # document, part, offset within it
     while state[0] < len(starts) - 1:
-        pieces = _room(_PIECES_AT_ONCE, _PIECES_AT_ONCE * _LENGTHS_A_PIECE + MAX_SPANS)
+        pieces = _room(_PIECES_AT_ONCE, _PIECES_AT_ONCE * _LENGTHS_A_PIECE + most_spans(recipe.seq_length))
         *state, count, used = _cut(starts, settings, *state, pieces.lengths, *_columns(pieces))
         parts.append(_filled(pieces, count, used))
     return _joined(parts)
@@ -363,12 +364,13 @@ def _cut(
     Returns the document, part and offset to go on from, and the pieces and span lengths written.
     """
     seed, length, mask_share, sentence_share = settings[0], settings[1], settings[2], settings[3]
-    lengths = np.zeros(MAX_SPANS, np.int64)
+    most = most_spans(length)
+    lengths = np.zeros(most, np.int64)
     piece, used = 0, 0
     while document < len(document_starts) - 1:
         position, end = document_starts[document] + offset, document_starts[document + 1] - 1
         while position < end:
-            if piece == len(kinds) or used + MAX_SPANS > len(all_lengths):
+            if piece == len(kinds) or used + most > len(all_lengths):
                 return document, part, position - document_starts[document], piece, used
             key = make_key(seed, document, part, PIECE)
             kind = _draw_kind(make_key(seed, document, part, ROW_KIND), mask_share, sentence_share)

@@ -204,7 +204,7 @@ def _first_wrong(
             start, sep, end, kind = pieces[piece, 0], pieces[piece, 1], pieces[piece, 2], pieces[piece, 3]
             if start < free or sep <= start or end <= sep or end > length or kind > SMASK:
                 return row
-            place = sep
+            place, first = sep, span
             while span < span_offsets[row + 1] and place < end:
                 if spans[span, 1] != place or spans[span, 2] < 1:
                     return row
@@ -213,6 +213,8 @@ def _first_wrong(
                 place += spans[span, 2]
                 span += 1
             if place != end:
+                return row
+            if kind in (GMASK, MIP) and (span - first != 1 or spans[first, 0] != sep - 1):
                 return row
             tails -= kind == GMASK
             free = end

@@ -16,6 +16,8 @@ from glm_data.packing.rows import KINDS, MASK, MIP, SMASK, Rows
 from glm_data.stage import OutputFile, ShardRecord, ShardTask, output_file
 
 DOCUMENTS = "documents.parquet"
+RATIO_COLUMNS = {"tokens": "tokens", "sequences": "rows", "loss-tokens": "loss"}
+"""What of :func:`count` the MIP ratio is of."""
 SIDE_FILES = ("state.json", "dataset_info.json", "tokenizer.model", "tokenizer.json")
 """Written with the plan, listed by the record of the first shard."""
 

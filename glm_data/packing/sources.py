@@ -45,13 +45,11 @@ def read_tokenized(folder: Path, names: Sequence[str]) -> Tokenized:
     """Read the document tables of the shards ``names`` (``data/part-….documents.parquet`` and their ids)."""
     stems = sorted(name.removesuffix(IDS_SUFFIX) for name in names if name.endswith(IDS_SUFFIX))
     columns = ["offset", "length", "duplicates", "source", "lang"]
-    tables = [
-        pq.read_table(folder / (stem + DOCUMENTS_SUFFIX), columns=columns, read_dictionary=["source", "lang"])
-        for stem in stems
-    ]
+    tables = [_read_table(folder / (stem + DOCUMENTS_SUFFIX), columns) for stem in stems]
     if not tables:
         raise InputError(f"'{folder}' holds no tokenised shard; run the tokenize stage first.")
     table = pa.concat_tables(tables)
+    _check_places(folder, stems, tables)
     source, sources = _numbered(table["source"])
     lang, langs = _numbered(table["lang"])
     return Tokenized(
@@ -65,6 +63,21 @@ def read_tokenized(folder: Path, names: Sequence[str]) -> Tokenized:
         lang=lang,
         langs=langs,
     )
+
+
+def _read_table(path: Path, columns: list[str]) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=columns, read_dictionary=["source", "lang"])
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"'{path}' cannot be read ({error}); run the tokenize stage again.") from None
+
+
+def _check_places(folder: Path, stems: Sequence[str], tables: Sequence[pa.Table]) -> None:
+    """Every document lies within the ids of its shard: compiled code copies from there."""
+    for stem, table, ids in zip(stems, tables, map_ids(folder, stems), strict=True):
+        offset, length = table["offset"].to_numpy(), table["length"].to_numpy()
+        if len(table) and (offset.min() < 0 or length.min() < 0 or (offset + length).max() > len(ids)):
+            raise InputError(f"'{folder / (stem + DOCUMENTS_SUFFIX)}' names ids that its shard has not; it is damaged.")
 
 
 def _numbered(column: pa.ChunkedArray) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -132,8 +145,14 @@ def _copy_slices(ids: np.ndarray, source: np.ndarray, count: np.ndarray, target:
 
 def map_ids(folder: Path, stems: Sequence[str]) -> tuple[np.ndarray, ...]:
     """Flat ids of tokenised shards, mapped."""
-    paths = [folder / (stem + IDS_SUFFIX) for stem in stems]
-    return tuple(np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray) for path in paths)
+    mapped = []
+    for stem in stems:
+        path = folder / (stem + IDS_SUFFIX)
+        try:
+            mapped.append(np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray))
+        except (OSError, ValueError) as error:
+            raise InputError(f"'{path}' cannot be read ({error}); run the tokenize stage again.") from None
+    return tuple(mapped)
 
 
 def stream_order(documents: Tokenized, recipe: Recipe) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,9 +18,6 @@ from numba import njit
 
 from glm_data.packing.rng import draw, draw_below
 
-MAX_SPANS = 1024
-"""Upper bound of spans in a piece, the size of scratch arrays."""
-
 _SHORT, _SHORT_LENGTH, _SINGLE, _LENGTHS = 0, 1, 2, 16
 _MIN_SHORT = 32
 _SENTENCE_TOKENS = 16
@@ -138,6 +135,12 @@ def piece_budget(
         tokens = _MIN_SHORT + draw_below(key, _SHORT_LENGTH, tokens - _MIN_SHORT)
         count = _spans_needed(tokens, count, rate, lengths)
     return tokens, _trim(tokens, count, lengths)
+
+
+@njit(cache=True)
+def most_spans(places: int) -> int:
+    """An upper bound of the spans of a piece in ``places`` places: a mask and an ``<sop>`` each."""
+    return places // 2 + 1
 
 
 @njit(cache=True)

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from glm_data import stage as stages
 from glm_data.bans import NONE, Bans, check_bans, load_bans
 from glm_data.config import to_mapping
-from glm_data.errors import UsageError
+from glm_data.errors import InputError, UsageError
+from glm_data.files import digest_file
 from glm_data.formats.parquet import parquet_writer
 from glm_data.inputs import stage_files
 from glm_data.packing import shards
@@ -29,7 +30,7 @@ from glm_data.packing.plan import add_mip, plan_text
 from glm_data.packing.rows import KINDS
 from glm_data.packing.samples import MipSamples, choose_samples, no_samples, read_mip
 from glm_data.packing.sentences import sentence_table
-from glm_data.packing.shard import DOCUMENTS, pack_shard
+from glm_data.packing.shard import DOCUMENTS, RATIO_COLUMNS, SIDE_FILES, pack_shard
 from glm_data.packing.shares import language_shares, source_shares
 from glm_data.packing.sources import DOCUMENTS_SUFFIX, TextStream, Tokenized, map_ids, read_tokenized, stream_order
 from glm_data.stage import Check, InputFile, ShardRecord, ShardTask, Stage, Success
@@ -100,7 +101,9 @@ def pack_stage(
     with stages.open_stage(out, NAME, described, files, overwrite=overwrite) as stage:
         job = load_job(out, tokenized, stage.key)
         if job is None:
-            save_job(_prepare(_Inputs(tokenized, mip, model, recipe, files, bans, allowed), stage), out)
+            _check_inputs(files)
+            made = _prepare(_Inputs(tokenized, mip, model, recipe, files, bans, allowed), stage)
+            save_job(made, out, (DOCUMENTS, *SIDE_FILES))
             job = load_job(out, tokenized, stage.key)
         assert job is not None  # noqa: S101 - it was just written
         perform(stage, pack_shard, _tasks(job, out, tokenized, stage.key))
@@ -120,6 +123,13 @@ def _tasks(job: Job, out: Path, tokenized: Path, key: str) -> list[ShardTask]:
         return ShardTask(shard=shard, folder=str(out), input=virtual, options=options)
 
     return [task(shard) for shard in range(job.shards)]
+
+
+def _check_inputs(inputs: Sequence[InputFile]) -> None:
+    """The plan names the inputs by their digests: they must still have them."""
+    for item in inputs:
+        if item.path and digest_file(Path(item.path)) != item.digest:
+            raise InputError(f"'{item.path}' has changed since its stage finished; run that stage again.")
 
 
 def _finished(folder: Path, wanted: str) -> Success:
@@ -162,6 +172,7 @@ def _prepare(inputs: _Inputs, stage: Stage) -> Job:
             token_type=shards.token_type(model.vocab_size),
             stems=documents.stems,
             documents=len(documents.length),
+            digests={},
             facts={
                 "mip_ratio": {"wanted": round(wanted, 6), "of": recipe.mip_ratio_of, "after_ramp": ratio},
                 "sources": source_shares(documents, copies, recipe),
@@ -228,13 +239,14 @@ def _succeed(stage: Stage, job: Job) -> Success:
         for name, share in facts[what].items()
         if "wanted" in share
     ]
+    if not facts["rows"]:
+        checks.append(Check(name="rows", ok=False, sentence="There is no row: the mix or the inputs leave no text."))
     return stage.succeed(job.shards, checks, facts)
 
 
 def _counted(counts: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
     """What the ratio counts, by kind."""
-    column = {"tokens": "tokens", "sequences": "rows", "loss-tokens": "loss"}[recipe.mip_ratio_of]
-    return {name: counts[f"{column}/{name}"] for name in KINDS}
+    return {name: counts[f"{RATIO_COLUMNS[recipe.mip_ratio_of]}/{name}"] for name in KINDS}
 
 
 def _facts(folder: Path, job: Job, counts: Mapping[str, int]) -> dict[str, Any]:
