@@ -31,7 +31,7 @@ def ours(folder: Path) -> tuple[Work, float]:
     from glm_data.packing.job import mask_rule
     from glm_data.packing.masking import Specials, lay_out
     from glm_data.packing.options import PackOptions, resolve
-    from glm_data.packing.plan import plan_rows
+    from glm_data.packing.plan import add_mip, plan_text
     from glm_data.packing.rows import assemble
 
     recipe, text = resolve(PackOptions(preset="glm-130b", mask_share=1.0)), stream()
@@ -40,7 +40,7 @@ def ours(folder: Path) -> tuple[Work, float]:
     mip, rule = MipTokens(np.empty(0, np.int32), np.zeros(1, np.int64)), mask_rule(recipe, np.zeros(0, np.uint8))
 
     def work() -> int:
-        plan = plan_rows(np.array([0, len(text)]), nothing, nothing, nothing, recipe)
+        plan = add_mip(plan_text(np.array([0, len(text)]), recipe), nothing, nothing, nothing, recipe)
         starts = np.append(plan.pieces.start, len(text))[plan.row_offsets]
         for first in range(0, plan.rows, BATCH):
             last = min(first + BATCH, plan.rows)

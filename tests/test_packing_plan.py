@@ -17,7 +17,7 @@ from glm_data.packing.job import mask_rule
 from glm_data.packing.masking import Specials, invert, lay_out
 from glm_data.packing.options import PRESETS, PackOptions, resolve
 from glm_data.packing.placing import HARD_END
-from glm_data.packing.plan import plan_rows
+from glm_data.packing.plan import add_mip, plan_text
 from glm_data.packing.rows import GMASK, MASK, MIP, SMASK, assemble
 
 SPECIALS = Specials(mask=5, gmask=6, smask=7, sop=3, eop=4, eos=2, pad=0)
@@ -42,7 +42,7 @@ def build(tokens: int, samples: int, options: PackOptions, seed: int = 0, docume
     starts = np.concatenate([[0], cuts, [tokens]]).astype(np.int64)
     mip, lengths, targets = mip_samples(rng, samples)
     recipe = resolve(options)
-    plan = plan_rows(starts, lengths, targets, np.arange(samples), recipe)
+    plan = add_mip(plan_text(starts, recipe), lengths, targets, np.arange(samples), recipe)
     return text, starts, mip, plan, fill_rows(plan, 0, plan.rows, text, mip, recipe)
 
 

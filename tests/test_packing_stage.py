@@ -274,6 +274,18 @@ def test_documents_outside_of_their_ids_are_refused(inputs, tmp_path):
         pack_stage(tmp_path / "ids", tmp_path / "out", SMALL, tokenizer=tokenizer)
 
 
+def test_a_mix_that_is_refused_leaves_the_folder_to_the_next_try(inputs, tmp_path):
+    _, tokenizer, ids, _ = inputs
+    with pytest.raises(UsageError, match="no source is left for 'books'"):
+        pack_stage(ids, tmp_path / "out", PackOptions(mix={"books": SourceMix(epochs=2)}), tokenizer=tokenizer)
+    mended = PackOptions(seq_length=256, mix={"te*": SourceMix(share=1.0)})
+    success = pack_stage(ids, tmp_path / "out", mended, tokenizer=tokenizer)
+    assert success.ok
+    pattern, source = success.facts["sources"]["te*"], success.facts["sources"]["test"]
+    assert {**source, "wanted": 1.0} == pattern
+    assert (source["epochs"], source["available"]) == (1.0, source["tokens"])
+
+
 def test_a_pack_without_a_row_trips_the_guard_rail(inputs, tmp_path):
     _, tokenizer, ids, _ = inputs
     options = PackOptions(seq_length=256, mix={"*": SourceMix(epochs=0)})

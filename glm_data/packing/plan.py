@@ -119,11 +119,6 @@ def add_mip(text: Plan | Pieces, lengths: np.ndarray, targets: np.ndarray, choic
     return _shuffle_rows(_pack(_joined([text, mip]), recipe.seq_length), recipe.seed)
 
 
-def plan_rows(starts: np.ndarray, lengths: np.ndarray, targets: np.ndarray, choice: np.ndarray, recipe: Recipe) -> Plan:
-    """:func:`plan_text` and :func:`add_mip` in one."""
-    return add_mip(plan_text(starts, recipe), lengths, targets, choice, recipe)
-
-
 def _settings(recipe: Recipe) -> tuple[Any, ...]:
     return (
         recipe.seed,

@@ -15,8 +15,10 @@ Shares = dict[str, dict[str, Any]]
 
 
 def source_shares(documents: Tokenized, copies: np.ndarray, recipe: Recipe) -> Shares:
-    """By source ``documents``, ``tokens``, ``epochs`` and ``share``; a pattern with a wanted share has a line of its
-    own with ``wanted``."""
+    """By source ``documents``, ``available`` tokens, ``tokens`` used, ``epochs`` and ``share``.
+
+    A pattern with a wanted share has a line of its own with ``wanted``.
+    """
     shares = _shares(documents.source, documents.sources, documents.length, copies)
     for pattern, rule in recipe.mix.items():
         if rule.share is not None:
@@ -46,6 +48,7 @@ def _shares(numbers: np.ndarray, names: Sequence[str], lengths: np.ndarray, copi
     return {
         name or "unknown": {
             "documents": int(documents[at]),
+            "available": int(once[at]),
             "tokens": int(used[at]),
             "epochs": round(float(used[at] / max(1.0, once[at])), 4),
             "share": round(float(used[at] / total), 6),
@@ -56,9 +59,10 @@ def _shares(numbers: np.ndarray, names: Sequence[str], lengths: np.ndarray, copi
 
 def _together(shares: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
     tokens = sum(shares[name]["tokens"] for name in names)
-    once = sum(shares[name]["tokens"] / max(1e-9, shares[name]["epochs"]) for name in names)
+    once = sum(shares[name]["available"] for name in names)
     return {
         "documents": sum(shares[name]["documents"] for name in names),
+        "available": once,
         "tokens": tokens,
         "epochs": round(tokens / max(1.0, once), 4),
         "share": round(sum(shares[name]["share"] for name in names), 6),

@@ -33,7 +33,7 @@ from glm_data.packing.sentences import sentence_table
 from glm_data.packing.shard import DOCUMENTS, RATIO_COLUMNS, SIDE_FILES, pack_shard
 from glm_data.packing.shares import language_shares, source_shares
 from glm_data.packing.sources import DOCUMENTS_SUFFIX, TextStream, Tokenized, map_ids, read_tokenized, stream_order
-from glm_data.stage import Check, InputFile, ShardRecord, ShardTask, Stage, Success
+from glm_data.stage import PLAN, Check, InputFile, ShardRecord, ShardTask, Stage, Success
 from tokenizer import Tokenizer
 
 NAME = "pack"
@@ -102,7 +102,11 @@ def pack_stage(
         job = load_job(out, tokenized, stage.key)
         if job is None:
             _check_inputs(files)
-            made = _prepare(_Inputs(tokenized, mip, model, recipe, files, bans, allowed), stage)
+            try:
+                made = _prepare(_Inputs(tokenized, mip, model, recipe, files, bans, allowed), stage)
+            except UsageError:  # nothing was begun: the next try, with other options, finds the folder as this one did
+                (out / PLAN).unlink()
+                raise
             save_job(made, out, (DOCUMENTS, *SIDE_FILES))
             job = load_job(out, tokenized, stage.key)
         assert job is not None  # noqa: S101 - it was just written
