@@ -7,7 +7,7 @@ from collections import Counter
 
 from glm_data.text import characters as ch
 from glm_data.text.characters import classify, misread_characters
-from glm_data.text.marks import ADVERTISEMENTS, POLICIES
+from glm_data.text.marks import POLICIES, advertisements
 from glm_data.text.statistics import CHINESE_STOPS, FUNCTION_WORDS, GOPHER_STOPS
 
 LETTERS = {ch.HAN, ch.KANA, ch.HANGUL, ch.LATIN, ch.LETTER}
@@ -209,7 +209,7 @@ def links_of(text: str) -> list[str]:
 
 def advertisement_marks(text: str) -> int:
     lower = re.sub("[A-Z]", lambda match: match[0].lower(), text)
-    marks = [mark.lower() for mark in ADVERTISEMENTS]
+    marks = [mark.lower() for mark in advertisements()]
     return sum(any(lower[:at].endswith(mark) for mark in marks) for at in range(1, len(lower) + 1))
 
 
@@ -298,7 +298,7 @@ def of_words(text: str) -> dict[str, float]:
         "gopher_hashes": share(text.count("#"), words),
         "gopher_ellipses": share(text.count("...") + text.count("…"), words),
         "gopher_stop_words": len(set(tokens) & set(GOPHER_STOPS)),
-        "chinese_stop_words": len(set(tokens) & {*CHINESE_STOPS} - {"·"}),
+        "chinese_stop_words": len(set(tokens) & {*CHINESE_STOPS}),
         "function_word_share": share(function, len(solid)),
         "newlines_a_word": share(text.count("\n"), words),
         **{f"top_{n}_gram": share(top_gram(tokens, sizes[n], n), len(text)) for n in (2, 3, 4)},

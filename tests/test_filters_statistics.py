@@ -15,6 +15,7 @@ from glm_data.text import characters as ch
 from glm_data.text import statistics
 from glm_data.text.characters import classify, script_characters
 
+
 def measure(text: str) -> dict[str, float]:
     return {name: float(values[0]) for name, values in statistics.measure(pa.array([text])).items()}
 
@@ -23,7 +24,8 @@ PIECES = [
     "中文。", "國學", "国学", "かな", "한글", "word", "Ünï", "don't ", "12", "１２", "“好！”", "...", "…", "......",
     "——", "====", "- ", "• ", "\n", "\n\n", " ", "\t", "\u3000", "\u200b", "\ufffd", "\ue000", "😀", "𠀀", "Привет",
     "ไทย", "e\u0301", "）", "?", "|", "+", "★", "·", "\x00", "snake_case", "e.g. ", "3.14", "1,000", "'", '"', ".", "#",
-    "the cat and the dog.", "的", "了", "锟斤拷", "鐨勬槸", "http://a.b/c?d ", "WWW.x", "Click Here", "加微信", "。www.",
+    "the cat and the dog.", "的", "了", "锟斤拷", "鐨勬槸", "http://a.b/c?d ", "WWW.x", "Click Here", "加微信",
+    "。www.",
     "a line of five words.", "three short words.[1][edit]", "{", "JavaScript ", "Privacy Policy ", "lorem ipsum ",
     "一段长一点的中文，会重复很多次的那一种。", "a sentence that repeats.", "again and again and again. ",
 ]  # fmt: skip

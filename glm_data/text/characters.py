@@ -31,7 +31,9 @@ are function words."""
 END_MARKS = ".!?。！？…．｡"
 CLAUSE_MARKS = ",;:，、；："
 DASHES = "•-"
-FUNCTION_CHARACTERS = "的了是在和有不我他她你它们們这這那就也都而及与與着著或把被从從对對到以为為会會之其于於但并並还還很吗嗎呢吧"
+FUNCTION_CHARACTERS = (
+    "的了是在和有不我他她你它们們这這那就也都而及与與着著或把被从從对對到以为為会會之其于於但并並还還很吗嗎呢吧"
+)
 _TERMINALS = (
     0x21, 0x2E, 0x3F, 0x589, *range(0x61D, 0x620), 0x6D4, *range(0x700, 0x703), 0x7F9, 0x837, 0x839, 0x83D, 0x83E,
     0x964, 0x965, 0x104A, 0x104B, 0x1362, 0x1367, 0x1368, 0x166E, 0x1735, 0x1736, *range(0x17D4, 0x17D7), 0x17D9,
@@ -107,7 +109,8 @@ def misread_characters() -> frozenset[str]:
     """Han characters that rarely stand in Chinese but often in Chinese whose encoding was mistaken.
 
     They come of the commonest characters in UTF-8 read as GBK (``鐨`` of ``的``), or of U+FFFD and of memory that was
-    never written read as GBK (``锟斤拷``, ``烫``, ``屯``); those of GB 2312's first level, the common ones, are left out.
+    never written read as GBK (``锟斤拷``, ``烫``, ``屯``); those of GB 2312's first level are common and
+    left out.
     """
     pairs = (first + second for first in _COMMON[::7] for second in _COMMON)
     read = {character for pair in pairs for character in pair.encode().decode("gbk", "ignore")}
@@ -152,7 +155,7 @@ def decode_at(data: NDArray[np.uint8], position: int) -> Any:
 
 
 @compiled
-def entry_of(table: NDArray[np.uint16], point: int) -> Any:
+def entry_of(table: NDArray[np.uint16], point: Any) -> Any:
     """The table's entry of a code point of any plane."""
     if point < 0x10000:
         return table[point]

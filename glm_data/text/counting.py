@@ -42,6 +42,8 @@ TOKEN_COUNTS = (
     "tokens", "han_tokens", "word_tokens", "word_token_characters", "letter_tokens", "english_stops", "chinese_stops",
     "token_text",
 )  # fmt: skip
+"""A token is a Han or kana character, a run of one mark, or a run of letters and digits: with ``_`` and ``.`` in it,
+``,`` between digits, and begun anew by an apostrophe before a letter (``don't`` is ``don`` and ``'t``)."""
 LINE_COUNTS = (
     "newlines", "lines", "line_characters", "end_mark_lines", "terminal_lines", "bullet_lines", "dash_lines",
     "ellipsis_lines", "ellipses", "short_lines", "title_lines", "longest_line", "duplicate_lines",
@@ -73,76 +75,92 @@ def count_characters(
     data: NDArray[np.uint8], start: int, end: int, table: NDArray[np.uint16], stops: NDArray[np.uint64],
     han_stops: NDArray[np.uint8], counts: NDArray[np.int64], scratch: Scratch,
 ) -> tuple[int, int]:  # fmt: skip
-    """Fill ``counts`` with :data:`CHARACTER_COUNTS` and :data:`TOKEN_COUNTS`; put the document's first characters,
-    solid characters and tokens into ``scratch``. Returns how many of the latter two.
-
-    A token is a Han or kana character, a run of one mark, or a run of letters and digits: with ``_`` and ``.`` in it,
-    ``,`` between digits, and begun anew by an apostrophe before a letter (``don't`` is ``don`` and ``'t``).
-    """
-    own = counts[len(CHARACTER_COUNTS) :]
-    english = chinese = np.uint64(0)
-    text = stored = solid = characters = 0
-    hashed, packed, length, has_letter = np.uint64(0), np.uint64(0), 0, False
-    before, kind_before, solid_before = np.uint32(0), ch.SPACE, np.uint32(0)
-    position = start
+    """Fill ``counts`` with CHARACTER_COUNTS and TOKEN_COUNTS; put first characters, solid characters and tokens into
+    ``scratch``. Returns how many of the latter two."""
+    own, tokens, lengths = counts[len(CHARACTER_COUNTS) :], scratch.tokens, scratch.lengths
+    english = chinese = hashed = packed = np.uint64(0)
+    text = stored = solid = characters = length = 0
+    solid_before, before = np.uint32(0), np.uint32(0)
+    position, kind_before, has_letter = start, ch.SPACE, False
     while position <= end:  # a blank stands at the end
         if position < end and _is_ascii_letter(data[position]):
-            letters, hashed, packed = _read_letters(
-                data, position, end, hashed, packed, scratch.characters[characters:], scratch.solid[solid:]
-            )
+            rest = scratch.characters[characters:]
+            letters, hashed, packed = _read_letters(data, position, end, hashed, packed, rest, scratch.solid[solid:])
             position, length, has_letter = position + letters, length + letters, True
             characters, solid = characters + letters, min(solid + letters, scratch.solid.shape[0])
             counts[ch.LATIN] += letters
             counts[_WORDS] += kind_before != ch.LATIN
-            before = solid_before = np.uint32(data[position - 1])
-            kind_before = ch.LATIN
+            before, solid_before, kind_before = data[position - 1], data[position - 1], ch.LATIN
             continue
         point, size = decode_at(data, position) if position < end else (np.uint32(0x20), 1)
         entry = entry_of(table, point)
         kind = entry & ch.CLASS_BITS
         following = data[position + size] if position + size < end else np.uint8(0x20)
         joins = length > 0 and point < 0x60 and _joins(point, before, following)
-        is_word = kind == ch.LATIN or kind == ch.LETTER or kind == ch.DIGIT or kind == ch.HANGUL or joins
-        if length > 0 and not is_word and kind != ch.CONTROL:
+        goes_on = joins or _is_in_word(kind)
+        if length > 0 and not goes_on and kind != ch.CONTROL:
             stop = _find_stop(packed, length, stops)
             english |= stop
             counts[_FUNCTION] += stop != 0
             _count_token(own, length, has_letter, False)
-            stored, text = _store(scratch.tokens, scratch.lengths, stored, spread(hashed), length, text, characters)
+            stored, text = _store(tokens, lengths, stored, spread(hashed), length, text, characters)
             hashed, packed, length, has_letter = np.uint64(0), np.uint64(0), 0, False
         if position == end:
             break
-        if characters < scratch.characters.shape[0]:
-            scratch.characters[characters] = point
+        _keep(scratch.characters, characters, point)
         characters += 1
         repeats = point == before and is_mark(kind)
         _count_character(counts, point, entry, kind_before, repeats)
         if kind != ch.SPACE and not (point == solid_before and is_mark(kind)):
-            if solid < scratch.solid.shape[0]:
-                scratch.solid[solid] = point
-                solid += 1
+            solid += _keep(scratch.solid, solid, point)
             solid_before = point
-        if is_word or (point == 0x27 and before != 0x27 and _begins(kind_before, following)):
-            hashed = (hashed + np.uint64(point) + np.uint64(1)) * BASE
-            packed = packed << np.uint64(8) | np.uint64(point & 0xFF) if point < 0x80 else ~np.uint64(0)
+        if goes_on or (point == 0x27 and _is_in_word(kind_before) and _is_ascii_letter(following)):
+            hashed, packed = _add_to_word(hashed, packed, point)
             length += 1
-            has_letter |= is_word and not joins and kind != ch.DIGIT
+            has_letter = has_letter or (goes_on and not joins and kind != ch.DIGIT)
         elif repeats and stored > 0:
-            if text == characters - 1:
-                scratch.tokens[stored - 1] = spread(scratch.tokens[stored - 1] + BASE)
-                scratch.lengths[stored - 1] += 1
-                text = characters
+            text += _lengthen(tokens, lengths, stored, text == characters - 1)
         elif kind != ch.SPACE and kind != ch.CONTROL:
-            is_han = kind == ch.HAN or kind == ch.KANA
-            _count_token(own, is_han, is_han, is_han)
-            if kind == ch.HAN and point < 0x10000 and han_stops[point]:
-                chinese |= np.uint64(1) << np.uint64(han_stops[point])
-            stored, text = _store(scratch.tokens, scratch.lengths, stored, spread(np.uint64(point) + np.uint64(1)), 1, text, characters)
+            alone = kind == ch.HAN or kind == ch.KANA
+            _count_token(own, alone, alone, alone)
+            chinese |= np.uint64(1) << np.uint64(han_stops[point] if point < 0x10000 else 0)
+            stored, text = _store(tokens, lengths, stored, spread(np.uint64(point) + BASE), 1, text, characters)
         before, kind_before = point, kind
         position += size
-    own[5], own[6] = _bits(english), _bits(chinese)
-    own[7] = text if stored == scratch.tokens.shape[0] - 1 else characters
+    own[5], own[6] = _bits(english), _bits(chinese >> np.uint64(1))
+    own[7] = text if stored == tokens.shape[0] - 1 else characters
     return solid, stored
+
+
+@compiled
+def _is_in_word(kind: int) -> bool:
+    return bool(kind == ch.LATIN or kind == ch.LETTER or kind == ch.DIGIT or kind == ch.HANGUL)
+
+
+@compiled
+def _keep(places: NDArray[np.uint32], used: int, point: Any) -> int:
+    """Keep a code point if there is room; how many were."""
+    if used >= places.shape[0]:
+        return 0
+    places[used] = point
+    return 1
+
+
+@compiled
+def _add_to_word(hashed: Any, packed: Any, point: Any) -> Any:
+    """The hash of a word with a character more, and its bytes: all bits once they are not ASCII."""
+    hashed = (hashed + np.uint64(point) + np.uint64(1)) * BASE
+    return hashed, packed << np.uint64(8) | np.uint64(point) if point < 0x80 else ~np.uint64(0)
+
+
+@compiled
+def _lengthen(tokens: NDArray[np.uint64], lengths: NDArray[np.int64], stored: int, is_last: bool) -> int:
+    """Make the last token, a mark, one longer if it stands right before; by how many."""
+    if not is_last:
+        return 0
+    tokens[stored - 1] = spread(tokens[stored - 1] + BASE)
+    lengths[stored - 1] += 1
+    return 1
 
 
 @compiled
@@ -165,7 +183,7 @@ def _read_letters(
 
 
 @compiled
-def _count_character(counts: NDArray[np.int64], point: int, entry: int, kind_before: int, repeats: bool) -> None:
+def _count_character(counts: NDArray[np.int64], point: Any, entry: int, kind_before: int, repeats: bool) -> None:
     kind = entry & ch.CLASS_BITS
     counts[_HASHES] += point == 0x23
     counts[_RULER if repeats else kind] += 1
@@ -179,13 +197,6 @@ def _count_character(counts: NDArray[np.int64], point: int, entry: int, kind_bef
 
 
 @compiled
-def _begins(kind_before: int, following: int) -> bool:
-    """Whether an apostrophe stands between a letter or digit and a letter."""
-    is_word = kind_before == ch.LATIN or kind_before == ch.LETTER or kind_before == ch.DIGIT or kind_before == ch.HANGUL
-    return bool(is_word and _is_ascii_letter(following))
-
-
-@compiled
 def _count_token(counts: NDArray[np.int64], word_length: int, has_letter: bool, is_han: bool) -> None:
     counts[0] += 1
     counts[1] += is_han
@@ -196,8 +207,14 @@ def _count_token(counts: NDArray[np.int64], word_length: int, has_letter: bool, 
 
 @compiled
 def _store(
-    tokens: NDArray[np.uint64], lengths: NDArray[np.int64], stored: int, key: Any, length: int, text: int, characters: int
-) -> tuple[int, int]:
+    tokens: NDArray[np.uint64],
+    lengths: NDArray[np.int64],
+    stored: int,
+    key: Any,
+    length: int,
+    text: int,
+    characters: int,
+) -> tuple[int, int]:  # fmt: skip
     """Keep a token if there is room; returns how many are kept, and the characters of the text up to the last one."""
     if stored >= tokens.shape[0] - 1:
         return stored, text
@@ -206,7 +223,7 @@ def _store(
 
 
 @compiled
-def _joins(point: int, before: int, following: int) -> bool:
+def _joins(point: Any, before: Any, following: Any) -> bool:
     """Whether a mark inside a run of letters and digits is part of it."""
     is_digit = 0x30 <= following <= 0x39
     if point == 0x5F:  # _
@@ -217,7 +234,7 @@ def _joins(point: int, before: int, following: int) -> bool:
 
 
 @compiled
-def _is_ascii_letter(byte: int) -> bool:
+def _is_ascii_letter(byte: Any) -> bool:
     return bool(0x61 <= byte | 0x20 <= 0x7A)
 
 

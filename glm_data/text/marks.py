@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from functools import lru_cache
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,28 +21,6 @@ LOREM, SCRIPT, POLICY, ADVERTISEMENT, LINK = 1, 2, 4, 8, 16
 
 POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 LINKS = ("http://", "https://", "www.")
-ADVERTISEMENTS = (
-    "点击查看", "点击进入", "点击下载", "点击这里", "点我", "立即购买", "立即下载", "立即注册", "免费下载", "免费咨询", "免费领取",
-    "在线咨询", "咨询热线", "咨询电话", "联系电话", "客服热线", "客服电话", "联系客服", "加微信", "微信号", "加QQ", "QQ群", "扫码",
-    "扫一扫", "二维码", "关注公众号", "微信公众号", "长按识别", "包邮", "优惠券", "限时优惠", "限时抢购", "特价", "热卖", "厂家直销",
-    "批发价格", "欢迎来电", "欢迎咨询", "欢迎订购", "欢迎选购", "加盟", "代理商", "代开发票", "彩票", "博彩", "棋牌", "开奖", "赌场",
-    "私服", "网赚", "版权所有", "转载请注明", "责任编辑", "阅读全文", "查看更多", "查看全文", "更多>>", "上一篇", "下一篇", "相关推荐",
-    "相关文章", "相关阅读", "热门推荐", "推荐阅读", "猜你喜欢", "返回首页", "返回顶部", "友情链接", "网站地图", "设为首页", "加入收藏",
-    "您的位置", "当前位置", "公司简介", "click here", "buy now", "order now", "add to cart", "shopping cart", "free shipping",
-    "sign up", "log in", "sign in", "subscribe", "read more", "learn more", "view all", "terms of service",
-    "all rights reserved", "best price", "limited time", "discount", "follow us", "share this", "share on",
-    "related posts", "leave a comment", "leave a reply", "powered by", "casino", "payday loan", "viagra", "cialis",
-    "contact us", "about us", "call now", "call us", "newsletter", "site map", "sitemap", "back to top", "home page",
-)  # fmt: skip
-"""What shops, advertisements and the frames of web pages say; one is nothing, many in few lines are such a page."""
-
-PHRASES = {
-    LOREM: ("lorem ipsum",),
-    SCRIPT: ("javascript",),
-    POLICY: POLICIES,
-    ADVERTISEMENT: ADVERTISEMENTS,
-    LINK: LINKS,
-}
 MARK_COUNTS = (
     "c4_paper_sentences", "c4_paper_banned", "c4_tfds_sentences", "c4_tfds_banned", "links", "link_characters",
     "advertisement_marks",
@@ -61,11 +40,24 @@ class Automaton(NamedTuple):
 
 
 @lru_cache(maxsize=1)
+def advertisements() -> tuple[str, ...]:
+    """What shops, advertisements and the frames of web pages say; one is nothing, many in few lines are such a page."""
+    return tuple(Path(__file__).with_name("advertisements.txt").read_text(encoding="utf-8").split("\n"))[:-1]
+
+
+@lru_cache(maxsize=1)
 def phrase_automaton() -> Automaton:
-    """The automaton of :data:`PHRASES`."""
+    """The automaton of all phrases."""
+    kinds = {
+        LOREM: ("lorem ipsum",),
+        SCRIPT: ("javascript",),
+        POLICY: POLICIES,
+        ADVERTISEMENT: advertisements(),
+        LINK: LINKS,
+    }
     children: list[dict[int, int]] = [{}]
     found = [0]
-    for kind, phrases in PHRASES.items():
+    for kind, phrases in kinds.items():
         for phrase in phrases:
             state = 0
             for byte in phrase.lower().encode():
@@ -97,9 +89,9 @@ def count_marks(
     counts: NDArray[np.int64],
 ) -> None:  # fmt: skip
     """Fill ``counts`` with :data:`MARK_COUNTS`."""
-    position, state, in_link = start, 0, False
-    line = position
-    seen = 0
+    position, line, state = start, start, 0
+    seen: Any = 0
+    in_link: Any = False
     while position <= end:
         byte = data[position] if position < end else np.uint8(0x0A)
         if byte == 0x0A:

@@ -6,7 +6,7 @@ at places that the size before left over, and in ordinary text the long grams co
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +97,7 @@ def sum_up(scratch: Scratch, used: int) -> None:
 
 
 @compiled
-def power(exponent: int) -> int:
+def power(exponent: int) -> Any:
     """``BASE ** exponent`` in 64 bits."""
     value = np.uint64(1)
     for _ in range(exponent):
@@ -223,7 +223,7 @@ def count_character_repetition(scratch: Scratch, used: int, counts: NDArray[np.i
 
 
 @compiled
-def _most_frequent(scratch: Scratch, grams: int, repeated: int) -> int:
+def _most_frequent(scratch: Scratch, grams: int, repeated: int) -> Any:
     """Occurrences of the grams that are not single, of at most the square root of all different ones."""
     distinct, largest = grams - repeated, np.int64(0)
     for index in range(repeated):

@@ -48,4 +48,3 @@ def put(key: Any, owner: int, keys: NDArray[np.uint64], owners: NDArray[np.int64
     owners[slot] = owner
     keys[slot] = key
     return False
-

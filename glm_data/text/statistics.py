@@ -41,8 +41,8 @@ COUNTS = (
 _TEXT = COUNTS.index("token_text")
 
 GOPHER_STOPS = ("the", "be", "to", "of", "and", "that", "have", "with")
-CHINESE_STOPS = "的年在月是和日了於·為有被人中为他與後也而由"
-"""The stop words of the Gopher rules, and those that FineWeb-2 put in their place for Chinese."""
+CHINESE_STOPS = "的年在月是和日了於為有被人中为他與後也而由"
+"""The stop words of the Gopher rules, and those that FineWeb-2 put in their place for Chinese, without ``·``."""
 
 FUNCTION_WORDS = (
     "a", "about", "after", "all", "also", "am", "an", "any", "are", "as", "at", "because", "been", "before", "being",
@@ -91,15 +91,15 @@ SIGNALS = {
     "gopher_bullet_share": "lines that begin with • or - / lines, blank ones included",
     "gopher_ellipsis_share": "lines that end in … or ... / lines, blank ones included",
     "gopher_stop_words": "how many of the, be, to, of, and, that, have, with it holds, in lower case",
-    "chinese_stop_words": "how many of FineWeb-2's 22 stop words for Chinese it holds",
+    "chinese_stop_words": "how many of FineWeb-2's 21 stop words for Chinese it holds",
     "function_word_share": "function words of English and Chinese / tokens that are not marks",
     "newlines_a_word": "newlines / words, marks included (FineWeb)",
     "duplicate_lines": "lines that repeat an earlier one / lines",
     "duplicate_paragraphs": "paragraphs that repeat an earlier one / paragraphs",
     "duplicate_line_text": "characters of lines that repeat an earlier one / characters",
     "duplicate_paragraph_text": "characters of paragraphs that repeat an earlier one / characters",
-    **{f"top_{n}_gram": f"characters of the most frequent {n}-gram of words, all its places / characters" for n in (2, 3, 4)},
-    **{f"duplicate_{n}_grams": f"characters of {n}-grams of words met before, none twice / characters" for n in range(5, 11)},
+    **{f"top_{n}_gram": f"characters of the most frequent {n}-gram of words / characters" for n in (2, 3, 4)},
+    **{f"duplicate_{n}_grams": f"characters of {n}-grams of words met before / characters" for n in range(5, 11)},
     "word_repetition_5": "5-grams of words that are found more than once / 5-grams",
     "word_repetition_10": "10-grams of words that are found more than once / 10-grams",
     "character_repetition_3": "3-character grams found more than once, of the most frequent / grams (ROOTS, Chinese)",
@@ -189,7 +189,7 @@ def _count_all(
 def derive(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
     """The signals of :data:`SIGNALS`, by name, from :func:`count`'s counts: ``float64[documents]`` each."""
     column = dict(zip(COUNTS, counts.T.astype(np.float64), strict=True))
-    characters = sum(column[name] for name in counting.CLASSES)
+    characters = _sum(column, counting.CLASSES)
     signals = {
         **{name: column[name] for name in ("han", "words", "lines", "paragraphs", "longest_line", "links")},
         **{name: column[name] for name in marks.MARK_COUNTS if name in SIGNALS},
@@ -204,6 +204,10 @@ def derive(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
     return {name: signals[name] for name in SIGNALS}
 
 
+def _sum(column: dict[str, NDArray[np.float64]], names: tuple[str, ...]) -> NDArray[np.float64]:
+    return np.sum([column[name] for name in names], axis=0)
+
+
 def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
@@ -212,7 +216,7 @@ def _shares_of_characters(
     column: dict[str, NDArray[np.float64]], characters: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float64]]:
     solid = characters - column["space"] - column["ruler"]
-    letters = sum(column[name] for name in ("han", "kana", "hangul", "latin", "letter"))
+    letters = _sum(column, ("han", "kana", "hangul", "latin", "letter"))
     return {
         **{f"{name}_share": _share(column[name], solid) for name in ("digit", "punctuation", "symbol", "garbled")},
         "letter_share": _share(letters, solid),
@@ -263,7 +267,7 @@ def _repetition(
     text = column["token_text"]
     return {
         **{f"top_{n}_gram": _share(column[f"top_{n}_gram_characters"], text) for n in repetition.TOP},
-        **{f"duplicate_{n}_grams": _share(column[f"duplicate_{n}_gram_characters"], text) for n in repetition.DUPLICATE},
+        **{f"duplicate_{n}_grams": _share(column[f"duplicate_{n}_gram_characters"], text) for n in range(5, 11)},
         **{f"word_repetition_{n}": _share(column[f"repeated_{n}"], column[f"places_{n}"]) for n in (5, 10)},
         **{f"character_repetition_{n}": _share(column[f"frequent_of_{n}"], column[f"grams_of_{n}"]) for n in (3, 10)},
         "repeated_gram_share": _share(column["repeated_grams"], column["grams"]),
