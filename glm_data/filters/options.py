@@ -26,6 +26,11 @@ class FilterOptions(Config, frozen=True, kw_only=True):
     format: Annotated[Format, Doc("format of the inputs; auto: look at each")] = "auto"
     steps: Annotated[tuple[Step, ...], Doc("cleaning steps; their order is fixed")] = DEFAULT_STEPS
     to_simplified: Annotated[bool, Doc("convert traditional Chinese to simplified")] = False
+    quality_model: Annotated[str, Doc("model of 'glm-data filter train-quality', for the signal quality")] = ""
+    word_lists: Annotated[tuple[str, ...], Doc("files of words, one a line, for the signals listed_...")] = ()
+    url_lists: Annotated[tuple[str, ...], Doc("files of hosts to drop, one a line, by the url in meta")] = ()
+    drop_sources: Annotated[tuple[str, ...], Doc("sources to drop; * stands for anything")] = ()
+    keep_signals: Annotated[bool, Doc("write the signals of every document, for 'glm-data filter tune'")] = True
     max_bad_fraction: Annotated[float, Doc("largest share of unreadable records, else exit code 3", 0, 1)] = 0.01
     max_source_loss: Annotated[float, Doc("largest share of a source to lose, else exit code 3", 0, 1)] = 0.98
     max_record_bytes: Annotated[int, Doc("longest record to read")] = DEFAULT_MAX_RECORD_BYTES

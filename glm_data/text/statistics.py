@@ -10,7 +10,7 @@ is 0. tests/signal_twin.py defines every signal in plain Python.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -181,6 +181,39 @@ def _count_all(
         column += len(REPETITION_COUNTS)
         characters = min(own[_TEXT], scratch.characters.shape[0])
         repetition.count_character_repetition(scratch, characters, own, column)
+
+
+class Tokens(NamedTuple):
+    """The first tokens of each document, hashed: ``values: uint64[tokens]``, ``offsets: int64[documents + 1]``."""
+
+    values: NDArray[np.uint64]
+    offsets: NDArray[np.int64]
+
+
+def tokenize(texts: pa.StringArray) -> Tokens:
+    """Cut texts into tokens as :func:`count` does: of each text the first :data:`glm_data.text.repetition.TOKENS`."""
+    data, bounds = utf8_buffers(texts)
+    sizes = np.minimum(np.diff(bounds), repetition.TOKENS)
+    values, offsets = np.zeros(int(sizes.sum()), np.uint64), np.zeros(len(texts) + 1, np.int64)
+    if len(texts):
+        scratch = repetition.new_scratch(int(np.diff(bounds).max()))
+        _tokenize(data, bounds, character_table(), *_stop_tables(), scratch, values, offsets)
+    return Tokens(values[: offsets[-1]], offsets)
+
+
+@compiled
+def _tokenize(
+    data: NDArray[np.uint8], bounds: NDArray[np.int64], table: NDArray[np.uint16], stops: NDArray[np.uint64],
+    han_stops: NDArray[np.uint8], scratch: Any, values: NDArray[np.uint64], offsets: NDArray[np.int64],
+) -> None:  # fmt: skip
+    unused = np.zeros(len(counting.CHARACTER_COUNTS) + len(counting.TOKEN_COUNTS), np.int64)
+    for row in range(offsets.shape[0] - 1):
+        first = offsets[row]
+        _, used = counting.count_characters(
+            data, bounds[row], bounds[row + 1], table, stops, han_stops, unused, scratch
+        )
+        values[first : first + used] = scratch.tokens[:used]
+        offsets[row + 1] = first + used
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------
