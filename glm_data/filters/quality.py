@@ -89,7 +89,7 @@ def save(path: Path, weights: NDArray[np.float32]) -> None:
 def load(path: Path) -> NDArray[np.float32]:
     """Read a model; raises :class:`InputError` if there is none."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             weights = arrays["weights"]
             sound = int(arrays["format"]) == _FORMAT and weights.shape == (BUCKETS + 1,) and weights.dtype == np.float32
     except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile):
