@@ -9,10 +9,12 @@ from glm_data.filters.language import LANGUAGES
 from glm_data.filters.options import ALL_STEPS, FilterOptions
 from glm_data.filters.rules import Profile, Rule, load_profile, profile_names
 from glm_data.filters.shard import FilterTask, filter_shard
+from glm_data.filters.signals import SIGNALS
 
 __all__ = [
     "ALL_STEPS",
     "LANGUAGES",
+    "SIGNALS",
     "FilterOptions",
     "FilterTask",
     "Filtered",

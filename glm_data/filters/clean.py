@@ -65,7 +65,9 @@ def fix_white_space(text: str) -> str:
     found = _patterns()
     if any(chr(point) in text for point in defects.SPACES):
         text = found["space"].sub(" ", found["indent"].sub("", text))
-    text = "\n".join(line.rstrip(" \t") for line in text.split("\n"))
+    if " \n" in text or "\t\n" in text:
+        text = "\n".join([line.rstrip(" \t") for line in text.split("\n")])
+    text = text.rstrip(" \t")
     while "\n\n\n" in text:
         text = text.replace("\n\n\n", "\n\n")
     return text.strip("\n")
@@ -80,7 +82,10 @@ def shorten_repeats(text: str) -> str:
 def remove_html(text: str) -> str:
     """Decode the entities and drop the tags that extraction left; what is about HTML, or code, stays as it is."""
     found = _patterns()
-    if not found["markup"].search(text) or any(word in text.lower() for word in _ABOUT_HTML):
+    if not found["markup"].search(text):
+        return text
+    lower = text.lower()
+    if any(word in lower for word in _ABOUT_HTML):
         return text
     lines = text.split("\n")
     for number, line in enumerate(lines):
