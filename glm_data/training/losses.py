@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glm_data.model.attention import PieceAttention
+from glm_data.model.attention import Attend, PieceAttention
+from glm_data.model.flash import FlashAttention, make_tables
 from glm_data.model.model import GLM
 from glm_data.training.batches import KINDS, FlatBatch, IntArray, Rows, flatten, in_batches
 from glm_data.training.head_loss import head_loss
@@ -17,10 +18,17 @@ from glm_data.training.options import Weighting
 
 def batch_loss(model: GLM, batch: FlatBatch, weights_P: Tensor) -> tuple[Tensor, Tensor]:
     """``(weighted sum, each)`` of the cross-entropies in nats at the P positions that predict."""
-    dropout = model.config.dropout if model.training else 0.0
-    attend = PieceAttention(batch.groups, dropout)
+    attend = attention_of(model, batch)
     features_PD = model.features(batch.tokens_T, batch.positions_T, attend, batch.predict_P)
     return head_loss(features_PD, model.head_weight(), batch.targets_P, weights_P)
+
+
+def attention_of(model: GLM, batch: FlatBatch) -> Attend:
+    """Attention over the batch's pieces: flash attention where their parts lie apart, else torch's dense kernels."""
+    dropout = model.config.dropout if model.training else 0.0
+    if batch.apart:
+        return FlashAttention(make_tables(batch.groups, batch.longest, batch.tokens_T.device), dropout)
+    return PieceAttention(batch.groups, dropout, model.config.softmax)
 
 
 def loss_weights(batch: FlatBatch, weighting: Weighting) -> Tensor:
@@ -46,7 +54,7 @@ class LossSums:
 
     def add(self, losses_P: Tensor, kind_P: IntArray) -> None:
         """Add the token losses of a batch."""
-        sums = np.bincount(kind_P, weights=losses_P.detach().double().numpy(), minlength=len(KINDS))
+        sums = np.bincount(kind_P, weights=losses_P.detach().double().cpu().numpy(), minlength=len(KINDS))
         counts = np.bincount(kind_P, minlength=len(KINDS))
         for number, kind in enumerate(KINDS):
             self.nats[kind] += float(sums[number])
