@@ -48,6 +48,8 @@ class Layout:
     """Flat position ``row * length + column`` of each token; padding is left out."""
     kind_T: np.ndarray[Any, np.dtype[np.int64]]
     """Kind of each token's piece: 0 [gMASK] text, 1 [MASK] text, 2 MIP."""
+    piece_T: np.ndarray[Any, np.dtype[np.int64]]
+    """Number of each token's piece in its row."""
     groups: tuple[Group, ...]
 
 
@@ -59,16 +61,19 @@ def attended_pairs(groups: Sequence[Group]) -> int:
 
 def lay_out(pieces: Sequence[np.ndarray[Any, Any]], length: int) -> Layout:
     """Order the pieces ``int32[P, 4]`` (start, sep, end, kind) of rows of ``length`` tokens by shape."""
-    table = np.concatenate([np.column_stack([np.full(len(p), r), p]) for r, p in enumerate(pieces)]).astype(np.int64)
+    table = np.concatenate(
+        [np.column_stack([np.full(len(p), r), p, np.arange(len(p))]) for r, p in enumerate(pieces)]
+    ).astype(np.int64)
     table = table[table[:, 3] > table[:, 1]]
-    row, start, sep, end, kind = table.T
+    row, start, sep, end, kind, number = table.T
     context, size = sep - start, end - start
     order = np.lexsort((start, row, context, size))
     index = [np.arange(row[p] * length + start[p], row[p] * length + end[p]) for p in order]
     shapes, counts = np.unique(np.stack([size[order], context[order]]), axis=1, return_counts=True)
     groups = tuple(Group(int(n), int(a), int(s)) for n, s, a in zip(counts, *shapes, strict=True))
     flat = np.concatenate(index) if index else np.zeros(0, np.int64)
-    return Layout(flat, np.repeat(kind[order], size[order]), groups)
+    kind_T, piece_T = (np.repeat(column[order], size[order]) for column in (kind, number))
+    return Layout(flat, kind_T, piece_T, groups)
 
 
 class PieceAttention:

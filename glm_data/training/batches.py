@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glm_data.loading.batch import Positions
 from glm_data.model.attention import Group, lay_out
 from glm_data.model.flash import parts_apart
 
@@ -55,7 +56,9 @@ class Rows(Protocol):
     def __len__(self) -> int:
         """Number of rows."""
 
-    def batch(self, indices: Sequence[int], /, *, epoch: IntArray | int = 0) -> Batch:
+    def batch(
+        self, indices: Sequence[int], /, *, epoch: IntArray | int = 0, positions: Positions = "glm-130b"
+    ) -> Batch:
         """The rows ``indices``, in that order, with the masks of ``epoch`` (one for all, or one a row)."""
 
 
@@ -70,7 +73,8 @@ class FlatBatch:
     targets_P: Tensor
     kind_P: IntArray
     row_P: IntArray
-    column_P: IntArray
+    piece_P: IntArray
+    rows: int
     longest: int
     """Tokens of a row: no piece is longer."""
     apart: bool = False
@@ -128,7 +132,8 @@ def flatten(batch: Batch, tokens: int = 0) -> FlatBatch:
         targets_P=torch.from_numpy(pick(batch.targets)[predict]),
         kind_P=layout.kind_T[predict],
         row_P=index[predict] // width,
-        column_P=index[predict] % width,
+        piece_P=layout.piece_T[predict],
+        rows=len(batch.tokens),
         longest=width,
     )
 
@@ -139,16 +144,17 @@ def split_rows(rows: int, held_out: int) -> tuple[IntArray, IntArray]:
     return np.setdiff1d(np.arange(rows), kept_back), kept_back
 
 
-def rows_of_step(
-    step: int, batch_rows: int, training: IntArray, seed: int, order: OrderFunction
+def rows_of_samples(
+    first: int, end: int, training: IntArray, seed: int, order: OrderFunction
 ) -> tuple[IntArray, IntArray]:
-    """Row numbers of one step and the epoch of each: a function of the step alone, so a resumed run sees the same.
+    """Row numbers of the samples ``first`` to ``end - 1`` and the epoch of each: a function of the sample alone, so
+    that a resumed run sees the same, whatever its batches are.
 
     Epochs follow each other without a gap; a batch may end one and begin the next.
     """
     size = len(training)
-    samples = np.arange(step * batch_rows, (step + 1) * batch_rows)
-    found = np.empty(batch_rows, np.int64)
+    samples = np.arange(first, end)
+    found = np.empty(len(samples), np.int64)
     for epoch in np.unique(samples // size):
         here = samples // size == epoch
         found[here] = order(samples[here] % size, size, seed, int(epoch))

@@ -13,13 +13,12 @@ the masters are the weights themselves and nothing is copied.
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
-Precision = Literal["float32", "bfloat16", "float16"]
+from glm_data.training.options import Precision
 
 
 class LossScale(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
