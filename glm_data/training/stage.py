@@ -32,9 +32,12 @@ from glm_data.stage import (
     write_shard_record,
 )
 from glm_data.training.batches import IntArray, OrderFunction, Rows, split_rows
-from glm_data.training.loop import METRICS, Report, Trainer, fixed_threads
+from glm_data.training.engine import Engine
+from glm_data.training.labels import PackLabels
+from glm_data.training.loop import METRICS, Labels, Report, Trainer, fixed_threads
 from glm_data.training.losses import count_targets, measure, unigram_entropy
-from glm_data.training.options import TrainOptions, model_config, total_steps
+from glm_data.training.metrics import CURVE
+from glm_data.training.options import TrainOptions, model_config, step_bounds
 from tokenizer import Tokenizer
 
 STAGE = "train"
@@ -52,6 +55,8 @@ class TrainingData:
     inputs: Sequence[InputFile]
     tokenizer: Path
     """Folder with ``tokenizer.model`` and ``tokenizer.json``; its ``vocab_size`` is the model's vocabulary."""
+    labels: Labels | None = None
+    """What tells losses apart besides the kind."""
 
 
 def train_stage(
@@ -78,7 +83,7 @@ def train_stage(
             f"'{pack}' was packed with another tokenizer than '{folder}' (fingerprint {str(made_with)[:12]}…, given "
             f"{given[:12]}…); give the one it was packed with."
         )
-    data = TrainingData(rows, rows.order, stage_files(pack), folder)
+    data = TrainingData(rows, rows.order, stage_files(pack), folder, PackLabels(rows))
     return train_rows(data, out, options, overwrite=overwrite, report=report)
 
 
@@ -92,9 +97,10 @@ def train_rows(
 ) -> Success:
     """Train on ``data`` into the stage folder ``out``; goes on from the newest checkpoint of the same run.
 
-    The folder gets ``model.safetensors``, ``config.json``, ``metrics.jsonl``, ``checkpoints/`` and the tokenizer's
-    files. Facts: parameters, steps, first and last loss (nats a loss token, from metrics.jsonl), the unigram entropy
-    of the loss targets, and the held-out losses if rows are held out.
+    The folder gets ``model.safetensors``, ``config.json``, ``metrics.jsonl``, ``loss.svg``, ``checkpoints/`` and the
+    tokenizer's files, and ``spikes.jsonl`` if steps were left out. Facts: parameters, steps, first and last loss (nats
+    a loss token, from metrics.jsonl), the unigram entropy of the loss targets, and the held-out losses if rows are
+    held out.
     """
     training, held_out = _split(data.rows, options)
     tokenizer_files = _tokenizer_files(data.tokenizer)
@@ -107,8 +113,9 @@ def train_rows(
     with open_stage(out, STAGE, mapping, inputs, overwrite=overwrite) as stage, fixed_threads(options.threads):
         if stage.pending(1):
             started = time.perf_counter()
-            model = build(config, options.seed)
-            Trainer(model, data.rows, training, data.order, options, out).run(stage.key, report)
+            engine = Engine(build(config, options.seed), options)
+            Trainer(engine, data.rows, training, data.order, out, data.labels).run(stage.key, report)
+            model = engine.exported()
             facts = _facts(model, data.rows, training, held_out, options, out)
             _write_results(stage, model, config, tokenizer.fingerprint, tokenizer_files, facts)
             write_shard_record(out, _record(out, len(data.rows), facts), started)
@@ -137,12 +144,12 @@ def _facts(
     model: GLM, rows: Rows, training: IntArray, held_out: IntArray, options: TrainOptions, out: Path
 ) -> dict[str, Any]:
     lines = [msgspec.json.decode(line) for line in (out / METRICS).read_bytes().splitlines()]
-    steps = total_steps(options, len(training))
+    bounds = step_bounds(options, len(training))
     facts: dict[str, Any] = {
         "parameters": count_parameters(model.config),
         "rows": len(training),
-        "steps": steps,
-        "epochs": steps * options.batch_rows / len(training),
+        "steps": len(bounds) - 1,
+        "epochs": bounds[-1] / len(training),
         "loss_tokens": lines[-1]["loss_tokens"],
         "first_loss": lines[0]["loss"],
         "last_loss": lines[-1]["loss"],
@@ -175,7 +182,7 @@ def _write_results(
 
 
 def _record(out: Path, rows: int, facts: dict[str, Any]) -> ShardRecord:
-    names = (WEIGHTS, DESCRIPTION, METRICS, TOKENIZER_MODEL, TOKENIZER_DESCRIPTION)
+    names = (WEIGHTS, DESCRIPTION, METRICS, CURVE, TOKENIZER_MODEL, TOKENIZER_DESCRIPTION)
     outputs = [
         OutputFile(name=name, bytes=(out / name).stat().st_size, digest=files.digest_file(out / name)) for name in names
     ]
