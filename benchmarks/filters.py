@@ -1,6 +1,6 @@
 """All signals and the default verdict of documents in memory, one core; and whether verdicts agree with datatrove's.
 
-    python -m benchmarks.filters FOLDER PEERS        agreement, on FOLDER/english.jsonl and FOLDER/chinese.jsonl
+python -m benchmarks.filters FOLDER PEERS        agreement, on FOLDER/english.jsonl and FOLDER/chinese.jsonl
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _columns(texts: list[str]) -> list[list[str]]:
 
 
 def datatrove(language: str, folder: Path) -> tuple[Work, float]:
-    """Gopher quality, Gopher repetition, FineWeb; a document that one drops does not reach the next."""
+    """The chain of FineWeb: Gopher repetition and quality, then its own; what one drops does not reach the next."""
     from datatrove.data import Document
 
     texts = read_texts(folder / f"{language}.jsonl")
@@ -100,8 +100,8 @@ def _filters(language: str) -> dict[str, Any]:
     given = CHINESE if language == "chinese" else {"quality": {}, "repetition": {}, "fineweb": {}}
     code = _CODES[language]
     return {
-        "quality": GopherQualityFilter(language=code, **given["quality"]),
         "repetition": GopherRepetitionFilter(language=code, **given["repetition"]),
+        "quality": GopherQualityFilter(language=code, **given["quality"]),
         "fineweb": FineWebQualityFilter(language=code, **given["fineweb"]),
     }
 
@@ -114,8 +114,8 @@ def _contest(language: str) -> Contest:
             Contestant(f"glm-data, {language}", lambda folder: ours(language, folder)),
             Contestant(f"datatrove 0.10, {language}", lambda folder: datatrove(language, folder), is_peer=True),
         ),
-        note="Text in memory to verdicts, one core: ours measures every signal there is; datatrove runs Gopher quality, "
-        "Gopher repetition and FineWeb one after the other, with its words cut by spaCy (and jieba).",
+        note="Text in memory to verdicts, one core: ours measures every signal there is; datatrove runs Gopher "
+        "repetition, Gopher quality and FineWeb, in FineWeb's order, its words cut by spaCy (and jieba).",
     )
 
 
@@ -183,7 +183,15 @@ def agreement(folder: Path, peers: Path) -> Iterator[tuple[str, ...]]:
     """Rows of a table: per filter, documents, verdicts that agree, and the reasons of those that do not."""
     command = [str(peers), "-m", "benchmarks.filters", str(folder)]
     theirs = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-    yield ("filter", "documents", "agree", "kept by us", "kept by datatrove", "they drop, we keep", "we drop, they keep")
+    yield (
+        "filter",
+        "documents",
+        "agree",
+        "kept by us",
+        "kept by datatrove",
+        "they drop, we keep",
+        "we drop, they keep",
+    )
     for language in _CODES:
         mine = our_verdicts(folder, language)
         for name, verdicts in theirs[language].items():
