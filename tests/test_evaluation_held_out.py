@@ -31,7 +31,7 @@ class ToyRows:
     def __len__(self):
         return 2
 
-    def batch(self, indices, *, epoch=0):
+    def batch(self, indices, *, epoch=0, **options):
         rng = np.random.default_rng(0)
         tokens, targets = rng.integers(1, 8, (2, 2, 12)).astype(np.int32)
         mask = np.zeros((2, 12), np.uint8)

@@ -26,7 +26,7 @@ from glm_data.training.engine import Engine
 from glm_data.training.guard import Guard
 from glm_data.training.labels import PackLabels
 from glm_data.training.loop import SKIP, SPIKES, Trainer, read_skip_list
-from glm_data.training.losses import LossSums, loss_weights, weight
+from glm_data.training.losses import LossSums, loss_weights, measure, weight
 from glm_data.training.options import TrainOptions, model_config, step_bounds
 from glm_data.training.stage import train_rows
 
@@ -279,3 +279,21 @@ def test_curve_is_a_picture_of_the_lines(tmp_path):
     assert lines[0].split()[1] == "672.0,312.0"  # the last step at the right, the lowest loss at the bottom
     assert "loss/mask" in picture
     assert metrics.draw({}).startswith("<svg")
+
+
+def test_model_of_learned_positions_trains_on_a_pack_that_fits(tmp_path):
+    pack = PackedRows.open(write_pack(tmp_path / "pack", rows=4))
+    small = {"vocab": 500, "layers": 1, "hidden": 16, "heads": 2, "ffn": 24, "norm": "pre", "feed_forward": "gelu"}
+    options = TrainOptions(optimizer="adamw", lr=1e-3, embedding_lr=1e-3)
+    engine = Engine(build(ModelConfig(**small, positions="learned-2d", longest=64), 0), options)
+    rows, epochs = np.arange(4), np.zeros(4, np.int64)
+    batches = engine.microbatches(pack, rows, epochs)
+    assert batches[0].positions_T.shape == (2, len(batches[0].tokens_T))
+    assert batches[0].positions_T[1].max() > 0
+    first = engine.gradients(batches)[0].mean()
+    engine.norm()
+    engine.update(1.0)
+    assert measure(engine.model, pack, rows).means()["loss"] < first
+    short = Engine(build(ModelConfig(**small, positions="learned-2d", longest=63), 0), options)
+    with pytest.raises(ConfigError, match="longer than the model's table of 63"):
+        short.microbatches(pack, rows, epochs)

@@ -52,6 +52,8 @@ class Glm:
                 f"the model knows {model.config.vocab} tokens and the tokenizer has {tokenizer.vocab_size}; "
                 "they do not belong together."
             )
+        if model.config.positions != "rotary":
+            raise InputError("only models with rotary positions can write; this one has learned tables of positions.")
         self.model = model.eval()
         self.tokenizer = tokenizer
         # Task tokens are no text, and ids beyond the real pieces pad the embedding.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from glm_data.loading.batch import Positions
 from glm_data.model.attention import Group, lay_out
+from glm_data.model.config import ModelConfig
 from glm_data.model.flash import parts_apart
 
 KINDS = ("gmask", "mask", "mip", "smask")
@@ -102,6 +103,11 @@ class FlatBatch:
             predict_P=place[self.predict_P],
             apart=True,
         )
+
+
+def positions_of(config: ModelConfig) -> Positions:
+    """Which positions a model takes."""
+    return "glm-130b" if config.positions == "rotary" else "glm-2d"
 
 
 def flatten(batch: Batch, tokens: int = 0) -> FlatBatch:

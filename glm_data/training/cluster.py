@@ -117,7 +117,9 @@ class _Run:
             batch = self.data.rows.batch(numbers.tolist(), epoch=passes)
             flat = flatten(batch, self.engine.micro_rows * batch.tokens.shape[1])
             keep = ~np.isin(numbers, self.skipped)[flat.row_P]
-            batches.append((flat if keep.all() else only(flat, keep)).to(torch.device(self.options.device)))
+            flat = flat if keep.all() else only(flat, keep)
+            in_parts = self.options.device == "cuda" and self.options.precision == "bfloat16"
+            batches.append((flat.parts_apart() if in_parts else flat).to(torch.device(self.options.device)))
         return batches
 
     def _by_kind(self, losses: list[Tensor], batches: list[FlatBatch]) -> tuple[Tensor, Tensor]:

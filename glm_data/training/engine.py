@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from glm_data.loading.batch import Positions
+from glm_data.errors import ConfigError
 from glm_data.model.model import GLM
-from glm_data.training.batches import FlatBatch, IntArray, Rows, flatten
+from glm_data.training.batches import FlatBatch, IntArray, Rows, flatten, positions_of
 from glm_data.training.losses import batch_loss, loss_weights, weight
 from glm_data.training.optimizer import Optimizers
 from glm_data.training.options import TrainOptions
@@ -44,8 +44,13 @@ class Engine:
         ]
 
     def _flatten(self, rows: Rows, indices: IntArray, epochs: IntArray) -> FlatBatch:
-        positions: Positions = "glm-130b" if self.model.config.positions == "rotary" else "glm-2d"
+        positions = positions_of(self.model.config)
         batch = rows.batch(indices.tolist(), epoch=epochs, positions=positions)
+        if positions == "glm-2d" and batch.tokens.shape[1] > self.model.config.longest:
+            raise ConfigError(
+                f"rows of {batch.tokens.shape[1]} tokens are longer than the model's table of "
+                f"{self.model.config.longest} positions; pack rows of at most {self.model.config.longest - 1} tokens."
+            )
         if self.device.type == "cpu":
             return flatten(batch)
         # One shape for all microbatches: compiled layers and the allocator meet it again and again.
@@ -56,7 +61,6 @@ class Engine:
     def gradients(self, batches: Sequence[FlatBatch]) -> list[Tensor]:
         """Put the gradient of the step into the masters; returns the losses of each microbatch's predicting tokens."""
         self.optimizers.zero_grad()
-        self.last = batches
         whole = sum(weight(batch, self.options.weighting) for batch in batches)
         losses = []
         for batch in batches:

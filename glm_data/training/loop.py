@@ -109,7 +109,7 @@ class Trainer:
         losses = self.engine.gradients(batches)
         if sum(len(losses_P) for losses_P in losses) == 0:
             return  # nothing is predicted in rows that are all skipped
-        made = self._judge(step, losses, indices, epochs)
+        made = self._judge(step, losses, batches, indices, epochs)
         if made:
             self.engine.update(self.learning_rate_share(step))
             self._count(losses, batches, indices)
@@ -124,7 +124,9 @@ class Trainer:
         rows = self.bounds[step + 1] - before
         return learning_rate(before, last, options.warmup_samples, 1.0, options.min_lr_ratio, rows)
 
-    def _judge(self, step: int, losses: list[Tensor], indices: IntArray, epochs: IntArray) -> bool:
+    def _judge(
+        self, step: int, losses: list[Tensor], batches: list[FlatBatch], indices: IntArray, epochs: IntArray
+    ) -> bool:
         """Whether the step may be made; if not, why is written down, with its rows."""
         options, self.grad_norm = self.options, self.engine.norm()
         loss = float(torch.cat(losses).mean())
@@ -138,20 +140,12 @@ class Trainer:
                 "grad_norm": self.grad_norm if np.isfinite(self.grad_norm) else None,
                 "rows": indices.tolist(),
                 "epochs": epochs.tolist(),
-                "row_losses": self._row_losses(losses, len(indices)),
+                "row_losses": _row_losses(losses, batches),
             }
             with (self.folder / SPIKES).open("ab") as spikes:
                 spikes.write(msgspec.json.encode(found) + b"\n")
         self.guard.note(loss, self.grad_norm, not why, options.spike_window, options.spike_patience)
         return not why
-
-    def _row_losses(self, losses: list[Tensor], rows: int) -> list[float | None]:
-        means: list[float | None] = []
-        for losses_P, batch in zip(losses, self.engine.last, strict=True):
-            sums = np.bincount(batch.row_P, losses_P.detach().double().cpu().numpy(), minlength=batch.rows)
-            counts = np.bincount(batch.row_P, minlength=batch.rows)
-            means += [float(s / c) if c and np.isfinite(s) else None for s, c in zip(sums, counts, strict=True)]
-        return means[:rows]
 
     def _count(self, losses: list[Tensor], batches: list[FlatBatch], indices: IntArray) -> None:
         first = 0
@@ -220,6 +214,16 @@ class Trainer:
         self.sums, self.loss_tokens = LossSums(state.nats, state.tokens), state.loss_tokens
         self.guard, self.left_out, self.engine.scale = state.guard, state.left_out, state.scale
         return state.step
+
+
+def _row_losses(losses: list[Tensor], batches: list[FlatBatch]) -> list[float | None]:
+    """Mean loss of each row; None where it is not finite or nothing is predicted."""
+    means: list[float | None] = []
+    for losses_P, batch in zip(losses, batches, strict=True):
+        sums = np.bincount(batch.row_P, losses_P.detach().double().cpu().numpy(), minlength=batch.rows)
+        counts = np.bincount(batch.row_P, minlength=batch.rows)
+        means += [float(s / c) if c and np.isfinite(s) else None for s, c in zip(sums, counts, strict=True)]
+    return means
 
 
 def read_skip_list(path: Path) -> IntArray:

@@ -11,7 +11,7 @@ from torch import Tensor
 from glm_data.model.attention import Attend, PieceAttention
 from glm_data.model.flash import FlashAttention, make_tables
 from glm_data.model.model import GLM
-from glm_data.training.batches import KINDS, FlatBatch, IntArray, Rows, flatten, in_batches
+from glm_data.training.batches import KINDS, FlatBatch, IntArray, Rows, flatten, in_batches, positions_of
 from glm_data.training.head_loss import head_loss
 from glm_data.training.options import Weighting
 
@@ -104,7 +104,7 @@ def measure(model: GLM, rows: Rows, indices: IntArray, batch_rows: int = 1) -> L
     model.eval()
     sums = LossSums()
     for chunk in in_batches(indices, batch_rows):
-        batch = flatten(rows.batch(chunk))
+        batch = flatten(rows.batch(chunk, positions=positions_of(model.config)))
         sums.add(batch_loss(model, batch, loss_weights(batch, "token"))[1], batch.kind_P)
     model.train(was_training)
     return sums

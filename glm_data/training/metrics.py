@@ -18,10 +18,11 @@ import torch
 from glm_data import files
 from glm_data.model.config import ModelConfig, layer_parameters
 from glm_data.training.options import TrainOptions
+from glm_data.training.plan import GPUS
 
 CURVE = "loss.svg"
-PEAKS = {"H200": 989.4e12, "H100": 989.4e12, "A100": 312e12, "V100": 125e12, "4090": 165.2e12, "3090": 71e12}
-"""Dense half-precision operations a second by the vendor's data sheets, by a part of the card's name."""
+_CARDS = {"H200": "h200", "H100": "h100", "A100": "a100", "V100": "v100", "4090": "rtx-4090", "3090": "rtx-3090"}
+"""Part of the name that a card gives itself -> its name in the plan's table."""
 
 
 def operations(config: ModelConfig, tokens: int, loss_tokens: int, pairs: int) -> tuple[float, float]:
@@ -90,7 +91,7 @@ def device_peak(options: TrainOptions) -> float:
     if options.device != "cuda" or options.precision == "float32":
         return 0.0
     name = torch.cuda.get_device_name()
-    return next((peak for part, peak in PEAKS.items() if part in name), 0.0)
+    return next((GPUS[card].flops for part, card in _CARDS.items() if part in name), 0.0)
 
 
 def write_curve(folder: Path, metrics: Path) -> None:

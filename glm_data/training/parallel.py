@@ -230,11 +230,14 @@ class ParallelEngine:
     def gradients(self, batches: Sequence[FlatBatch]) -> list[Tensor]:
         """Leave the step's gradients in the parameters; on the last stage, give the losses of each microbatch."""
         self.optimizer.zero_grad()
-        whole = torch.tensor([sum(weight(batch, self.options.weighting) for batch in batches)], dtype=torch.float64)
+        device = torch.device(self.options.device)
+        whole = torch.tensor(
+            sum(weight(batch, self.options.weighting) for batch in batches), dtype=torch.float64, device=device
+        )
         if self.data_group is not None:
             dist.all_reduce(whole, group=self.data_group)
         scale = self.layout.replicate if isinstance(self.modules[0], nn.parallel.DistributedDataParallel) else 1
-        weights = [loss_weights(b, self.options.weighting, float(whole) / scale) for b in batches]
+        weights = [loss_weights(b, self.options.weighting, float(whole) / scale).to(device) for b in batches]
         for stage in self.stages:
             stage.batches, stage.weights, stage.losses = batches, weights, {}
         numbers = torch.arange(len(batches))
