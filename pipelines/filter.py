@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from glm_data import stage
-from glm_data.filters import FilterOptions, FilterTask, check_shards, filter_shard, load_profile
+from glm_data.filters import FilterOptions, FilterTask, check_shards, digest_files, filter_shard, load_profile
 from glm_data.stage import ShardTask, Success
 from pipelines.arguments import stage_main
 from pipelines.runner import RunnerOptions, run_tasks
@@ -32,7 +32,8 @@ def run(
 
     Raises :class:`glm_data.errors.UsageError` for inputs, options and folders that cannot be meant.
     """
-    settings = msgspec.to_builtins(FilterTask(options=options, profile=load_profile(options.profile)))
+    task = FilterTask(options=options, profile=load_profile(options.profile), digests=digest_files(options))
+    settings = msgspec.to_builtins(task)
     found = stage.find_inputs(inputs)
     done = stage.finished(out, NAME, settings, found)
     if done is not None and not overwrite:

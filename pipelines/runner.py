@@ -8,7 +8,7 @@ A stage may let the runner bring together what its tasks work on (:class:`Feed`)
 
     Create(pieces to read) | FlatMap(read) | GroupByKey | Map(run one shard)
 
-Locally this is Beam's FnApiRunner, in memory or with worker processes of our own (:mod:`pipelines.worker`). Beam's
+Locally this is Beam's FnApiRunner, in memory or with worker processes of our own (:mod:`pipelines.nursery`). Beam's
 default runner is never used: it first tries to download another one. apache_beam is imported by the first stage that
 has something to do.
 """
@@ -19,8 +19,6 @@ import contextlib
 import functools
 import logging
 import os
-import shlex
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -37,6 +35,7 @@ from glm_data.stage import RUN, SHARDS, ShardRecord, ShardTask, Stage, write_sha
 from pipelines import marks
 from pipelines.engines import Engine, check_address, create_beam_runner, find_engine, parse_beam_options
 from pipelines.loopback import on_loopback
+from pipelines.nursery import worker_command
 from pipelines.quiet import NOTHING, import_beam, quiet_beam
 from pipelines.watch import ProgressFunction, Watcher
 
@@ -137,7 +136,7 @@ def _run(
     beam, engine = import_beam(), find_engine(options.runner)
     level = NOTHING if engine.is_local else logging.WARNING
     with quiet_beam(level, on_thread_error=watcher.note_thread_error), on_loopback():
-        runner, beam_options, workers = _make_runner(folder, pending, options, engine)
+        runner, beam_options, workers = _make_runner(folder, function, pending, options, engine)
         pipeline = beam.Pipeline(runner=runner, options=beam_options)
         encoded = {task.shard: msgspec.msgpack.encode(task) for task in pending}
         run = _run_encoded if workers == 1 else _run_unless_stopped
@@ -211,7 +210,7 @@ def _run_unless_stopped(function: ShardFunction, encoded: bytes) -> int:
 
 
 def _make_runner(
-    folder: Path, pending: Sequence[ShardTask], options: RunnerOptions, engine: Engine
+    folder: Path, function: Callable[..., Any], pending: Sequence[ShardTask], options: RunnerOptions, engine: Engine
 ) -> tuple[Any, Any, int]:
     """The Beam runner, its PipelineOptions, and how many worker processes of ours it starts (1 for none)."""
     if not engine.is_local:
@@ -220,7 +219,7 @@ def _make_runner(
         return runner, parse_beam_options([*_width(engine, pending, options), *options.beam_args], engine), 1
     beam_options = parse_beam_options(options.beam_args, engine)
     workers = count_workers(pending, _workers_of(beam_options, options))
-    return _make_local_runner(folder, beam_options, workers), beam_options, workers
+    return _make_local_runner(folder, function, beam_options, workers), beam_options, workers
 
 
 def _width(engine: Engine, pending: Sequence[ShardTask], options: RunnerOptions) -> list[str]:
@@ -248,7 +247,7 @@ def _workers_of(beam_options: Any, options: RunnerOptions) -> int:
     return count_cores() if "--direct_running_mode" in given else options.workers
 
 
-def _make_local_runner(folder: Path, beam_options: Any, workers: int) -> Any:
+def _make_local_runner(folder: Path, function: Callable[..., Any], beam_options: Any, workers: int) -> Any:
     from apache_beam.options.pipeline_options import DirectOptions
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     from apache_beam.transforms.environments import SubprocessSDKEnvironment
@@ -257,11 +256,7 @@ def _make_local_runner(folder: Path, beam_options: Any, workers: int) -> Any:
     direct.direct_running_mode, direct.direct_num_workers = "in_memory", workers
     if workers == 1:
         return FnApiRunner()
-    settings = folder / RUN / "worker.json"
-    files.write_json(settings, {"sys_path": [os.path.abspath(entry) for entry in sys.path]})  # noqa: PTH100 - '' too
-    words = (sys.executable, "-P", str(Path(__file__).with_name("worker.py")), str(settings.absolute()))
-    # exec: the process Beam starts, waits for and kills is then the worker itself, not a shell around it.
-    command = "exec " + shlex.join(words)
+    command = worker_command(folder / RUN, function)
     return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
 
 

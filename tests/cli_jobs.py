@@ -20,7 +20,7 @@ tokenize: {}
 mip: {manifest: mip/mixture.yaml}
 pack: {seq_length: 128, mip_window: 64, rows_per_shard: 40, mip_ratio: 0.05}
 train:
-  {layers: 1, hidden: 32, heads: 2, ffn: 64, steps: 12, warmup: 2, lr: 0.03, batch_rows: 4, checkpoint_every: 4,
+  {layers: 1, hidden: 32, heads: 2, ffn: 64, steps: 12, warmup_samples: 8, lr: 0.03, batch_rows: 4, checkpoint_every: 4,
    log_every: 4, threads: 1}
 quantize: {}
 infill: ["The quick brown [MASK] jumps over the lazy dog.", "从前有座山，[gMASK]"]

@@ -114,7 +114,7 @@ def test_the_index_holds_keys_signatures_and_sets_of_the_kept(old):
     (block,) = read_index(path)
     assert block.ids.to_pylist() == [f"old/in.jsonl#{i}" for i in (*range(12), 13)]
     sketch = MinHash(num_perm=120, seed=1, scheme="affine32", hashfunc=lambda value: value)
-    shingles = set(shingle_texts(pa.array([ZH[3]])).hashes.tolist())
+    shingles = set(shingle_texts(pa.array([ZH[3]]), unit="auto").hashes.tolist())
     sketch.update_batch([value >> 32 for value in shingles])
     assert np.array_equal(block.signatures[3], sketch.hashvalues)
     assert pq.read_table(path, columns=["shingles"])["shingles"][3].as_py() == sorted(shingles)

@@ -1,3 +1,4 @@
+import functools
 import gzip
 import json
 import shutil
@@ -5,9 +6,10 @@ import shutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import text_twin
 from dedupe_runs import kept_rows, removals, run, run_in_process, write_jsonl
 from dedupe_texts import PERTURBATIONS, noisy, other_numbers, write_documents
-from text_twin import jaccard, shingles
+from text_twin import jaccard
 
 from glm_data import stage
 from glm_data.dedupe.signatures import best_lsh
@@ -15,6 +17,8 @@ from glm_data.documents import SCHEMA
 from glm_data.errors import StageMismatchError
 from pipelines import dedupe as pipeline
 from pipelines.runner import RunnerOptions
+
+shingles = functools.partial(text_twin.shingles, unit="auto")
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ class ToyBatch:
     position_ids: np.ndarray
     loss_mask: np.ndarray
     pieces: list
+    block_position_ids: None = None
 
 
 class ToyRows:

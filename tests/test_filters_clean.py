@@ -15,14 +15,16 @@ from glm_data.filters import ALL_STEPS
 from glm_data.filters.clean import (
     clean_block,
     clean_text,
-    fix_mojibake,
+    drop_last_fragment,
     fix_newlines,
     fix_white_space,
     join_title,
     remove_controls,
+    remove_html,
     shorten_repeats,
     to_simplified,
 )
+from glm_data.filters.encodings import fix_mojibake
 from glm_data.text.defects import MOJIBAKE, find_defects
 
 
@@ -43,6 +45,15 @@ from glm_data.text.defects import MOJIBAKE, find_defects
         (shorten_repeats, "if (a !== b) // ---- ....... ,,,,", "if (a !== b) // ---- ....... ,,,,"),
         (fix_mojibake, "Itâ€™s a cafÃ©\nnaïve “quotes” stay", "It’s a café\nnaïve “quotes” stay"),
         (fix_mojibake, "l’été… «à» 中文", "l’été… «à» 中文"),
+        (fix_mojibake, "今天天气很好".encode().decode("gbk") + "\n中文", "今天天气很好\n中文"),
+        (fix_mojibake, "标题：" + "中国历史".encode("gbk").decode("latin-1"), "标题：中国历史"),
+        (fix_mojibake, "ÄÖÜäöüß àéîõü Ÿ\n龘靐齉齾爩", "ÄÖÜäöüß àéîõü Ÿ\n龘靐齉齾爩"),
+        (remove_html, "第一段&nbsp;&ldquo;好&rdquo;<br/>第<b class=x>二</b>段 a < b", "第一段\xa0“好”\n第二段 a < b"),
+        (remove_html, "if (a&lt;b) return;\nR&amp;D", "if (a&lt;b) return;\nR&D"),
+        (remove_html, "HTML 里用 <br> 换行，&nbsp; 是空格。", "HTML 里用 <br> 换行，&nbsp; 是空格。"),
+        (drop_last_fragment, "一句话。两句话！”\n更多内容请", "一句话。两句话！”"),
+        (drop_last_fragment, "短。没有句号的诗\n没有句号的诗", "短。没有句号的诗\n没有句号的诗"),
+        (drop_last_fragment, "一句话很长很长。 the end", "一句话很长很长。 the end"),
     ],
 )
 def test_steps(function, before: str, after: str) -> None:
@@ -107,7 +118,8 @@ def test_titles_come_from_meta_of_wudao_only() -> None:
 PIECES = [
     "中文", "word", "é", "…", "Ã©", "â€™", "\r", "\n", "\n\n\n", " ", "\t", "\u3000", "\xa0", "\x00", "\u200b",
     "\u200d", "\u200c", "！", "！！！！", "????", "，，，，，", "\ufeff", "\u2028", "\x85", "😀", "Â", "°", "\xad",
-    "می", "……", "…………",
+    "می", "……", "…………", "&nbsp;", "<p>", "bob@ex.org", "13812345678", "QQ:12345", "114.114.115.119 ", "鐨勬槸",
+    "2001:4860:4860::8888", "(021)5555 6666", "ÖÐ¹úÀúÊ·", "扣扣12345", " &#8220;", "加我", ".",
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 from glm_data.errors import ConfigError
 from glm_data.filters import LANGUAGES, Profile, Rule, load_profile, profile_names
 from glm_data.filters.rules import judge
-from glm_data.text.statistics import SIGNALS
+from glm_data.filters.signals import SIGNALS
 
 EN, ZH, JA = (LANGUAGES.index(name) for name in ("en", "zh-Hans", "ja"))
 

@@ -329,3 +329,6 @@ def test_what_cannot_be_meant_is_one_sentence(glm, folder, tmp_path):
     small = build(ModelConfig(vocab=64, layers=1, hidden=8, heads=1, ffn=8), 0)
     with pytest.raises(InputError, match="belong together"):
         Glm(small, glm.tokenizer)
+    tables = build(ModelConfig(vocab=576, layers=1, hidden=8, heads=1, ffn=8, positions="learned-2d"), 0)
+    with pytest.raises(InputError, match="rotary positions"):
+        Glm(tables, glm.tokenizer)

@@ -98,12 +98,14 @@ def train_folder(folder: Path, pack: Path, **options: Any) -> Any:
 
 
 def test_steps_are_those_of_the_run(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from glm_data.training.batches import rows_of_step, split_rows
+    from glm_data.training.batches import rows_of_samples, split_rows
 
     train_folder(tmp_path / "train", pack)
     told = rewound(capsys, pack, "--run", str(tmp_path / "train"), "--steps", "19:21")
     training, held_out = split_rows(len(PackedRows.open(pack)), 2)
-    wanted = [row for step in (18, 19) for row in rows_of_step(step, 3, training, 5, shuffled)[0].tolist()]
+    wanted = [
+        row for step in (18, 19) for row in rows_of_samples(3 * step, 3 * step + 3, training, 5, shuffled)[0].tolist()
+    ]
     assert [item["row"] for item in told] == wanted
     assert not set(wanted) & set(held_out.tolist())
     assert [(item["step"], item["sample"]) for item in told] == [(19 + at // 3, 54 + at) for at in range(6)]

@@ -6,15 +6,18 @@ import pytest
 import torch
 
 from glm_data.errors import ConfigError
-from glm_data.model.attention import PieceAttention, lay_out, mask_of_pieces
+from glm_data.model.attention import PieceAttention, lay_out, mask_of_pieces, scaled_softmax
 from glm_data.model.config import PRESETS, ModelConfig, count_parameters, preset
 from glm_data.model.model import GLM, build, rotary_table, rotate, shrink_gradient
 from glm_data.model.neighbours import OFFSETS
 
 TOY = ModelConfig(vocab=23, layers=2, hidden=8, heads=2, ffn=6, norm="deepnorm", shrink=0.1, embedding_std=0.5)
 PRE = msgspec.structs.replace(TOY, norm="pre", shrink=1.0)
+RMS = msgspec.structs.replace(TOY, norm="rms", positions="learned-2d", longest=9, feed_forward="gelu", shrink=0.5)
+OWN_SOFTMAX = msgspec.structs.replace(TOY, softmax="glm-130b")
 PIECES = np.array([[0, 5, 9, 1], [9, 12, 15, 0]])
 POSITIONS = torch.tensor([0, 1, 2, 3, 4, 2, 2, 1, 1, 0, 1, 2, 3, 4, 5])
+BLOCKS = torch.tensor([0, 0, 0, 0, 0, 1, 2, 1, 2, 0, 0, 0, 1, 2, 3])
 PREDICT = torch.tensor([5, 6, 7, 8, 12, 13, 14])
 
 
@@ -38,6 +41,8 @@ def plain_glm(weights, config, tokens, positions, visible, predict):
     alpha = math.sqrt(2 * config.layers)
 
     def norm(vector, name):
+        if config.norm == "rms":
+            return vector / torch.sqrt((vector**2).mean() + 1e-5) * weights[name + ".weight"]
         centred = vector - vector.mean()
         return centred / torch.sqrt((centred**2).mean() + 1e-5) * weights[name + ".weight"] + weights[name + ".bias"]
 
@@ -45,6 +50,8 @@ def plain_glm(weights, config, tokens, positions, visible, predict):
         return weights[name + ".weight"] @ vector + weights[name + ".bias"]
 
     def turn(vector, position):
+        if config.positions == "learned-2d":
+            return vector
         out = list(range(width))
         for i in range(width // 2):
             angle = position * config.rope_base ** (-2 * i / width)
@@ -54,6 +61,11 @@ def plain_glm(weights, config, tokens, positions, visible, predict):
         return torch.stack(out)
 
     x = [seen[token] for token in tokens.tolist()]
+    if config.positions == "learned-2d":
+        places, blocks = weights["position_embeddings.weight"], weights["block_position_embeddings.weight"]
+        x = [
+            vector + places[p] + blocks[b] for vector, p, b in zip(x, positions.tolist(), BLOCKS.tolist(), strict=True)
+        ]
     for layer in range(config.layers):
         at = f"layers.{layer}."
         h = [norm(vector, at + "input_layernorm") for vector in x]
@@ -73,7 +85,7 @@ def plain_glm(weights, config, tokens, positions, visible, predict):
         h = [norm(vector, at + "post_attention_layernorm") for vector in x]
         for i, vector in enumerate(h):
             inner = linear(vector, at + "mlp.dense_h_to_4h")
-            x1, x2 = inner[: config.ffn], inner[config.ffn :]
+            x1, x2 = (inner[: config.ffn], inner[config.ffn :]) if config.feed_forward == "geglu" else (1, inner)
             gelu = x2 * 0.5 * (1 + torch.erf(x2 / math.sqrt(2)))
             out = linear(x1 * gelu, at + "mlp.dense_4h_to_h")
             x[i] = alpha * vector + out if config.norm == "deepnorm" else x[i] + out
@@ -84,14 +96,15 @@ def log_loss(logits, targets):
     return -(logits - logits.logsumexp(1, keepdim=True))[torch.arange(len(targets)), targets].mean()
 
 
-@pytest.mark.parametrize("config", [TOY, PRE], ids=["deepnorm", "pre"])
+@pytest.mark.parametrize("config", [TOY, PRE, RMS, OWN_SOFTMAX], ids=["deepnorm", "pre", "rms-2d-gelu", "softmax"])
 def test_logits_loss_and_every_gradient_equal_the_plain_reference(config):
     model, tokens, targets = toy(config)
     layout = lay_out([PIECES], 15)
     flat = torch.from_numpy(layout.index_T)
     at = {int(place): number for number, place in enumerate(flat)}
     predict = torch.tensor([at[int(place)] for place in PREDICT])
-    logits = model(tokens[flat], POSITIONS[flat], PieceAttention(layout.groups), predict)
+    places = POSITIONS[flat] if config.positions == "rotary" else torch.stack([POSITIONS, BLOCKS])[:, flat]
+    logits = model(tokens[flat], places, PieceAttention(layout.groups, softmax=config.softmax), predict)
     log_loss(logits, targets).backward()
 
     weights = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
@@ -132,9 +145,39 @@ def test_head_only_at_predicting_places_gives_the_same_logits():
     assert torch.allclose(model(tokens, POSITIONS, attend, PREDICT), full[PREDICT], atol=1e-12)
 
 
+def test_golden_loss_of_a_seeded_tiny_model():
+    """Whoever changes the start, the network or the loss changes this figure, and should know it."""
+    config = msgspec.structs.replace(TOY, hidden=16, heads=4, ffn=12)
+    model = build(config, 5)
+    groups = lay_out([PIECES], 15).groups
+    tokens = torch.arange(15) * 7 % config.vocab
+    logits = model(tokens, POSITIONS, PieceAttention(groups), PREDICT)
+    assert log_loss(logits, torch.arange(7)).item() == pytest.approx(6.4155, abs=2e-5)
+
+
+def test_recomputing_layers_gives_the_same_gradients():
+    model, tokens, targets = toy(TOY)
+    attend = PieceAttention(lay_out([PIECES], 15).groups)
+    gradients = []
+    for model.recompute in (False, True):
+        model.zero_grad()
+        log_loss(model(tokens, POSITIONS, attend, PREDICT), targets).backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+def test_scaled_softmax_does_not_overflow_where_plain_scores_do():
+    q = k = torch.full((1, 1, 2, 64), 70.0, dtype=torch.float16)
+    v = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float16).view(1, 1, 2, 2)
+    assert not torch.isfinite(q @ k.mT).all()
+    weights = scaled_softmax(q, k, None, 60)
+    assert torch.equal(weights @ v, torch.full((1, 1, 2, 2), 0.5, dtype=torch.float16))
+
+
 def test_published_size_is_counted_without_allocating():
     assert count_parameters(preset("130b")) == 128_697_794_560
     assert round(count_parameters(preset("130b")) / 1e9, 2) == 128.70
+    assert round(count_parameters(preset("glm-10b")) / 1e9, 2) == 9.88
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from text_twin import shingles, tokens
 
-from glm_data.text.shingles import Shingles, distinct_sorted, exact_keys, shingle_texts
+from glm_data.text.shingles import UNITS, Shingles, distinct_sorted, exact_keys, shingle_texts
 
-ALPHABET = "ab Z9０１é, .中國国文字かガ한국ไก½ﬁ㌖ß\u0301\u200b\u00ad\ufe0f\n!_😀\U00020000Ωя"
+ALPHABET = "ab Z9\u3000０１é, .中國国文字かガ한국ไก½ﬁ㌖ß\u0301\u200b\u00ad\ufe0f\n!_😀\U00020000Ωя"
 TEXTS = st.lists(st.text(st.sampled_from(ALPHABET), max_size=40), max_size=6)
 
 
@@ -16,10 +16,10 @@ def rows(found: Shingles):
 
 
 @settings(deadline=None, max_examples=150)
-@given(TEXTS, st.sampled_from([1, 2, 5, 13]), st.booleans())
-def test_the_kernel_equals_its_plain_twin(texts, ngram, fold_digits):
-    found = shingle_texts(pa.array(texts, pa.string()), ngram, fold_digits=fold_digits)
-    assert rows(found) == [shingles(text, ngram, fold_digits) for text in texts]
+@given(TEXTS, st.sampled_from([1, 2, 5, 13]), st.booleans(), st.sampled_from(UNITS))
+def test_the_kernel_equals_its_plain_twin(texts, ngram, fold_digits, unit):
+    found = shingle_texts(pa.array(texts, pa.string()), ngram, fold_digits=fold_digits, unit=unit)
+    assert rows(found) == [shingles(text, ngram, fold_digits, unit) for text in texts]
 
 
 @settings(deadline=None, max_examples=50)
@@ -97,15 +97,15 @@ def test_unusable_ngram_is_refused(ngram):
         shingle_texts(pa.array(["a"]), ngram)
 
 
-@settings(deadline=None, max_examples=100)
-@given(st.lists(st.text("aBc12 ,。字漢é\n", max_size=20), min_size=1, max_size=4), st.booleans())
-def test_characters_as_tokens_are_words_of_one_letter(texts, fold_digits):
-    apart = [" ".join(text) for text in texts]
-    found = rows(shingle_texts(pa.array(texts), characters=True))
-    assert [row for row, text in zip(found, texts, strict=True) if any(c.isalnum() for c in text)] == [
-        row
-        for row, text in zip(rows(shingle_texts(pa.array(apart))), texts, strict=True)
-        if any(c.isalnum() for c in text)
-    ]
-    folded = rows(shingle_texts(pa.array(["page 12 of 345", "page 7 of 9"]), characters=True, fold_digits=True))
-    assert folded[0] == folded[1]
+def test_characters_are_tokens_with_signs_alike_and_numbers_folded():
+    found = rows(shingle_texts(pa.array(["page 12, of 345", "PAGE 1 2。of 3 4 5", "page 12 of 345"]), unit="character"))
+    assert found[0] == found[1] != found[2]
+    folded = shingle_texts(pa.array(["page 12 of 345", "page 7 of 9"]), unit="character", fold_digits=True)
+    assert rows(folded)[0] == rows(folded)[1]
+
+
+@pytest.mark.parametrize(("latin", "unit"), [(62, "character"), (64, "word")])
+def test_a_text_is_taken_by_characters_from_one_ideograph_in_sixty_four(latin, unit):
+    texts = ["字" + "b" * (latin - 7) + " \u3000 \u3000\nend of it", "ｂ" * 50 + "\u3000ｗｏｒｄｓ " * 9]
+    found = rows(shingle_texts(pa.array(texts), unit="auto"))
+    assert found == [shingles(texts[0], unit=unit), shingles(texts[1])]

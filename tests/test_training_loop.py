@@ -20,8 +20,9 @@ from glm_data.model.store import read_description, read_tensors
 from glm_data.stage import InputFile
 from glm_data.training import batches, losses
 from glm_data.training.checkpoint import find_checkpoints
+from glm_data.training.engine import Engine
 from glm_data.training.loop import METRICS, Trainer
-from glm_data.training.options import TrainOptions, model_config, total_steps
+from glm_data.training.options import TrainOptions, model_config, step_bounds
 from glm_data.training.schedule import learning_rate
 from glm_data.training.stage import TrainingData, train_rows
 
@@ -35,6 +36,7 @@ class ToyBatch:
     position_ids: np.ndarray
     loss_mask: np.ndarray
     pieces: list
+    block_position_ids: None = None
 
 
 class ToyRows:
@@ -57,7 +59,7 @@ class ToyRows:
     def __len__(self):
         return len(self.rows)
 
-    def batch(self, indices, *, epoch=0):
+    def batch(self, indices, *, epoch=0, **options):
         columns = list(zip(*(self.rows[index] for index in indices), strict=True))
         return ToyBatch(*(np.stack(column) for column in columns[:4]), list(columns[4]))
 
@@ -67,7 +69,7 @@ def order(positions, rows, seed, epoch):
 
 
 OPTIONS = TrainOptions(
-    model="tiny", layers=2, hidden=16, heads=2, ffn=24, dropout=0.1, steps=12, batch_rows=2, lr=0.01, warmup=2,
+    model="tiny", layers=2, hidden=16, heads=2, ffn=24, dropout=0.1, steps=12, batch_rows=2, lr=0.01, warmup_samples=4,
     log_every=5, checkpoint_every=3, threads=1, held_out_rows=2,
 )  # fmt: skip
 
@@ -238,7 +240,7 @@ def test_missing_tokenizer_and_too_many_held_out_rows_are_named(tmp_path, tokeni
 
 
 def test_options_that_cannot_be_meant_are_refused():
-    for change in ({"batch_rows": 0}, {"lr": 0.0}, {"epochs": 0.0}, {"warmup": -1}, {"log_every": 0}):
+    for change in ({"batch_rows": 0}, {"lr": 0.0}, {"epochs": 0.0}, {"warmup_samples": -1}, {"log_every": 0}):
         with pytest.raises(ConfigError, match=next(iter(change))):
             TrainOptions(**change)
 
@@ -246,14 +248,14 @@ def test_options_that_cannot_be_meant_are_refused():
 def test_preset_with_replacements_and_steps_of_epochs():
     config = model_config(TrainOptions(model="110m", layers=3, norm="pre"), 512)
     assert (config.vocab, config.layers, config.hidden, config.norm) == (512, 3, 768, "pre")
-    assert total_steps(TrainOptions(epochs=2.0, batch_rows=3), 10) == 7
-    assert total_steps(TrainOptions(steps=5), 10) == 5
+    assert step_bounds(TrainOptions(epochs=2.0, batch_rows=3), 10) == list(range(0, 22, 3))
+    assert step_bounds(TrainOptions(steps=5), 10) == [0, 1, 2, 3, 4, 5]
 
 
 @given(st.integers(1, 300), st.integers(0, 50), st.floats(0, 1))
 @settings(deadline=None)
 def test_learning_rate_rises_then_falls_to_its_floor(steps, warmup, ratio):
-    rates = [learning_rate(step, steps, warmup, 0.5, ratio) for step in range(steps)]
+    rates = [learning_rate(step, steps - 1, warmup, 0.5, ratio) for step in range(steps)]
     top = min(warmup, steps - 1)
     assert max(rates) == rates[top] == 0.5
     assert rates[: top + 1] == sorted(rates[: top + 1])
@@ -266,7 +268,12 @@ def test_learning_rate_rises_then_falls_to_its_floor(steps, warmup, ratio):
 def test_every_epoch_visits_every_row_once(rows, batch_rows, seed):
     training = np.arange(rows) * 3 + 1
     steps = -(-2 * rows // batch_rows)
-    seen = np.concatenate([batches.rows_of_step(step, batch_rows, training, seed, order)[0] for step in range(steps)])
+    seen = np.concatenate(
+        [
+            batches.rows_of_samples(step * batch_rows, (step + 1) * batch_rows, training, seed, order)[0]
+            for step in range(steps)
+        ]
+    )
     for epoch in range(2):
         assert sorted(seen[epoch * rows : (epoch + 1) * rows]) == training.tolist()
 
@@ -342,7 +349,7 @@ def test_unigram_entropy_of_targets():
 def test_dropout_is_a_function_of_the_step_and_off_when_measuring(tmp_path):
     options = msgspec.structs.replace(OPTIONS, dropout=0.5)
     trainers = [
-        Trainer(build(model_config(options, VOCAB), 0), ToyRows(4), np.arange(4), order, options, tmp_path)
+        Trainer(Engine(build(model_config(options, VOCAB), 0), options), ToyRows(4), np.arange(4), order, tmp_path)
         for _ in range(2)
     ]
     (tmp_path / "_run").mkdir(exist_ok=True)
@@ -350,7 +357,7 @@ def test_dropout_is_a_function_of_the_step_and_off_when_measuring(tmp_path):
     trainers[0].train_step(3)
     torch.manual_seed(2)
     trainers[1].train_step(3)
-    first, second = (list(trainer.model.parameters()) for trainer in trainers)
+    first, second = (list(trainer.engine.model.parameters()) for trainer in trainers)
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
-    means = [losses.measure(trainers[0].model, ToyRows(4), np.arange(4)).means() for _ in range(2)]
+    means = [losses.measure(trainers[0].engine.model, ToyRows(4), np.arange(4)).means() for _ in range(2)]
     assert means[0] == means[1]

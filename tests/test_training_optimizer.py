@@ -58,7 +58,7 @@ def test_muon_step_written_out():
 def test_every_parameter_is_moved_by_exactly_one_part_and_saved_once(kind):
     model = build(CONFIG, 0)
     options = TrainOptions(optimizer=kind, lr=0.01, embedding_lr=0.03, matrix_lr=0.05, weight_decay=0.1)
-    optimizers = Optimizers(model, options)
+    optimizers = Optimizers(dict(model.named_parameters()), 2, options)
     owned = [p for part in optimizers.parts for group in part.param_groups for p in group["params"]]
     assert len(owned) == len({id(p) for p in owned}) == len(list(model.parameters()))
     for parameter in model.parameters():
@@ -78,7 +78,7 @@ def test_every_parameter_is_moved_by_exactly_one_part_and_saved_once(kind):
 
 def test_vectors_do_not_decay():
     model = build(CONFIG, 0)
-    optimizers = Optimizers(model, TrainOptions(weight_decay=0.5))
+    optimizers = Optimizers(dict(model.named_parameters()), 2, TrainOptions(weight_decay=0.5))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizers.step(1.0)

@@ -68,6 +68,25 @@ def tokens(text, fold_digits=False):
     return found + ([word] if word else [])
 
 
+def characters(text, fold_digits=False):
+    """Every letter, digit and mark of a text's key, and ``\\1`` for any sign."""
+    found = []
+    for part in "".join(map(fold, text)):
+        category = unicodedata.category(part)
+        if category in ("Cf", "Cc", "Cn") or category[0] == "Z" or is_selector(part):
+            continue
+        letter = "0" if fold_digits and category == "Nd" else part if category[0] in "LMN" else "\1"
+        if not (fold_digits and letter == "0" and found[-1:] == ["0"]):
+            found.append(letter)
+    return found
+
+
+def is_chinese(text):
+    """As the unit ``auto`` tells it: one visible character in 64 from U+4000 to U+DFFF."""
+    ideographs = [c for c in text if 0x4000 <= ord(c) < 0xE000]
+    return bool(ideographs) and 64 * len(ideographs) >= len([c for c in text if c > " " and c != "\u3000"])
+
+
 def mix(value):
     for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
         value = (value ^ value >> 33) * factor & MASK
@@ -81,9 +100,27 @@ def hash_token(token):
     return mix(value)
 
 
-def shingles(text, ngram=5, fold_digits=False):
+def hash_word(word):
+    """As :func:`hash_token`, eight letters at a time; one above ASCII counts as three."""
+    letters = []
+    for code in map(ord, word):
+        letters += [code] if code < 0x80 else [0x80 | code >> shift & 0x7F for shift in (0, 7, 14)]
+    value = FNV
+    for start in range(0, len(letters), 8):
+        value = (value ^ int.from_bytes(letters[start : start + 8], "little")) * GOLDEN & MASK
+        value ^= value >> 32
+    return mix(value)
+
+
+def shingles(text, ngram=5, fold_digits=False, unit="word"):
     """The shingle hashes of a text in order, repeats included."""
-    found = [hash_token(token) for token in tokens(text, fold_digits)]
+    apart = unit == "character" or (unit == "auto" and is_chinese(text))
+    if apart:
+        found = characters(text, fold_digits)
+        found = [c for c in found if c != "\1"] if len(found) < ngram else found
+        found = [0 if c == "\1" else hash_token(c) for c in found]
+    else:
+        found = [hash_token(t) if stands_alone(t[0]) else hash_word(t) for t in tokens(text, fold_digits)]
     if not found:
         value = RAW
         for byte in text.encode():

@@ -123,20 +123,21 @@ def _of_steps(packed: PackedRows, run: Path, first: int, end: int) -> Iterator[W
     """The rows of the steps ``first`` to ``end - 1`` of a train stage on this pack, finished or not."""
     require_torch()
     from glm_data.config import from_mapping
-    from glm_data.training.batches import rows_of_step, split_rows
-    from glm_data.training.options import TrainOptions, total_steps
+    from glm_data.training.batches import rows_of_samples, split_rows
+    from glm_data.training.options import TrainOptions, step_bounds
 
     plan = _plan_of(run)
     if not {item.digest for item in packed.manifest.files} <= {item["digest"] for item in plan["inputs"]}:
         raise UsageError(f"'{run}' was not trained on '{packed.folder}'; give the pack that it was trained on.")
     options = from_mapping(plan["options"], TrainOptions, str(run))
     training, _ = split_rows(len(packed), options.held_out_rows)
-    steps, size = total_steps(options, len(training)), options.batch_rows
+    bounds = step_bounds(options, len(training))
+    steps = len(bounds) - 1
     if first < 1 or end > steps + 1:
         raise UsageError(f"--steps {first}:{end} leaves the run, whose steps are 1 to {steps}.")
     for step in range(first, end):
-        rows = rows_of_step(step - 1, size, training, options.seed, packed.order)[0].tolist()
-        yield from (Wanted(row, sample, step) for sample, row in enumerate(rows, (step - 1) * size))
+        rows = rows_of_samples(bounds[step - 1], bounds[step], training, options.seed, packed.order)[0].tolist()
+        yield from (Wanted(row, sample, step) for sample, row in enumerate(rows, bounds[step - 1]))
 
 
 def _plan_of(run: Path) -> dict[str, Any]:

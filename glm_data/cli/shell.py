@@ -140,6 +140,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("glm_data.cli.inspect:inspect", "Look at packed rows: masks, part B, positions."),
     "rewind": ("glm_data.cli.rewind:rewind", "Say which documents stood in the samples of a run."),
     "export": ("glm_data.cli.export:export", "Write a pack in the formats of other trainers."),
+    "plan": ("glm_data.cli.plan:plan", "Say what a training run would take."),
     "train": ("glm_data.cli.train:train", "Train a GLM on a pack."),
     "quantize": ("glm_data.cli.quantize:quantize", "Quantise a trained model to INT4."),
     "eval": ("glm_data.cli.evaluate:evaluate", "Measure a model on rows of a pack."),

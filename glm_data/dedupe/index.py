@@ -42,7 +42,7 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True):
 
     ngram: int
     fold_digits: bool
-    characters: bool = False
+    unit: str
     bands: int
     rows: int
     seed: int
@@ -61,7 +61,7 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def shingling(self) -> dict[str, Any]:
         """How shingles are made, as arguments of :func:`glm_data.text.shingles.shingle_texts`."""
-        return {"ngram": self.ngram, "fold_digits": self.fold_digits, "characters": self.characters}
+        return {"ngram": self.ngram, "fold_digits": self.fold_digits, "unit": self.unit}
 
 
 def sketch_of(options: DedupeOptions) -> Sketch:
@@ -192,8 +192,8 @@ def _index_files(folder: Path, success: Success, options: DedupeOptions) -> list
 
 
 def _say(sketch: Sketch) -> str:
-    digits, unit = "on" if sketch.fold_digits else "off", "character" if sketch.characters else "word"
-    made = f"ngram {sketch.ngram}, unit {unit}, fold_digits {digits}"
+    digits = "on" if sketch.fold_digits else "off"
+    made = f"ngram {sketch.ngram}, unit {sketch.unit}, fold_digits {digits}"
     return f"{made}, seed {sketch.seed}, {sketch.lsh.permutations} permutations"
 
 

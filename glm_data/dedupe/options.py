@@ -23,8 +23,9 @@ class DedupeOptions(Config, frozen=True):
     ] = 0.0
     ngram: Annotated[int, Doc("tokens in a shingle: words, or characters of Chinese and its like")] = 5
     unit: Annotated[
-        Literal["word", "character"], Doc("token of scripts that put spaces between words; elsewhere it is a character")
-    ] = "word"
+        Literal["auto", "word", "character"],
+        Doc("token of scripts with spaces: word; character, signs included; auto takes characters in Chinese texts"),
+    ] = "auto"
     fold_digits: Annotated[bool, Doc("compare as if all numbers were equal")] = False
     bands: Annotated[int, Doc("bands of locality-sensitive hashing")] = 20
     rows: Annotated[int, Doc("minima in a band")] = 6
@@ -78,7 +79,7 @@ class DedupeOptions(Config, frozen=True):
     @property
     def shingling(self) -> dict[str, Any]:
         """How shingles are made, as arguments of :func:`glm_data.text.shingles.shingle_texts`."""
-        return {"ngram": self.ngram, "fold_digits": self.fold_digits, "characters": self.unit == "character"}
+        return {"ngram": self.ngram, "fold_digits": self.fold_digits, "unit": self.unit}
 
     def __post_init__(self) -> None:
         # Both `--keep a,b` and `--keep a --keep b` are meant; plans record one form.

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from glm_data import documents
 from glm_data.dedupe.index import read_index
 from glm_data.dedupe.options import DedupeOptions
 from glm_data.dedupe.priority import priorities
@@ -23,7 +24,7 @@ from glm_data.files import write_bytes
 from glm_data.formats import Unreadable, read_blocks
 from glm_data.formats.parquet import parquet_writer
 from glm_data.stage import OutputFile, ShardRecord, ShardTask, output_file
-from glm_data.text.shingles import exact_keys, shingle_texts
+from glm_data.text.shingles import distinct_sorted, exact_keys, shingle_texts
 
 DOCUMENTS = pa.schema([("id", pa.string()), ("source", pa.string()), ("bytes", pa.uint64()), ("weight", pa.uint32())])
 RUN_DOCUMENTS = 1 << 18
@@ -67,6 +68,14 @@ def weights(batch: pa.RecordBatch) -> pa.Array:
 def sign_shard(task: ShardTask) -> ShardRecord:
     """Shard function: sign one input, or take over what an earlier run left of one."""
     return sign_earlier(task) if is_earlier(task) else sign_input(task)
+
+
+def warm_up() -> None:
+    """Load what every step needs, once for the worker processes that are forked from this one."""
+    block = documents.make_block(["a"], ["b"], ["c"], ["d"], ["{}"])
+    options = DedupeOptions()
+    sign_block(block, options, lsh_of(options))
+    distinct_sorted(shingle_texts(block.column("text")))
 
 
 def is_earlier(task: ShardTask) -> bool:

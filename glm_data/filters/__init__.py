@@ -4,7 +4,7 @@
 """
 
 from glm_data.filters.block import Filtered, filter_block
-from glm_data.filters.checks import check_shards
+from glm_data.filters.checks import check_shards, digest_files
 from glm_data.filters.language import LANGUAGES
 from glm_data.filters.options import ALL_STEPS, FilterOptions
 from glm_data.filters.rules import Profile, Rule, load_profile, profile_names
@@ -19,6 +19,7 @@ __all__ = [
     "Profile",
     "Rule",
     "check_shards",
+    "digest_files",
     "filter_block",
     "filter_shard",
     "load_profile",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -11,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from glm_data.filters.border import Example, find_examples
 from glm_data.filters.clean import clean_block, replace_column, to_simplified
 from glm_data.filters.language import LANGUAGES, detect
 from glm_data.filters.options import FilterOptions
 from glm_data.filters.rules import Profile, Verdicts, judge
+from glm_data.filters.signals import SIGNALS, Signals, gather
 from glm_data.text import statistics
 
 VERDICT_FIELDS = (pa.field("reason", pa.string()), pa.field("value", pa.float64()), pa.field("broken", pa.string()))
@@ -32,30 +35,51 @@ class Filtered(NamedTuple):
     """Dropped documents by first reason."""
     counts: Counter[str]
     """See :func:`filter_block`."""
+    signals: pa.RecordBatch
+    """Every document's verdict, source, language and signals, in the order of the block."""
+    examples: list[Example]
+    """Documents near the bounds of rules."""
 
 
-def filter_block(block: pa.RecordBatch, options: FilterOptions, profile: Profile) -> Filtered:
+def filter_block(
+    block: pa.RecordBatch, options: FilterOptions, profile: Profile, digests: Mapping[str, str] | None = None
+) -> Filtered:
     """Part the documents of a block into kept (cleaned, with ``lang``) and dropped (the same, with the verdict).
 
     Counts: ``text_bytes_in`` (before cleaning), ``text_bytes_kept`` (after), ``cleaned/<step>`` documents changed,
-    ``in/<source>``, ``kept/<source>``, ``dropped/<source>/<reason>``, ``kept_documents/<lang>``, ``kept_bytes/<lang>``.
+    ``in/<source>``, ``kept/<source>``, ``dropped/<source>/<reason>``, ``dropped_language/<lang>/<reason>``,
+    ``kept_documents/<lang>``, ``kept_bytes/<lang>``. ``digests`` are those of the files that ``options`` name.
     """
     counts = Counter({"text_bytes_in": text_bytes(block)})
     block, cleaned = clean_block(block, options.steps)
     texts = block.column("text")
     measured = statistics.count(texts)
     languages = detect(texts, measured)
-    verdicts = judge(profile, statistics.derive(measured), languages)
+    drop_sources = (*options.drop_sources, *profile.drop_sources)
+    signals = gather(block, measured, options, digests or {}, profile.drop_url_words, drop_sources)
+    verdicts = judge(profile, signals, languages)
+    examples = list(find_examples(block, profile, signals, languages, verdicts))
     if options.to_simplified:
         block, languages, cleaned["to_simplified"] = _simplify(block, measured, languages)
     counts.update({f"cleaned/{step}": count for step, count in cleaned.items() if count})
     names = pa.DictionaryArray.from_arrays(pa.array(languages), list(LANGUAGES)).cast(pa.string())
     block = replace_column(block, "lang", names)
     keep = pa.array([not reason for reason in verdicts.reasons], pa.bool_())
+    table = signal_table(block, keep, verdicts, signals)
     kept = block.filter(keep)
     dropped = _with_verdicts(block, verdicts).filter(pc.invert(keep))
     _count(block, kept, verdicts, counts)
-    return Filtered(kept, dropped, Counter(reason for reason in verdicts.reasons if reason), counts)
+    reasons = Counter(reason for reason in verdicts.reasons if reason)
+    return Filtered(kept, dropped, reasons, counts, table, examples)
+
+
+def signal_table(block: pa.RecordBatch, keep: pa.BooleanArray, verdicts: Verdicts, signals: Signals) -> pa.RecordBatch:
+    """What ``glm-data filter tune`` reads: ``kept``, ``reason``, ``source``, ``lang``, and a column a signal."""
+    names = ("source", "lang")
+    columns = {"kept": keep, "reason": pa.array(verdicts.reasons, pa.string())}
+    columns |= {name: block.column(name) for name in names}
+    columns |= {name: pa.array(signals[name].astype(np.float32)) for name in SIGNALS}
+    return pa.RecordBatch.from_pydict(columns)
 
 
 def text_bytes(block: pa.RecordBatch) -> int:
@@ -89,8 +113,10 @@ def _count(block: pa.RecordBatch, kept: pa.RecordBatch, verdicts: Verdicts, coun
     counts["text_bytes_kept"] = text_bytes(kept)
     counts.update(f"in/{source}" for source in sources)
     counts.update(f"kept/{source}" for source in kept.column("source").to_pylist())
-    dropped = zip(sources, verdicts.reasons, strict=True)
-    counts.update(f"dropped/{source}/{reason}" for source, reason in dropped if reason)
+    for source, language, reason in zip(sources, block.column("lang").to_pylist(), verdicts.reasons, strict=True):
+        if reason:
+            counts[f"dropped/{source}/{reason}"] += 1
+            counts[f"dropped_language/{language}/{reason}"] += 1
     sizes = pc.binary_length(kept.column("text")).to_pylist()
     for language, size in zip(kept.column("lang").to_pylist(), sizes, strict=True):
         counts[f"kept_documents/{language}"] += 1

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
+from glm_data.errors import UsageError
+from glm_data.files import digest_file
 from glm_data.filters.options import FilterOptions
 from glm_data.stage import Check, ShardRecord
 
 FEWEST = 20
 """Documents below which a source's loss is no sign of anything."""
+
+
+def digest_files(options: FilterOptions) -> dict[str, str]:
+    """The digests of the models and lists that ``options`` name; raises :class:`UsageError` for one that is missing.
+
+    They make part of the stage's key, so that a changed list is another run.
+    """
+    paths = [path for path in (options.quality_model, *options.word_lists, *options.url_lists) if path]
+    missing = [path for path in paths if not Path(path).is_file()]
+    if missing:
+        raise UsageError(f"'{missing[0]}' is no file; --quality-model, --word-lists and --url-lists each take files.")
+    return {path: digest_file(Path(path)) for path in paths}
 
 
 def check_shards(records: Sequence[ShardRecord], options: FilterOptions) -> tuple[Check, ...]:

@@ -1,19 +1,23 @@
 """Cleaning: steps that change text, each a plain function, run only on the documents that need it.
 
-========== ==================================================================================================
-mojibake   UTF-8 that was read as Latin-1 or Windows-1252 is read again, line by line (ftfy, where its test says so)
-newlines   ``\\r\\n``, ``\\r``, U+0085, U+2028, U+2029 become ``\\n``
-control    control, zero-width and direction characters go; joiners too, beside Han characters and ASCII
-white_space  odd spaces become blanks; ideographic and trailing ones at line ends go; at most one blank line in a row
-repeats    four or more of one of ``!?！？。，、；～`` become three, three or more ``…`` two
-title      a WuDao document begins with its title, unless it does already
-========== ==================================================================================================
+============= ===============================================================================================
+mojibake      what was read in the wrong encoding is read again, line by line (:mod:`glm_data.filters.encodings`)
+newlines      ``\\r\\n``, ``\\r``, U+0085, U+2028, U+2029 become ``\\n``
+control       control, zero-width and direction characters go; joiners too, beside Han characters and ASCII
+html          entities and tags that extraction left, in texts that are not about HTML, and not in lines of code
+white_space   odd spaces become blanks; ideographic and trailing ones at line ends go; at most one blank line in a row
+repeats       four or more of one of ``!?！？。，、；～`` become three, three or more ``…`` two
+personal      e-mail addresses, numbers of phones, cards and the like become placeholders (see ``personal``)
+title         a WuDao document begins with its title, unless it does already
+last_fragment by choice: of Chinese text, what follows the last end mark goes, as in WuDao; poems and code lose by it
+============= ===============================================================================================
 
 The full-width digit １ and everything else that carries meaning stays.
 """
 
 from __future__ import annotations
 
+import html
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,10 +29,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from glm_data.filters.encodings import fix_mojibake
 from glm_data.filters.options import Step
+from glm_data.filters.personal import PLACEHOLDERS, replace_personal
 from glm_data.text import defects
+from glm_data.text.characters import CLOSERS, END_MARKS
 
 _TITLED_SOURCES = "WuDao"
+
+
+_ABOUT_HTML = ("html", "xml", "css", "javascript", "markdown", "php", "标签", "标记", "代码")
 
 
 class _Titled(msgspec.Struct):
@@ -36,15 +46,6 @@ class _Titled(msgspec.Struct):
 
 
 _title_decoder = msgspec.json.Decoder(_Titled)
-
-
-def fix_mojibake(text: str) -> str:
-    """Read again the lines that are UTF-8 read as another encoding; ftfy decides which are and how."""
-    import ftfy.badness
-
-    if not ftfy.badness.is_bad(text):
-        return text
-    return "\n".join(ftfy.fix_encoding(line) if ftfy.badness.is_bad(line) else line for line in text.split("\n"))
 
 
 def fix_newlines(text: str) -> str:
@@ -76,6 +77,28 @@ def shorten_repeats(text: str) -> str:
     return found["ellipses"].sub("……", found["repeats"].sub(r"\1\1\1", text))
 
 
+def remove_html(text: str) -> str:
+    """Decode the entities and drop the tags that extraction left; what is about HTML, or code, stays as it is."""
+    found = _patterns()
+    if not found["markup"].search(text) or any(word in text.lower() for word in _ABOUT_HTML):
+        return text
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        if ("&" in line or "<" in line) and not found["code"].search(line):
+            line = found["tag"].sub("", found["break"].sub("\n", line))
+            lines[number] = found["entity"].sub(lambda match: html.unescape(match.group()), line)
+    return "\n".join(lines)
+
+
+def drop_last_fragment(text: str) -> str:
+    """Without what follows the last end mark, if that is Chinese and less than half of the text."""
+    end = max((text.rfind(mark) for mark in END_MARKS if mark != "."), default=-1) + 1
+    while end < len(text) and text[end] in CLOSERS:
+        end += 1
+    rest = text[end:]
+    return text[:end] if 2 * end > len(text) and _patterns()["han"].search(rest) else text
+
+
 def join_title(text: str, title: str) -> str:
     """``title``, a new line and ``text``; just ``text`` if it begins with the title, white space aside."""
     squeezed = "".join(title.split())
@@ -101,6 +124,13 @@ def _patterns() -> dict[str, re.Pattern[str]]:
         "space": f"[{spaces}]",
         "repeats": r"([!?！？。，、；～])\1{3,}",
         "ellipses": r"…{3,}",
+        "markup": r"&[a-z#]|</?[A-Za-z]",
+        "code": r"[;{}]\s*$|^\s*(?:[#$/*]|>>>)|=[\"']\s*$|\breturn\b",
+        "break": r"(?i:<br ?/?>|</p>|</div>|</li>|</tr>)",
+        "tag": r"(?i:</?(?:p|div|span|font|b|strong|em|i|u|a|img|ul|ol|li|tr|td|th|table|tbody|center|h[1-6])"
+        r"(?: [^<>]{0,500})?/?>)",
+        "entity": r"&(?:nbsp|ensp|emsp|quot|amp|lt|gt|middot|bull|hellip|mdash|ndash|[lr][sd]quo|#[0-9]{2,6});",
+        "han": r"[\u3400-\u9fff]",
     }
     return {name: re.compile(pattern, re.MULTILINE) for name, pattern in patterns.items()}
 
@@ -117,10 +147,14 @@ _ALL = -1
 _TEXT_STEPS: dict[Step, _TextStep] = {
     "mojibake": _TextStep(fix_mojibake, defects.MOJIBAKE, _ALL),
     "newlines": _TextStep(fix_newlines, defects.NEWLINES, defects.LAYOUT),
-    "control": _TextStep(remove_controls, defects.CONTROL | defects.JOINER, defects.LAYOUT | defects.REPEATS),
-    "white_space": _TextStep(fix_white_space, defects.ODD_SPACE | defects.LAYOUT, 0),
+    "control": _TextStep(remove_controls, defects.CONTROL | defects.JOINER, _ALL & ~defects.MOJIBAKE),
+    "html": _TextStep(remove_html, defects.HTML, _ALL & ~defects.MOJIBAKE),
+    "white_space": _TextStep(fix_white_space, defects.ODD_SPACE | defects.LAYOUT, defects.PERSONAL),
     "repeats": _TextStep(shorten_repeats, defects.REPEATS, 0),
+    "personal": _TextStep(replace_personal, defects.PERSONAL, 0),
 }
+_ALWAYS: dict[Step, Callable[[str], str]] = {"last_fragment": drop_last_fragment}
+"""Steps that no flag asks for: they look at every document."""
 
 
 def clean_text(text: str, flags: int, steps: Sequence[Step], cleaned: Counter[str]) -> str:
@@ -130,8 +164,17 @@ def clean_text(text: str, flags: int, steps: Sequence[Step], cleaned: Counter[st
             changed = step.function(text)
             if changed != text:
                 cleaned[name] += 1
+                if name == "personal":
+                    cleaned.update(_placeholders(text, changed))
                 text, flags = changed, flags | step.leaves
     return text
+
+
+def _placeholders(before: str, after: str) -> Counter[str]:
+    """``personal/<kind>`` and how many placeholders of it a text got."""
+    kinds = sorted(set(PLACEHOLDERS.values()))
+    gained = {kind.strip("<>"): after.count(kind) - before.count(kind) for kind in kinds}
+    return Counter({f"personal/{kind}": count for kind, count in gained.items() if count > 0})
 
 
 def clean_block(block: pa.RecordBatch, steps: Sequence[Step]) -> tuple[pa.RecordBatch, Counter[str]]:
@@ -143,11 +186,16 @@ def clean_block(block: pa.RecordBatch, steps: Sequence[Step]) -> tuple[pa.Record
     flags = defects.find_defects(column)
     cleaned: Counter[str] = Counter()
     titled = _titled_rows(block) if "title" in steps else []
-    if not titled and not flags.any():
+    always = [(name, function) for name, function in _ALWAYS.items() if name in steps]
+    if not titled and not flags.any() and not always:
         return block, cleaned
     texts = column.to_pylist()
     for row in np.flatnonzero(flags).tolist():
         texts[row] = clean_text(texts[row], int(flags[row]), steps, cleaned)
+    for name, function in always:
+        changed = [function(text) for text in texts]
+        cleaned[name] += sum(new != old for new, old in zip(changed, texts, strict=True))
+        texts = changed
     for row, title in titled:
         text = join_title(texts[row], title)
         cleaned["title"] += text != texts[row]

@@ -7,8 +7,13 @@ from typing import Annotated, Literal
 from glm_data.config import Config, Doc
 from glm_data.formats import DEFAULT_MAX_RECORD_BYTES
 
-Step = Literal["mojibake", "newlines", "control", "white_space", "repeats", "title"]
-ALL_STEPS: tuple[Step, ...] = ("mojibake", "newlines", "control", "white_space", "repeats", "title")
+Step = Literal[
+    "mojibake", "newlines", "control", "html", "white_space", "repeats", "personal", "title", "last_fragment"
+]  # fmt: skip
+DEFAULT_STEPS: tuple[Step, ...] = (
+    "mojibake", "newlines", "control", "html", "white_space", "repeats", "personal", "title",
+)  # fmt: skip
+ALL_STEPS: tuple[Step, ...] = (*DEFAULT_STEPS, "last_fragment")
 
 Format = Literal["auto", "pile", "wudao", "jsonl", "parquet", "text"]
 OutputFormat = Literal["parquet", "jsonl.zst"]
@@ -19,8 +24,13 @@ class FilterOptions(Config, frozen=True, kw_only=True):
 
     profile: Annotated[str, Doc("rules by name (bilingual) or the path of a profile")] = "bilingual"
     format: Annotated[Format, Doc("format of the inputs; auto: look at each")] = "auto"
-    steps: Annotated[tuple[Step, ...], Doc("cleaning steps; their order is fixed")] = ALL_STEPS
+    steps: Annotated[tuple[Step, ...], Doc("cleaning steps; their order is fixed")] = DEFAULT_STEPS
     to_simplified: Annotated[bool, Doc("convert traditional Chinese to simplified")] = False
+    quality_model: Annotated[str, Doc("model of 'glm-data filter train-quality', for the signal quality")] = ""
+    word_lists: Annotated[tuple[str, ...], Doc("files of words, one a line, for the signals listed_...")] = ()
+    url_lists: Annotated[tuple[str, ...], Doc("files of hosts to drop, one a line, by the url in meta")] = ()
+    drop_sources: Annotated[tuple[str, ...], Doc("sources to drop; * stands for anything")] = ()
+    keep_signals: Annotated[bool, Doc("write the signals of every document, for 'glm-data filter tune'")] = True
     max_bad_fraction: Annotated[float, Doc("largest share of unreadable records, else exit code 3", 0, 1)] = 0.01
     max_source_loss: Annotated[float, Doc("largest share of a source to lose, else exit code 3", 0, 1)] = 0.98
     max_record_bytes: Annotated[int, Doc("longest record to read")] = DEFAULT_MAX_RECORD_BYTES

@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 from glm_data.config import Config, Doc, load_yaml
 from glm_data.errors import ConfigError, did_you_mean
 from glm_data.filters.language import LANGUAGES
-from glm_data.text.statistics import SIGNALS
+from glm_data.filters.signals import SIGNALS, Signals
 
 _FOLDER = Path(__file__).with_name("profiles")
-LANGUAGE_REASON = "language"
+LANGUAGE_REASON, SOURCE_REASON, URL_REASON = "language", "source", "url"
+"""Reasons that are no rule's: a language that the profile does not keep, a source or address that is refused."""
+
+
+_RESERVED = (LANGUAGE_REASON, SOURCE_REASON, URL_REASON)
 
 
 class Rule(Config, frozen=True, kw_only=True):
@@ -40,6 +44,8 @@ class Profile(Config, frozen=True, kw_only=True):
 
     description: Annotated[str, Doc("what the profile is for, and where its bounds come from")]
     languages: Annotated[tuple[str, ...], Doc("languages to keep")] = LANGUAGES
+    drop_sources: Annotated[tuple[str, ...], Doc("sources to drop; * stands for anything")] = ()
+    drop_url_words: Annotated[tuple[str, ...], Doc("words in the url of meta for which to drop a document")] = ()
     rules: Annotated[tuple[Rule, ...], Doc("rules; the first one broken names the reason")] = ()
 
 
@@ -84,7 +90,7 @@ def check_profile(profile: Profile, where: str) -> None:
         if rule.min is None and rule.max is None:
             raise ConfigError(f"{place}: give min, max or both.")
     names = [rule.name for rule in profile.rules]
-    doubled = [name for name in names if names.count(name) > 1 or name == LANGUAGE_REASON]
+    doubled = [name for name in names if names.count(name) > 1 or name in _RESERVED]
     if doubled:
         raise ConfigError(f"{where}: two rules are called '{doubled[0]}'; each needs a name of its own.")
 
@@ -96,34 +102,44 @@ def _check_known(words: tuple[str, ...], known: Mapping[str, str] | tuple[str, .
             raise ConfigError(f"{where}: there is no {what} '{word}'.{hint}")
 
 
-def judge(profile: Profile, signals: Mapping[str, NDArray[np.float64]], languages: NDArray[np.int8]) -> Verdicts:
+def judge(profile: Profile, signals: Signals, languages: NDArray[np.int8]) -> Verdicts:
     """Judge documents by their signals (``float64[documents]`` each) and languages (indices of LANGUAGES)."""
     broken: list[dict[str, float]] = [{} for _ in languages]
-    for row in np.flatnonzero(~_language_mask(profile.languages)[languages]).tolist():
-        broken[row][LANGUAGE_REASON] = float("nan")
-    for rule in profile.rules:
-        values = signals[rule.signal]
-        for row in np.flatnonzero(find_broken(rule, signals, languages)).tolist():
-            broken[row][rule.name] = float(values[row])
+    nothing = np.full(len(languages), np.nan)
+    for name, rows, values in (
+        (SOURCE_REASON, signals["refused_source"] > 0, nothing),
+        (URL_REASON, signals["refused_url"] > 0, nothing),
+        (LANGUAGE_REASON, ~_language_mask(profile.languages)[languages], nothing),
+        *((rule.name, find_broken(rule, signals, languages), signals[rule.signal]) for rule in profile.rules),
+    ):
+        for row in np.flatnonzero(rows).tolist():
+            broken[row][name] = float(values[row])
     firsts = [next(iter(rules.items()), ("", float("nan"))) for rules in broken]
     return Verdicts([reason for reason, _ in firsts], np.array([value for _, value in firsts], np.float64), broken)
 
 
-def find_broken(
-    rule: Rule, signals: Mapping[str, NDArray[np.float64]], languages: NDArray[np.int8]
-) -> NDArray[np.bool_]:
-    """Which documents break ``rule``: ``bool[documents]``."""
-    values = signals[rule.signal]
+def find_broken(rule: Rule, signals: Signals, languages: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Which documents break ``rule``: ``bool[documents]``.
+
+    Compared as ``float32``, the type in which signals are kept, so that kept ones give the same verdicts.
+    """
+    values = signals[rule.signal].astype(np.float32)
     broken = np.zeros(len(values), bool)
     if rule.min is not None:
-        broken |= values < rule.min
+        broken |= values < np.float32(rule.min)
     if rule.max is not None:
-        broken |= values > rule.max
+        broken |= values > np.float32(rule.max)
+    return broken & find_bound(rule, signals, languages)
+
+
+def find_bound(rule: Rule, signals: Signals, languages: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Which documents ``rule`` holds for: ``bool[documents]``."""
+    bound = _language_mask(rule.languages or LANGUAGES)[languages]
     for name, least in rule.given.items():
-        broken &= signals[name] >= least
+        bound &= signals[name].astype(np.float32) >= np.float32(least)
     for name, least in rule.unless.items():
-        broken &= signals[name] < least
-    return broken & _language_mask(rule.languages or LANGUAGES)[languages]
+        bound &= signals[name].astype(np.float32) < np.float32(least)
+    return bound
 
 
 def _language_mask(languages: tuple[str, ...]) -> NDArray[np.bool_]:

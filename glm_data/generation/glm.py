@@ -53,6 +53,11 @@ class Glm:
                 f"the model knows {model.config.vocab} tokens and the tokenizer has {tokenizer.vocab_size}; "
                 "they do not belong together."
             )
+        if model.config.positions != "rotary":
+            raise InputError(
+                f"the model has {model.config.positions} positions, which only training and eval know; "
+                "generate with a model of rotary positions."
+            )
         self.model = model.eval()
         self.tokenizer = tokenizer
         # Task tokens are no text, and ids beyond the real pieces pad the embedding.

@@ -97,7 +97,7 @@ def check(
         if row["removed"] not in texts or row["kept"] not in texts:
             continue
         removed, kept = (texts[row[side]]["text"] for side in ("removed", "kept"))
-        alike = compare(removed, kept, options["ngram"], fold_digits=options["fold_digits"])
+        alike = compare(removed, kept, options["ngram"], fold_digits=options["fold_digits"], unit=options["unit"])
         names = (row["removed"], row["kept"], row["rule"])
         found.append(Checked(*names, row["jaccard"], *alike, row["kept"] in there))
     return found

@@ -36,16 +36,19 @@ class Similarity(NamedTuple):
     """Shingles of both among the shingles of the first."""
 
 
-def compare(first: str, second: str, ngram: int, *, fold_digits: bool = False) -> Similarity:
+def compare(first: str, second: str, ngram: int, *, fold_digits: bool = False, unit: str = "word") -> Similarity:
     """Compare two texts by their sets of shingles."""
-    one, other = shingles(first, ngram, fold_digits=fold_digits), shingles(second, ngram, fold_digits=fold_digits)
+    one, other = (shingles(text, ngram, fold_digits=fold_digits, unit=unit) for text in (first, second))
     shared = len(one & other)
     return Similarity(shared / len(one | other), shared / len(one))
 
 
-def shingles(text: str, ngram: int, *, fold_digits: bool = False) -> set[Any]:
+def shingles(text: str, ngram: int, *, fold_digits: bool = False, unit: str = "word") -> set[Any]:
     """The set of a text's shingles: tuples of tokens, or the one text itself where it has no token."""
-    found = tokens(text, fold_digits=fold_digits)
+    apart = unit == "character" or (unit == "auto" and has_ideographs(text))
+    found = characters(text, fold_digits=fold_digits) if apart else tokens(text, fold_digits=fold_digits)
+    if apart and len(found) < ngram:
+        found = [character for character in found if character != "!"]
     if not found:
         return {text}
     return {tuple(found[at : at + ngram]) for at in range(max(1, len(found) - ngram + 1))}
@@ -67,6 +70,26 @@ def tokens(text: str, *, fold_digits: bool = False) -> list[str]:
         else:
             found[-1] += character
     return [token for token in found if token]
+
+
+def characters(text: str, *, fold_digits: bool = False) -> list[str]:
+    """The letters, digits and marks of a text, folded, in order; any sign is ``!``."""
+    found: list[str] = []
+    for character in "".join(map(fold, text)):
+        kind = unicodedata.category(character)
+        if kind in ("Cc", "Cf", "Cn") or kind[0] == "Z" or _is_selector(character):
+            continue
+        if fold_digits and kind == "Nd":
+            found += [] if found and found[-1] == "0" else ["0"]
+        else:
+            found.append(character if kind[0] in "LMN" else "!")
+    return found
+
+
+def has_ideographs(text: str) -> bool:
+    """Whether one in 64 visible characters lies from U+4000 to U+DFFF: Han and Hangul."""
+    found = sum("\u4000" <= character <= "\udfff" for character in text)
+    return found * 64 >= sum(character > " " and character != "\u3000" for character in text) and found > 0
 
 
 @functools.cache

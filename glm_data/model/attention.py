@@ -48,38 +48,56 @@ class Layout:
     """Flat position ``row * length + column`` of each token; padding is left out."""
     kind_T: np.ndarray[Any, np.dtype[np.int64]]
     """Kind of each token's piece: 0 [gMASK] text, 1 [MASK] text, 2 MIP."""
+    piece_T: np.ndarray[Any, np.dtype[np.int64]]
+    """Number of each token's piece in its row."""
     groups: tuple[Group, ...]
+
+
+def attended_pairs(groups: Sequence[Group]) -> int:
+    """How many (query, key) pairs the pieces hold: what attention costs, 4 x hidden operations each going forward."""
+    parts = ((group.number, group.context, group.size - group.context) for group in groups)
+    return sum(number * (a * a + b * a + b * (b + 1) // 2) for number, a, b in parts)
 
 
 def lay_out(pieces: Sequence[np.ndarray[Any, Any]], length: int) -> Layout:
     """Order the pieces ``int32[P, 4]`` (start, sep, end, kind) of rows of ``length`` tokens by shape."""
-    table = np.concatenate([np.column_stack([np.full(len(p), r), p]) for r, p in enumerate(pieces)]).astype(np.int64)
+    table = np.concatenate(
+        [np.column_stack([np.full(len(p), r), p, np.arange(len(p))]) for r, p in enumerate(pieces)]
+    ).astype(np.int64)
     table = table[table[:, 3] > table[:, 1]]
-    row, start, sep, end, kind = table.T
+    row, start, sep, end, kind, number = table.T
     context, size = sep - start, end - start
     order = np.lexsort((start, row, context, size))
     index = [np.arange(row[p] * length + start[p], row[p] * length + end[p]) for p in order]
     shapes, counts = np.unique(np.stack([size[order], context[order]]), axis=1, return_counts=True)
     groups = tuple(Group(int(n), int(a), int(s)) for n, s, a in zip(counts, *shapes, strict=True))
     flat = np.concatenate(index) if index else np.zeros(0, np.int64)
-    return Layout(flat, np.repeat(kind[order], size[order]), groups)
+    kind_T, piece_T = (np.repeat(column[order], size[order]) for column in (kind, number))
+    return Layout(flat, kind_T, piece_T, groups)
 
 
 class PieceAttention:
-    """Exact blank-infilling attention over the groups of a :class:`Layout`; an :data:`Attend`."""
+    """Exact blank-infilling attention over the groups of a :class:`Layout`; an :data:`Attend`.
 
-    def __init__(self, groups: Sequence[Group], dropout: float = 0.0) -> None:
+    Tokens behind the groups are padding: they see nothing and get zeros. ``softmax`` is ``fused`` (torch's kernels,
+    whose sums are float32 whatever q is) or ``glm-130b`` (written out as :func:`scaled_softmax` says).
+    """
+
+    def __init__(self, groups: Sequence[Group], dropout: float = 0.0, softmax: str = "fused") -> None:
         self.groups = tuple(groups)
         self.dropout = dropout
+        self.softmax = softmax
         self._sizes = [group.number * group.size for group in self.groups]
 
     def __call__(self, layer: int, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor) -> Tensor:
-        """Attend; the layer does not matter here."""
+        """Attend in ``layer``, counted from 0."""
+        padding = len(q_THK) - sum(self._sizes)
         # split, not slices: its backward writes the gradient once instead of one zero-filled copy a slice.
-        parts = zip(self.groups, *(torch.split(x, self._sizes) for x in (q_THK, k_THK, v_THK)), strict=True)
-        return torch.cat([self._attend_group(group, q, k, v) for group, q, k, v in parts])
+        parts = zip(*(torch.split(x, [*self._sizes, padding]) for x in (q_THK, k_THK, v_THK)), strict=True)
+        outputs = [self._attend_group(layer, group, *qkv) for group, qkv in zip(self.groups, parts, strict=False)]
+        return torch.cat([*outputs, v_THK.new_zeros(padding, *v_THK.shape[1:])])
 
-    def _attend_group(self, group: Group, *flat: Tensor) -> Tensor:
+    def _attend_group(self, layer: int, group: Group, *flat: Tensor) -> Tensor:
         q, k, v = (x.view(group.number, group.size, *x.shape[1:]).transpose(1, 2) for x in flat)  # GHNK
         a = group.context
         chunks = [a] * (a > 0) + chunk_sizes(group.size - a)
@@ -87,11 +105,25 @@ class PieceAttention:
         for q_chunk in torch.split(q, chunks, dim=2):
             last = first + q_chunk.shape[2]
             mask = None if first < a else lower_right_mask(last - first, last, q.device)
-            outputs.append(
-                F.scaled_dot_product_attention(q_chunk, k[:, :, :last], v[:, :, :last], mask, dropout_p=self.dropout)
-            )
+            if self.softmax == "fused":
+                seen = (q_chunk, k[:, :, :last], v[:, :, :last])
+                outputs.append(F.scaled_dot_product_attention(*seen, mask, dropout_p=self.dropout))
+            else:
+                weights = scaled_softmax(q_chunk, k[:, :, :last], mask, layer + 1)
+                outputs.append(F.dropout(weights, self.dropout) @ v[:, :, :last])
             first = last
         return torch.cat(outputs, dim=2).transpose(1, 2).flatten(0, 1)
+
+
+def scaled_softmax(q_GHNK: Tensor, k_GHSK: Tensor, mask_NS: Tensor | None, divisor: int) -> Tensor:
+    """Attention weights ``[G, H, N, S]`` as GLM-130B reckons them: scores are divided by the layer's number so that
+    they do not overflow in float16, and multiplied by it again in float32, where the softmax is taken."""
+    scores = (q_GHNK / (q_GHNK.shape[-1] ** 0.5 * divisor)) @ k_GHSK.transpose(-1, -2)
+    wide = torch.promote_types(scores.dtype, torch.float32)
+    scores = scores.to(wide) * divisor
+    if mask_NS is not None:
+        scores = scores.masked_fill(~mask_NS, float("-inf"))
+    return scores.softmax(-1).to(q_GHNK.dtype)
 
 
 def chunk_sizes(length: int) -> list[int]:

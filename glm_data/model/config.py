@@ -18,7 +18,20 @@ class ModelConfig(Config, frozen=True, kw_only=True):
     hidden: Annotated[int, Doc("width of the residual stream")]
     heads: Annotated[int, Doc("attention heads; hidden / heads must be even")]
     ffn: Annotated[int, Doc("inner width of the GeGLU, counted once")]
-    norm: Annotated[Literal["deepnorm", "pre"], Doc("deepnorm as GLM-130B, or pre-norm")] = "deepnorm"
+    norm: Annotated[
+        Literal["deepnorm", "pre", "rms"], Doc("deepnorm as GLM-130B, pre-norm, or pre-norm by RMSNorm")
+    ] = "deepnorm"
+    feed_forward: Annotated[Literal["geglu", "gelu"], Doc("geglu as GLM-130B, or gelu without a gate (GLM-10B)")] = (
+        "geglu"
+    )
+    positions: Annotated[
+        Literal["rotary", "learned-2d"], Doc("rotary as GLM-130B, or two learned tables (GLM-10B)")
+    ] = "rotary"
+    longest: Annotated[int, Doc("places of each learned table, the first for 0")] = 1025
+    softmax: Annotated[
+        Literal["fused", "glm-130b"],
+        Doc("fused kernels, or GLM-130B's own: scores divided by the layer's number, float32 softmax of them times it"),
+    ] = "fused"
     shrink: Annotated[float, Doc("share of the gradient that reaches the embedding (GLM-130B: 0.1)")] = 0.1
     embedding_std: Annotated[float, Doc("standard deviation of the embedding at the start")] = EMBEDDING_STD_130B
     neighbours: Annotated[float, Doc("how strongly heads look at the next tokens at the start (GLM-130B: 0)")] = 0.0
@@ -27,7 +40,7 @@ class ModelConfig(Config, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse shapes that cannot be built."""
-        for name in ("vocab", "layers", "hidden", "heads", "ffn"):
+        for name in ("vocab", "layers", "hidden", "heads", "ffn", "longest"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be at least 1.")
         if self.hidden % (2 * self.heads):
@@ -69,16 +82,19 @@ _SHAPES = {
     "10b": (48, 4096, 64, 10944),
     "130b": (70, 12288, 96, 32768),
 }
-PRESETS = ("tiny", *_SHAPES)
+PRESETS = ("tiny", *_SHAPES, "glm-10b")
 
 
 def preset(name: str, vocab: int | None = None) -> ModelConfig:
-    """The named model: ``tiny`` (CPU, under a minute), ``110m``, ``335m``, ``2b``, ``10b`` or ``130b``.
+    """The named model: ``tiny`` (CPU, under a minute), ``110m``, ``335m``, ``2b``, ``10b`` or ``130b``;
+    ``glm-10b`` is the published model of before: pre-norm, plain GELU, two learned tables of positions.
 
     ``vocab`` replaces the preset's vocabulary size. Raises :class:`ConfigError` for an unknown name.
     """
     if name == "tiny":
         return _tiny(vocab or 4096)
+    if name == "glm-10b":
+        return _glm_10b(vocab or 50304)
     if name not in _SHAPES:
         raise ConfigError(
             f"there is no model preset '{name}'.{did_you_mean(name, PRESETS)} Known: {', '.join(PRESETS)}."
@@ -101,13 +117,40 @@ def _tiny(vocab: int) -> ModelConfig:
     )
 
 
+def _glm_10b(vocab: int) -> ModelConfig:
+    """GLM-10B (Du et al. 2022; its published configuration): 9.87 B parameters."""
+    return ModelConfig(
+        vocab=vocab,
+        layers=48,
+        hidden=4096,
+        heads=64,
+        ffn=16384,
+        norm="pre",
+        feed_forward="gelu",
+        positions="learned-2d",
+        shrink=1.0,
+        embedding_std=0.02,
+        dropout=0.1,
+    )
+
+
+def layer_parameters(config: ModelConfig) -> int:
+    """Number of parameters of one layer."""
+    width, inner = config.hidden, config.ffn
+    entry = inner * (2 if config.feed_forward == "geglu" else 1)
+    attention = (3 * width * width + 3 * width) + (width * width + width)
+    feed_forward = (width * entry + entry) + (inner * width + width)
+    return 2 * _norm_parameters(config) + attention + feed_forward
+
+
 def count_parameters(config: ModelConfig) -> int:
     """Number of parameters, by arithmetic: 128.70 B for ``preset("130b")``.
 
     The output head is the embedding's transpose and counts once.
     """
-    width, inner = config.hidden, config.ffn
-    norms = 2 * 2 * width
-    attention = (3 * width * width + 3 * width) + (width * width + width)
-    feed_forward = (width * 2 * inner + 2 * inner) + (inner * width + width)
-    return config.layers * (norms + attention + feed_forward) + 2 * width + config.vocab * width
+    tables = 2 * config.longest * config.hidden if config.positions == "learned-2d" else 0
+    return config.layers * layer_parameters(config) + _norm_parameters(config) + config.vocab * config.hidden + tables
+
+
+def _norm_parameters(config: ModelConfig) -> int:
+    return config.hidden * (1 if config.norm == "rms" else 2)

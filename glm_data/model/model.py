@@ -19,8 +19,9 @@ What makes it GLM-130B (GLM-130B paper, section 2.1, and the official code's lay
 - *Embedding gradient shrink*: only a share ``shrink`` of the gradient reaches the embedding, at the input and at the
   tied output, which keeps large models from diverging.
 
-Left out because it changes nothing in exact arithmetic: dividing scores by the layer's number before the softmax and
-multiplying after (a guard against FP16 overflow). Who sees whom is decided outside, by ``attend`` (``attention.py``).
+Switches (``config.py``) turn it into GLM-10B, of before: pre-norm (``x = x + f(LN(x))``), plain GELU, and *2-D
+positions*, two learned tables: for the place in the text (a span stands where its mask is), for the place in the span.
+Who sees whom is decided outside, by ``attend`` (``attention.py``; there also GLM-130B's way to take the softmax).
 
 Shape letters: T tokens (of all pieces, one after the other), D hidden, H heads, K head width, F inner width,
 V vocabulary, P positions that predict.
@@ -28,17 +29,22 @@ V vocabulary, P positions that predict.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from glm_data.model.attention import Attend
 from glm_data.model.config import ModelConfig
 from glm_data.model.neighbours import neighbour_bias
 
 LAYER_NORM_EPS = 1e-5
+
+Rotary = tuple[Tensor, Tensor]
+"""Cosines and sines of the tokens' angles, see :func:`rotary_table`."""
 
 
 class GLM(nn.Module):
@@ -47,12 +53,22 @@ class GLM(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.shrink = config.shrink
+        """Share of the gradient that reaches the embedding; a trainer may move it."""
+        self.recompute = False
+        """Keep of each layer only its input and compute the rest again on the way back (activation checkpointing)."""
         self.word_embeddings = nn.Embedding(config.vocab, config.hidden)
+        if config.positions == "learned-2d":
+            self.position_embeddings = nn.Embedding(config.longest, config.hidden)
+            self.block_position_embeddings = nn.Embedding(config.longest, config.hidden)
         self.layers = nn.ModuleList(Layer(config, number) for number in range(config.layers))
-        self.final_layernorm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
+        self.final_layernorm = make_norm(config)
 
     def forward(self, tokens_T: Tensor, positions_T: Tensor, attend: Attend, predict_P: Tensor | None = None) -> Tensor:
-        """Logits ``[P, V]`` at the places ``predict_P`` (int64, into T), or at all T tokens."""
+        """Logits ``[P, V]`` at the places ``predict_P`` (int64, into T), or at all T tokens.
+
+        ``positions_T`` is int64: the positions, or ``[2, T]`` with those within spans below them if they are 2-D.
+        """
         return self.head(self.features(tokens_T, positions_T, attend, predict_P))
 
     def features(
@@ -63,10 +79,15 @@ class GLM(nn.Module):
         The head is the largest matrix of a small model, so it is applied only where something is predicted:
         15 % of a [MASK] row.
         """
-        rotary = rotary_table(positions_T, self.config, self.word_embeddings.weight.dtype)
         x_TD = F.embedding(tokens_T, self.head_weight())
+        rotary = None
+        if self.config.positions == "rotary":
+            rotary = rotary_table(positions_T, self.config, x_TD.dtype)
+        else:
+            x_TD = x_TD + self.position_embeddings(positions_T[0]) + self.block_position_embeddings(positions_T[1])
         for layer in self.layers:
-            x_TD = layer(x_TD, rotary, attend)
+            run = partial(checkpoint, layer, use_reentrant=False) if self.recompute else layer
+            x_TD = run(x_TD, rotary, attend)
         x_PD = x_TD if predict_P is None else x_TD.index_select(0, predict_P)
         features_PD: Tensor = self.final_layernorm(x_PD)
         return features_PD
@@ -77,7 +98,7 @@ class GLM(nn.Module):
 
     def head_weight(self) -> Tensor:
         """The matrix of the head ``[V, D]``: the embedding, its gradient shrunk here as at the input."""
-        return shrink_gradient(self.word_embeddings.weight, self.config.shrink)
+        return shrink_gradient(self.word_embeddings.weight, self.shrink)
 
 
 class Layer(nn.Module):
@@ -87,12 +108,12 @@ class Layer(nn.Module):
         super().__init__()
         self.deepnorm = config.norm == "deepnorm"
         self.alpha = config.deepnorm_alpha
-        self.input_layernorm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
+        self.input_layernorm = make_norm(config)
         self.attention = Attention(config, number)
-        self.post_attention_layernorm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
+        self.post_attention_layernorm = make_norm(config)
         self.mlp = FeedForward(config)
 
-    def forward(self, x_TD: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+    def forward(self, x_TD: Tensor, rotary: Rotary | None, attend: Attend) -> Tensor:
         """The residual stream after this layer, ``[T, D]``."""
         h_TD = self.input_layernorm(x_TD)
         x_TD = self._add(x_TD, h_TD, self.attention(h_TD, rotary, attend))
@@ -109,31 +130,38 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig, number: int) -> None:
         super().__init__()
-        self.number, self.heads, self.dropout = number, config.heads, config.dropout
+        self.number, self.head_dim, self.dropout = number, config.head_dim, config.dropout
         self.query_key_value = nn.Linear(config.hidden, 3 * config.hidden)
         self.dense = nn.Linear(config.hidden, config.hidden)
 
-    def forward(self, h_TD: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+    def forward(self, h_TD: Tensor, rotary: Rotary | None, attend: Attend) -> Tensor:
         """What attention adds, ``[T, D]``."""
-        qkv_TH3K = self.query_key_value(h_TD).unflatten(-1, (self.heads, 3, -1))
-        qk_TH2K = rotate(qkv_TH3K[:, :, :2], *rotary)
+        qkv_TH3K = self.query_key_value(h_TD).unflatten(-1, (-1, 3, self.head_dim))
+        qk_TH2K = qkv_TH3K[:, :, :2] if rotary is None else rotate(qkv_TH3K[:, :, :2], *rotary)
         o_THK = attend(self.number, qk_TH2K[:, :, 0], qk_TH2K[:, :, 1], qkv_TH3K[:, :, 2])
         return F.dropout(self.dense(o_THK.flatten(1)), self.dropout, self.training)
 
 
 class FeedForward(nn.Module):
-    """GeGLU: half of the inner layer gates the other."""
+    """GeGLU: half of the inner layer gates the other. Or one half only, through GELU."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.dropout = config.dropout
-        self.dense_h_to_4h = nn.Linear(config.hidden, 2 * config.ffn)
+        self.gated, self.dropout = config.feed_forward == "geglu", config.dropout
+        self.dense_h_to_4h = nn.Linear(config.hidden, config.ffn * (2 if self.gated else 1))
         self.dense_4h_to_h = nn.Linear(config.ffn, config.hidden)
 
     def forward(self, h_TD: Tensor) -> Tensor:
         """What the feed-forward adds, ``[T, D]``."""
-        x1_TF, x2_TF = self.dense_h_to_4h(h_TD).chunk(2, dim=-1)
+        inner = self.dense_h_to_4h(h_TD)
+        x1_TF, x2_TF = inner.chunk(2, dim=-1) if self.gated else (1, inner)
         return F.dropout(self.dense_4h_to_h(x1_TF * F.gelu(x2_TF)), self.dropout, self.training)
+
+
+def make_norm(config: ModelConfig) -> nn.Module:
+    """The norm at the entry of a sub-layer."""
+    kind = nn.RMSNorm if config.norm == "rms" else nn.LayerNorm
+    return kind(config.hidden, eps=LAYER_NORM_EPS)
 
 
 def shrink_gradient(weight: Tensor, share: float) -> Tensor:
@@ -141,7 +169,7 @@ def shrink_gradient(weight: Tensor, share: float) -> Tensor:
     return weight if share == 1 else torch.lerp(weight.detach(), weight, share)
 
 
-def rotary_table(positions_T: Tensor, config: ModelConfig, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def rotary_table(positions_T: Tensor, config: ModelConfig, dtype: torch.dtype) -> Rotary:
     """Cosines and sines of each token's angles, ``[T, 1, 1, K / 2]``, reckoned in float64."""
     half = config.head_dim // 2
     step = torch.arange(half, dtype=torch.float64, device=positions_T.device) / half
@@ -167,7 +195,9 @@ def build(config: ModelConfig, seed: int) -> GLM:
     model = GLM(config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        model.word_embeddings.weight.normal_(0, config.embedding_std, generator=generator)
+        for module in model.children():
+            if isinstance(module, nn.Embedding):
+                module.weight.normal_(0, config.embedding_std, generator=generator)
         for layer in model.layers:
             _initialise(cast(Layer, layer), config, generator)
         for name, parameter in model.named_parameters():

@@ -1,25 +1,28 @@
 """Which documents need cleaning, found in one compiled pass, so that cleaning itself only sees those.
 
 The test errs in one direction only: a document without a flag needs nothing of that kind. Mojibake is looked for in its
-usual form alone: UTF-8 read as Latin-1 or Windows-1252.
+usual forms alone: UTF-8 read as Latin-1, Windows-1252 or GBK, and GBK read as Latin-1.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glm_data.text.characters import decode_at
+from glm_data.text.characters import decode_at, misread_characters
 from glm_data.text.compiled import compiled
 from glm_data.text.statistics import utf8_buffers
 
 CONTROL, NEWLINES, ODD_SPACE, LAYOUT, MOJIBAKE, REPEATS, JOINER = 1, 2, 4, 8, 16, 32, 64
+PERSONAL, HTML = 1024, 2048
 """Flags of a document: holds control or zero-width characters; carriage returns or other line ends; spaces other than
-blank and tab; blanks at line ends or needless blank lines; what looks like UTF-8 read as Latin-1; runs of sentence
-marks; zero-width joiners."""
+blank and tab; blanks at line ends or needless blank lines; what looks like UTF-8 read as Latin-1 or GBK, or GBK read as
+Latin-1; runs of sentence marks; zero-width joiners; an ``@`` between letters, or digits as in a number of a phone, card
+or address; an entity or tag."""
 
 CONTROLS = (
     *range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), *range(0x7F, 0x85), *range(0x86, 0xA0), 0xAD, 0x180E, 0x200B,
@@ -42,7 +45,9 @@ RUN = 3
 
 # What the bytes 0x80 to 0xBF become in Windows-1252: they follow the first character of UTF-8 read as Latin-1.
 _CONTINUATIONS = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
-_LEAD, _CONTINUATION, _REPEATABLE = 128, 256, 512
+_LEAD, _CONTINUATION, _REPEATABLE, _MISREAD, _NAMES_QQ = 128, 256, 512, 4096, 8192
+_HIGH_LATIN, _DIGITS = 6, 7
+"""Letters of Latin-1 in a row that may be Chinese; digits, and dots after them, that may be personal."""
 
 
 @lru_cache(maxsize=1)
@@ -58,6 +63,8 @@ def _table() -> NDArray[np.uint16]:
         (leads, _LEAD),
         (continuations, _CONTINUATION),
         (map(ord, REPEATABLE), _REPEATABLE),
+        (map(ord, misread_characters()), _MISREAD),
+        (map(ord, "扣鹅"), _NAMES_QQ),
     ):
         table[list(points)] |= flag
     return table
@@ -82,8 +89,9 @@ def _find(
 
 @compiled
 def _flags_of(data: NDArray[np.uint8], start: int, end: int, table: NDArray[np.uint16]) -> int:
-    found, position, before, run, newlines = 0, start, 0x0A, 0, 2  # newlines: a leading blank line is one too many
-    before_entry = 0
+    found, position, run, newlines = 0, start, 0, 2  # newlines: a leading blank line is one too many
+    before_entry = digits = colons = high = 0
+    before: Any = np.uint32(0x0A)
     while position < end:
         point, size = decode_at(data, position)
         position += size
@@ -91,18 +99,50 @@ def _flags_of(data: NDArray[np.uint8], start: int, end: int, table: NDArray[np.u
             newlines += 1
             if newlines > 2 or before == 0x20 or before == 0x09:
                 found |= LAYOUT
-            before, run, before_entry = point, 0, 0
+            before, run, before_entry, digits, colons, high = point, 0, 0, 0, 0, 0
             continue
         newlines = 0
         entry = table[point] if point < 0x10000 else 0
+        if point < 0x80:
+            high = 0
+            digits, colons = _follow_number(point, digits, colons)
+            is_qq = point | 0x20 == 0x71 and before | 0x20 == 0x71
+            following = data[position] if position < end else np.uint8(0)
+            if digits >= _DIGITS or colons >= 2 or is_qq or (point == 0x40 and following >= 0x30):
+                found |= PERSONAL
+            if (point == 0x26 and (following | 0x20 >= 0x61 or following == 0x23)) or (
+                point == 0x3C and (following | 0x20 >= 0x61 or following == 0x2F)
+            ):
+                found |= HTML
+        else:
+            high = high + 1 if 0xA1 <= point <= 0xFF else 0
+            if high >= _HIGH_LATIN:
+                found |= MOJIBAKE
         if entry or point >= 0x10000:
             run = run + 1 if point == before and entry & _REPEATABLE else 1
             if run >= RUN:
                 found |= REPEATS
-            if entry & _CONTINUATION and before_entry & _LEAD:
+            if (entry & _CONTINUATION and before_entry & _LEAD) or entry & before_entry & _MISREAD:
                 found |= MOJIBAKE
+            if entry & _NAMES_QQ:
+                found |= PERSONAL
             found |= entry & (CONTROL | NEWLINES | ODD_SPACE | JOINER | MOJIBAKE)
         before, before_entry = point, entry
     if end > start and (before == 0x0A or before == 0x20 or before == 0x09):
         found |= LAYOUT
     return found
+
+
+@compiled
+def _follow_number(point: Any, digits: int, colons: int) -> tuple[int, int]:
+    """Digits near each other, parted by no more than marks of numbers; colons among hexadecimal digits."""
+    is_digit = 0x30 <= point <= 0x39
+    if is_digit:
+        return digits + 1, colons
+    if point == 0x3A:  # :
+        return digits, colons + 1
+    if point == 0x2E and digits:
+        return digits + 1, 0
+    if point == 0x20 or 0x28 <= point <= 0x2D:  # blank ( ) * + , -
+        return digits, 0
+    return 0, colons if 0x61 <= point | 0x20 <= 0x66 else 0

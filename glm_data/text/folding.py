@@ -11,7 +11,8 @@ A table entry is a ``uint32``::
     bit  23     set if the character folds to several, an expansion
     bits 24-31  how many entries an expansion has (at most 18, for U+FDFA)
 
-* ``BREAK`` (white space, punctuation, symbols, private use) ends a word and leaves no trace;
+* ``BREAK`` (white space, punctuation, symbols, private use) ends a word and leaves no trace; but for white space and
+  control characters its code point is :data:`SIGN`, so that keys made of single characters can count it;
 * ``WORD`` is part of a word: letters, marks and digits of scripts that put spaces between words;
 * ``CHARACTER`` counts as a word of its own: Han, Kana, Hangul, Thai and other scripts written without spaces;
 * ``NOTHING`` (accents, voicing marks, zero-width and other invisible characters) is read over.
@@ -28,6 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 BREAK, WORD, CHARACTER, NOTHING = range(4)
+SIGN = 1
+"""What every punctuation mark and symbol folds to."""
 KIND_SHIFT, EXPANSION_FLAG, LENGTH_SHIFT, CODE_POINT_MASK = 21, 1 << 23, 24, (1 << 21) - 1
 DIGIT = ord("0") | WORD << KIND_SHIFT
 """The entry of every decimal digit when digits are folded."""
@@ -117,7 +120,9 @@ def _entry(character: str, alone: bytes, fold_digits: bool) -> int:
         return DIGIT
     if category[0] in "LMN" or (category == "Cn" and alone[code_point]):
         return code_point | (CHARACTER if alone[code_point] else WORD) << KIND_SHIFT
-    return (NOTHING if category == "Cf" else BREAK) << KIND_SHIFT
+    if category == "Cf":
+        return NOTHING << KIND_SHIFT
+    return BREAK << KIND_SHIFT | (0 if category[0] == "Z" or category in ("Cc", "Cn") else SIGN)
 
 
 def _mask(ranges: Iterable[tuple[int, int]]) -> bytes:

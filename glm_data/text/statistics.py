@@ -1,58 +1,67 @@
-"""Signals of documents, measured in one compiled pass over a block's UTF-8.
+"""Signals of documents, measured by compiled walks over a block's UTF-8.
 
-Lines are what ``\\n`` parts, stripped of white space; blank ones do not count. Of a run of one punctuation mark or
-symbol only the first counts as such; the rest is a ruler, as are the lines of tables and the underlines of titles.
-A share of nothing is 0.
+Lines are what ``\\n`` parts, stripped of white space; blank ones do not count, and part paragraphs. Of a run of one
+punctuation mark or symbol only the first counts as such; the rest is a ruler, as are the lines of tables and the
+underlines of titles. Tokens are Han and kana characters, runs of letters and digits, and runs of one mark
+(:func:`glm_data.text.counting.count_tokens`); words are tokens, of which a Han character is 1 / 1.8. A share of nothing
+is 0. tests/signal_twin.py defines every signal in plain Python.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glm_data.text import characters as ch
-from glm_data.text.characters import character_table, decode_at, entry_of
+from glm_data.text import counting, marks, repetition
+from glm_data.text.characters import character_table
 from glm_data.text.compiled import compiled
+from glm_data.text.sets import new_set, spread
 
-GRAM = 13
-"""Characters of a gram: white space and rulers left out, 13 as in ChineseWebText's repetition rule."""
-
-GRAM_CHARACTERS = 1 << 17
-"""Characters, from the start, that grams are taken of."""
-
-_CLASSES = (
-    "han",
-    "kana",
-    "hangul",
-    "latin",
-    "letter",
-    "digit",
-    "space",
-    "punctuation",
-    "symbol",
-    "garbled",
-    "control",
-    "ruler",
+REPETITION_COUNTS = (
+    *(f"top_{size}_gram_characters" for size in repetition.TOP),
+    *(f"duplicate_{size}_gram_characters" for size in repetition.DUPLICATE),
+    *("places_5", "repeated_5", "places_10", "repeated_10"),
 )
+CHARACTER_REPETITION_COUNTS = ("grams_of_3", "frequent_of_3", "grams_of_10", "frequent_of_10")
 COUNTS = (
-    *_CLASSES, "simplified", "traditional", "words", "lines", "line_characters", "end_mark_lines", "bullet_lines",
-    "ellipsis_lines", "duplicate_line_characters", "grams", "repeated_grams",
-)  # fmt: skip
-"""What the kernel counts; the classes stand first, in the order of their numbers."""
-
-_RULER = _CLASSES.index("ruler")
-_SIMPLIFIED, _TRADITIONAL, _WORDS, _LINES, _LINE_CHARACTERS, _END, _BULLET, _ELLIPSIS, _DUPLICATE, _GRAMS, _REPEATED = (
-    range(len(_CLASSES), len(COUNTS))
+    *counting.CHARACTER_COUNTS,
+    *counting.TOKEN_COUNTS,
+    *counting.LINE_COUNTS,
+    *counting.GRAM_COUNTS,
+    *marks.MARK_COUNTS,
+    *REPETITION_COUNTS,
+    *CHARACTER_REPETITION_COUNTS,
 )
+"""What the kernels count; the classes of characters stand first, in the order of their numbers."""
+
+_TEXT = COUNTS.index("token_text")
+
+GOPHER_STOPS = ("the", "be", "to", "of", "and", "that", "have", "with")
+CHINESE_STOPS = "的年在月是和日了於為有被人中为他與後也而由"
+"""The stop words of the Gopher rules, and those that FineWeb-2 put in their place for Chinese, without ``·``."""
+
+FUNCTION_WORDS = (
+    "a", "about", "after", "all", "also", "am", "an", "any", "are", "as", "at", "because", "been", "before", "being",
+    "between", "both", "but", "by", "can", "could", "did", "do", "does", "down", "during", "each", "few", "for", "from",
+    "further", "had", "has", "he", "her", "here", "hers", "him", "his", "how", "i", "if", "in", "into", "is", "it",
+    "its", "just", "may", "me", "might", "more", "most", "must", "my", "no", "nor", "not", "now", "off", "on", "once",
+    "only", "or", "other", "our", "ours", "out", "over", "own", "same", "shall", "she", "should", "so", "some", "such",
+    "than", "their", "them", "then", "there", "these", "they", "this", "those", "through", "too", "under", "until",
+    "up", "upon", "us", "very", "was", "we", "were", "what", "when", "where", "which", "while", "who", "whom", "why",
+    "will", "would", "you", "your", "yours",
+)  # fmt: skip
+"""Further function words of English, of up to seven letters."""
 
 SIGNALS = {
     "characters": "code points",
     "han": "Han characters",
     "words": "runs of Latin letters",
     "lines": "lines that are not blank",
+    "paragraphs": "what blank lines part",
     "letter_share": "letters of all scripts / solid characters: neither white space nor ruler",
     "han_share": "Han characters / letters of all scripts",
     "digit_share": "digits / solid characters",
@@ -60,23 +69,51 @@ SIGNALS = {
     "symbol_share": "symbols / solid characters",
     "space_share": "white space / characters",
     "garbled_share": "U+FFFD, private-use and unassigned characters / solid characters",
+    "misread_share": "Han characters that mistaken encodings leave (UTF-8 as GBK and the reverse) / Han characters",
+    "alphanumeric_share": "letters and digits / characters",
+    "special_share": "characters other than letters / characters",
     "mean_word_length": "Latin letters / runs of them",
     "mean_line_length": "characters of lines / lines",
+    "longest_line": "characters of the longest line",
     "end_mark_share": "lines that end in one of .!?。！？… (before closing quotes and brackets) / lines",
+    "terminal_share": "lines whose last character ends a sentence in some script / lines (FineWeb)",
     "bullet_share": "lines that begin with a bullet / lines",
     "ellipsis_share": "lines that end in … or ... / lines",
+    "short_line_share": "lines of at most 30 characters, indentation included / lines (FineWeb)",
+    "title_share": "lines of at most 40 characters without an end mark, comma or colon / lines",
     "duplicate_line_share": "characters of lines that repeat an earlier line / characters of lines",
     "repeated_gram_share": "13-character grams that repeat an earlier one / grams, of solid characters",
-}
-"""The signals that rules of profiles may bound, and what each is."""
-
-LONG_BYTES, SAMPLED = 1 << 13, 8
-"""Of documents longer than ``LONG_BYTES``, one in ``SAMPLED`` grams is taken, chosen by its hash, so that equal grams
-are taken together and the share stays the same."""
-
-_NEWLINE = 0x0A
-_BASE = np.uint64(0x9E3779B97F4A7C15)
-_MIX = np.uint64(0xFF51AFD7ED558CCD)
+    "gopher_words": "words that are not marks; a Han character is 1 / 1.8 word",
+    "gopher_word_length": "characters of these words / these words",
+    "gopher_letter_share": "words with a letter / words, marks included",
+    "gopher_hashes": "# / words",
+    "gopher_ellipses": "... and … / words",
+    "gopher_bullet_share": "lines that begin with • or - / lines, blank ones included",
+    "gopher_ellipsis_share": "lines that end in … or ... / lines, blank ones included",
+    "gopher_stop_words": "how many of the, be, to, of, and, that, have, with it holds, in lower case",
+    "chinese_stop_words": "how many of FineWeb-2's 21 stop words for Chinese it holds",
+    "function_word_share": "function words of English and Chinese / tokens that are not marks",
+    "newlines_a_word": "newlines / words, marks included (FineWeb)",
+    "duplicate_lines": "lines that repeat an earlier one / lines",
+    "duplicate_paragraphs": "paragraphs that repeat an earlier one / paragraphs",
+    "duplicate_line_text": "characters of lines that repeat an earlier one / characters",
+    "duplicate_paragraph_text": "characters of paragraphs that repeat an earlier one / characters",
+    **{f"top_{n}_gram": f"characters of the most frequent {n}-gram of words / characters" for n in (2, 3, 4)},
+    **{f"duplicate_{n}_grams": f"characters of {n}-grams of words met before / characters" for n in range(5, 11)},
+    "word_repetition_5": "5-grams of words that are found more than once / 5-grams",
+    "word_repetition_10": "10-grams of words that are found more than once / 10-grams",
+    "character_repetition_3": "3-character grams found more than once, of the most frequent / grams (ROOTS, Chinese)",
+    "character_repetition_10": "10-character grams found more than once, of the most frequent / grams (ROOTS, English)",
+    "c4_paper_sentences": "sentences of the lines that C4 keeps by the paper: of 3 words, ending in . ! ? or a quote",
+    "c4_paper_banned": "such lines with a curly bracket or lorem ipsum, for which C4 drops the page",
+    "c4_tfds_sentences": "the same by the code of TensorFlow Datasets: of 5 words",
+    "c4_tfds_banned": "such lines with a curly bracket or lorem ipsum",
+    "links": "http://, https:// and www.",
+    "link_share": "characters of links / characters",
+    "advertisement_marks": "phrases of shops, advertisements and page frames",
+    "advertisement_density": "such phrases / 1000 solid characters",
+}  # fmt: skip
+"""The signals that the kernels measure, and what each is."""
 
 
 def utf8_buffers(texts: pa.StringArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -89,195 +126,189 @@ def utf8_buffers(texts: pa.StringArray) -> tuple[NDArray[np.uint8], NDArray[np.i
 
 
 def count(texts: pa.StringArray) -> NDArray[np.int64]:
-    """Count everything in :data:`COUNTS`: ``int64[documents, counts]``. About 100 MB/s a core."""
+    """Count everything in :data:`COUNTS`: ``int64[documents, counts]``."""
     data, offsets = utf8_buffers(texts)
     counts = np.zeros((len(texts), len(COUNTS)), np.int64)
     if len(texts):
-        lines = int(np.count_nonzero(data[offsets[0] : offsets[-1]] == _NEWLINE)) + 1
-        grams = min(int(np.diff(offsets).max()), GRAM_CHARACTERS)
-        _count_all(data, offsets, character_table(), counts, *_new_set(lines), *_new_set(grams))
+        longest = int(np.diff(offsets).max())
+        newlines = int(np.count_nonzero(data[offsets[0] : offsets[-1]] == ord("\n")))
+        sets = new_set(max(newlines + 2, min(longest, repetition.GRAM_CHARACTERS)))
+        _count_all(
+            data, offsets, character_table(), *_stop_tables(), *marks.phrase_automaton(), counts, *sets,
+            repetition.new_scratch(longest), repetition.WORD_SIZES, repetition.HAN_SIZES,
+        )  # fmt: skip
     return counts
 
 
-def _new_set(items: int) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
-    """A set for up to ``items`` hashes of a document: keys, and the document that each was put in for."""
-    size = 1 << max(4, (2 * items).bit_length())
-    return np.zeros(size, np.uint64), np.full(size, -1, np.int32)
+@lru_cache(maxsize=1)
+def _stop_tables() -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    """English function words as pairs of their bytes and their bit, hashed; the bit of each Chinese stop word."""
+    slots = 1024
+    words = np.zeros(2 * slots, np.uint64)
+    bits = {word: 1 << bit for bit, word in enumerate(GOPHER_STOPS)}
+    for word in (*GOPHER_STOPS, *FUNCTION_WORDS):
+        packed = np.uint64(int.from_bytes(word.encode(), "big"))
+        slot = int(spread(packed)) & (slots - 1)
+        while words[2 * slot]:
+            slot = (slot + 1) & (slots - 1)
+        words[2 * slot], words[2 * slot + 1] = packed, np.uint64(bits.get(word, 1 << 63))
+    han = np.zeros(0x10000, np.uint8)
+    han[[ord(character) for character in CHINESE_STOPS]] = range(1, len(CHINESE_STOPS) + 1)
+    return words, han
+
+
+@compiled
+def _count_all(
+    data: NDArray[np.uint8], offsets: NDArray[np.int64], table: NDArray[np.uint16], stops: NDArray[np.uint64],
+    han_stops: NDArray[np.uint8], next_states: NDArray[np.uint16], found: NDArray[np.uint8], counts: NDArray[np.int64],
+    keys: NDArray[np.uint64], owners: NDArray[np.int64], scratch: Any,
+    word_sizes: NDArray[np.int64], han_sizes: NDArray[np.int64],
+) -> None:  # fmt: skip
+    for row in range(counts.shape[0]):
+        start, end, own, owner = offsets[row], offsets[row + 1], counts[row], 4 * row
+        solid, tokens = counting.count_characters(data, start, end, table, stops, han_stops, own, scratch)
+        column = len(counting.CHARACTER_COUNTS)
+        is_han = 2 * own[column + 1] > own[column]
+        column += len(counting.TOKEN_COUNTS)
+        counting.count_lines(data, start, end, table, own[column:], owner, keys, owners)
+        column += len(counting.LINE_COUNTS)
+        sample = counting.SAMPLED - 1 if end - start > counting.LONG_BYTES else 0
+        counting.count_grams_of_13(scratch.solid[:solid], sample, own[column:], owner + 2, keys, owners)
+        column += len(counting.GRAM_COUNTS)
+        marks.count_marks(data, start, end, next_states, found, own[column:])
+        column += len(marks.MARK_COUNTS)
+        repetition.count_repetition(scratch, tokens, han_sizes if is_han else word_sizes, own, column)
+        column += len(REPETITION_COUNTS)
+        characters = min(own[_TEXT], scratch.characters.shape[0])
+        repetition.count_character_repetition(scratch, characters, own, column)
+
+
+class Tokens(NamedTuple):
+    """The first tokens of each document, hashed: ``values: uint64[tokens]``, ``offsets: int64[documents + 1]``."""
+
+    values: NDArray[np.uint64]
+    offsets: NDArray[np.int64]
+
+
+def tokenize(texts: pa.StringArray) -> Tokens:
+    """Cut texts into tokens as :func:`count` does: of each text the first :data:`glm_data.text.repetition.TOKENS`."""
+    data, bounds = utf8_buffers(texts)
+    sizes = np.minimum(np.diff(bounds), repetition.TOKENS)
+    values, offsets = np.zeros(int(sizes.sum()), np.uint64), np.zeros(len(texts) + 1, np.int64)
+    if len(texts):
+        scratch = repetition.new_scratch(int(np.diff(bounds).max()))
+        _tokenize(data, bounds, character_table(), *_stop_tables(), scratch, values, offsets)
+    return Tokens(values[: offsets[-1]], offsets)
+
+
+@compiled
+def _tokenize(
+    data: NDArray[np.uint8], bounds: NDArray[np.int64], table: NDArray[np.uint16], stops: NDArray[np.uint64],
+    han_stops: NDArray[np.uint8], scratch: Any, values: NDArray[np.uint64], offsets: NDArray[np.int64],
+) -> None:  # fmt: skip
+    unused = np.zeros(len(counting.CHARACTER_COUNTS) + len(counting.TOKEN_COUNTS), np.int64)
+    for row in range(offsets.shape[0] - 1):
+        first = offsets[row]
+        _, used = counting.count_characters(
+            data, bounds[row], bounds[row + 1], table, stops, han_stops, unused, scratch
+        )
+        values[first : first + used] = scratch.tokens[:used]
+        offsets[row + 1] = first + used
+
+
+# --- signals ----------------------------------------------------------------------------------------------------------
 
 
 def derive(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """The signals of :data:`SIGNALS`, by name, from :func:`count`'s counts."""
+    """The signals of :data:`SIGNALS`, by name, from :func:`count`'s counts: ``float64[documents]`` each."""
     column = dict(zip(COUNTS, counts.T.astype(np.float64), strict=True))
-    characters = sum(column[name] for name in _CLASSES)
-    solid = characters - column["space"] - column["ruler"]
-    letters = sum(column[name] for name in ("han", "kana", "hangul", "latin", "letter"))
-    lines = column["lines"]
-    shares = {f"{name}_share": (column[name], solid) for name in ("digit", "punctuation", "symbol", "garbled")}
-    shares |= {f"{name}_share": (column[f"{name}_lines"], lines) for name in ("end_mark", "bullet", "ellipsis")}
-    shares |= {
-        "letter_share": (letters, solid),
-        "han_share": (column["han"], letters),
-        "space_share": (column["space"], characters),
-        "mean_word_length": (column["latin"], column["words"]),
-        "mean_line_length": (column["line_characters"], lines),
-        "duplicate_line_share": (column["duplicate_line_characters"], column["line_characters"]),
-        "repeated_gram_share": (column["repeated_grams"], column["grams"]),
+    characters = _sum(column, counting.CLASSES)
+    signals = {
+        **{name: column[name] for name in ("han", "words", "lines", "paragraphs", "longest_line", "links")},
+        **{name: column[name] for name in marks.MARK_COUNTS if name in SIGNALS},
+        "characters": characters,
+        "gopher_stop_words": column["english_stops"],
+        "chinese_stop_words": column["chinese_stops"],
+        **_shares_of_characters(column, characters),
+        **_shares_of_lines(column),
+        **_shares_of_words(column),
+        **_repetition(column, characters),
     }
-    ratios = {
-        name: np.divide(part, whole, out=np.zeros_like(lines), where=whole > 0)
-        for name, (part, whole) in shares.items()
-    }
-    return {"characters": characters, "han": column["han"], "words": column["words"], "lines": lines, **ratios}
+    return {name: signals[name] for name in SIGNALS}
+
+
+def _sum(column: dict[str, NDArray[np.float64]], names: tuple[str, ...]) -> NDArray[np.float64]:
+    return np.sum([column[name] for name in names], axis=0)
 
 
 def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
+def _shares_of_characters(
+    column: dict[str, NDArray[np.float64]], characters: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    solid = characters - column["space"] - column["ruler"]
+    letters = _sum(column, ("han", "kana", "hangul", "latin", "letter"))
+    return {
+        **{f"{name}_share": _share(column[name], solid) for name in ("digit", "punctuation", "symbol", "garbled")},
+        "letter_share": _share(letters, solid),
+        "han_share": _share(column["han"], letters),
+        "space_share": _share(column["space"], characters),
+        "misread_share": _share(column["misread"], column["han"]),
+        "alphanumeric_share": _share(letters + column["digit"], characters),
+        "special_share": _share(characters - letters, characters),
+        "mean_word_length": _share(column["latin"], column["words"]),
+        "link_share": _share(column["link_characters"], characters),
+        "advertisement_density": 1000 * _share(column["advertisement_marks"], solid),
+    }
+
+
+def _shares_of_lines(column: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    lines = column["lines"]
+    with_blank = np.where(lines > 0, column["newlines"] + 1, 0)
+    return {
+        **{f"{name}_share": _share(column[f"{name}_lines"], lines)
+           for name in ("end_mark", "terminal", "bullet", "ellipsis", "title")},
+        "short_line_share": _share(column["short_lines"], lines),
+        "mean_line_length": _share(column["line_characters"], lines),
+        "duplicate_line_share": _share(column["duplicate_line_characters"], column["line_characters"]),
+        "duplicate_lines": _share(column["duplicate_lines"], lines),
+        "duplicate_paragraphs": _share(column["duplicate_paragraphs"], column["paragraphs"]),
+        "gopher_bullet_share": _share(column["dash_lines"], with_blank),
+        "gopher_ellipsis_share": _share(column["ellipsis_lines"], with_blank),
+    }  # fmt: skip
+
+
+def _shares_of_words(column: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    excess = column["han_tokens"] * (1 - 1 / repetition.HAN_CHARACTERS_A_WORD)
+    words, solid = column["tokens"] - excess, column["word_tokens"] - excess
+    return {
+        "gopher_words": solid,
+        "gopher_word_length": _share(column["word_token_characters"], solid),
+        "gopher_letter_share": _share(column["letter_tokens"] - excess, words),
+        "gopher_hashes": _share(column["hashes"], words),
+        "gopher_ellipses": _share(column["ellipses"], words),
+        "newlines_a_word": _share(column["newlines"], words),
+        "function_word_share": _share(column["function_words"], column["word_tokens"]),
+    }
+
+
+def _repetition(
+    column: dict[str, NDArray[np.float64]], characters: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    text = column["token_text"]
+    return {
+        **{f"top_{n}_gram": _share(column[f"top_{n}_gram_characters"], text) for n in repetition.TOP},
+        **{f"duplicate_{n}_grams": _share(column[f"duplicate_{n}_gram_characters"], text) for n in range(5, 11)},
+        **{f"word_repetition_{n}": _share(column[f"repeated_{n}"], column[f"places_{n}"]) for n in (5, 10)},
+        **{f"character_repetition_{n}": _share(column[f"frequent_of_{n}"], column[f"grams_of_{n}"]) for n in (3, 10)},
+        "repeated_gram_share": _share(column["repeated_grams"], column["grams"]),
+        "duplicate_line_text": _share(column["duplicate_line_characters"], characters),
+        "duplicate_paragraph_text": _share(column["duplicate_paragraph_characters"], characters),
+    }  # fmt: skip
+
+
 def measure(texts: pa.StringArray) -> dict[str, NDArray[np.float64]]:
     """The signals of every text, by name: ``float64[documents]`` each."""
     return derive(count(texts))
-
-
-@compiled
-def _count_all(
-    data: NDArray[np.uint8], offsets: NDArray[np.int64], table: NDArray[np.uint16], counts: NDArray[np.int64],
-    line_keys: NDArray[np.uint64], line_owners: NDArray[np.int32],
-    gram_keys: NDArray[np.uint64], gram_owners: NDArray[np.int32],
-) -> None:  # fmt: skip
-    for row in range(counts.shape[0]):
-        start, end = offsets[row], offsets[row + 1]
-        _count_characters(data, start, end, table, counts[row])
-        _count_lines(data, start, end, table, counts[row], row, line_keys, line_owners)
-        _count_grams(data, start, end, table, counts[row], row, gram_keys, gram_owners)
-
-
-@compiled
-def _count_characters(
-    data: NDArray[np.uint8], start: int, end: int, table: NDArray[np.uint16], counts: NDArray[np.int64]
-) -> None:
-    position, before, before_point = start, ch.SPACE, 0
-    while position < end:
-        point, size = decode_at(data, position)
-        position += size
-        entry = entry_of(table, point)
-        kind = entry & ch.CLASS_BITS
-        if point == before_point and _is_mark(kind):
-            counts[_RULER] += 1
-            continue
-        counts[kind] += 1
-        if kind == ch.LATIN and before != ch.LATIN:
-            counts[_WORDS] += 1
-        elif entry & ch.SIMPLIFIED:
-            counts[_SIMPLIFIED] += 1
-        elif entry & ch.TRADITIONAL:
-            counts[_TRADITIONAL] += 1
-        before, before_point = kind, point
-
-
-@compiled
-def _count_lines(
-    data: NDArray[np.uint8], start: int, end: int, table: NDArray[np.uint16], counts: NDArray[np.int64],
-    owner: int, keys: NDArray[np.uint64], owners: NDArray[np.int32],
-) -> None:  # fmt: skip
-    mask = _mask_for(end - start, keys.shape[0])
-    position = start
-    length = solid_length = dots = 0  # of the line so far; up to its last character that is not white space
-    running, solid_hash = np.uint64(0), np.uint64(0)
-    has_end_mark = has_bullet = False
-    while position <= end:
-        if position == end or data[position] == _NEWLINE:
-            if solid_length > 0:
-                counts[_LINES] += 1
-                counts[_LINE_CHARACTERS] += solid_length
-                counts[_END] += has_end_mark
-                counts[_BULLET] += has_bullet
-                counts[_ELLIPSIS] += dots >= 3
-                if _put(_spread(solid_hash), owner, keys, owners, mask):
-                    counts[_DUPLICATE] += solid_length
-            length = solid_length = dots = 0
-            running = solid_hash = np.uint64(0)
-            has_end_mark = has_bullet = False
-            position += 1
-            continue
-        point, size = decode_at(data, position)
-        position += size
-        entry = entry_of(table, point)
-        is_space = entry & ch.CLASS_BITS == ch.SPACE
-        if is_space and solid_length == 0:
-            continue
-        length += 1
-        running = (running + np.uint64(point) + np.uint64(1)) * _BASE
-        if is_space:
-            continue
-        has_bullet |= solid_length == 0 and entry & ch.BULLET != 0
-        solid_length, solid_hash = length, running
-        dots = 3 if point == 0x2026 else dots + 1 if point == 0x2E else 0
-        if entry & ch.CLOSER == 0:
-            has_end_mark = entry & ch.END_MARK != 0
-
-
-@compiled
-def _count_grams(
-    data: NDArray[np.uint8], start: int, end: int, table: NDArray[np.uint16], counts: NDArray[np.int64],
-    owner: int, keys: NDArray[np.uint64], owners: NDArray[np.int32],
-) -> None:  # fmt: skip
-    sample = np.uint64(SAMPLED - 1 if end - start > LONG_BYTES else 0)
-    mask = _mask_for(min(end - start, GRAM_CHARACTERS), keys.shape[0])
-    window = np.zeros(GRAM, np.uint64)
-    leaving = np.uint64(1)
-    for _ in range(GRAM):
-        leaving *= _BASE
-    running = np.uint64(0)
-    position, taken, slot, before = start, 0, 0, 0
-    while position < end and taken < GRAM_CHARACTERS:
-        point, size = decode_at(data, position)
-        position += size
-        kind = entry_of(table, point) & ch.CLASS_BITS
-        if kind == ch.SPACE or (point == before and _is_mark(kind)):
-            continue
-        before = point
-        entering = np.uint64(point) + np.uint64(1)
-        running = running * _BASE + entering - window[slot] * leaving
-        window[slot] = entering
-        slot = 0 if slot == GRAM - 1 else slot + 1
-        taken += 1
-        key = _spread(running)
-        if taken >= GRAM and (key >> np.uint64(40)) & sample == 0:
-            counts[_GRAMS] += 1
-            counts[_REPEATED] += _put(key, owner, keys, owners, mask)
-
-
-@compiled
-def _is_mark(kind: int) -> bool:
-    """Whether a run of characters of this class is a ruler."""
-    return bool(kind == ch.PUNCTUATION or kind == ch.SYMBOL)
-
-
-@compiled
-def _mask_for(items: int, slots: int) -> int:
-    """A mask for at least twice ``items`` slots, so that small documents stay in the cache."""
-    size = 16
-    while size < 2 * items and size < slots:
-        size *= 2
-    return size - 1
-
-
-@compiled
-def _spread(value: Any) -> Any:
-    value ^= value >> np.uint64(32)
-    value *= _MIX
-    return value ^ (value >> np.uint64(32))
-
-
-@compiled
-def _put(key: Any, owner: int, keys: NDArray[np.uint64], owners: NDArray[np.int32], mask: int) -> bool:
-    """Put ``key`` into the set of ``owner``; whether it was there already."""
-    slot = np.int64(key & np.uint64(mask))
-    while owners[slot] == owner:
-        if keys[slot] == key:
-            return True
-        slot = (slot + 1) & mask
-    owners[slot] = owner
-    keys[slot] = key
-    return False

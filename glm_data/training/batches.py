@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from glm_data.loading.batch import Positions
 from glm_data.model.attention import Group, lay_out
+from glm_data.model.flash import parts_apart
 
 KINDS = ("gmask", "mask", "mip", "smask")
 """Names of the kinds of pieces, by number."""
@@ -33,7 +35,11 @@ class Batch(Protocol):
 
     @property
     def position_ids(self) -> IntArray:
-        """Positions for the rotary embedding, int32."""
+        """Positions, int32."""
+
+    @property
+    def block_position_ids(self) -> IntArray | None:
+        """Positions within spans, int32, for a model of 2-D positions."""
 
     @property
     def loss_mask(self) -> IntArray:
@@ -50,7 +56,9 @@ class Rows(Protocol):
     def __len__(self) -> int:
         """Number of rows."""
 
-    def batch(self, indices: Sequence[int], /, *, epoch: IntArray | int = 0) -> Batch:
+    def batch(
+        self, indices: Sequence[int], /, *, epoch: IntArray | int = 0, positions: Positions = "glm-130b"
+    ) -> Batch:
         """The rows ``indices``, in that order, with the masks of ``epoch`` (one for all, or one a row)."""
 
 
@@ -65,26 +73,68 @@ class FlatBatch:
     targets_P: Tensor
     kind_P: IntArray
     row_P: IntArray
+    piece_P: IntArray
+    rows: int
+    longest: int
+    """Tokens of a row: no piece is longer."""
+    apart: bool = False
+    """Whether parts A of all pieces come first, see ``model/flash.py``."""
+
+    @property
+    def computed(self) -> int:
+        """Tokens of pieces; what the T tokens hold beyond them is padding."""
+        return sum(group.number * group.size for group in self.groups)
+
+    def to(self, device: torch.device) -> FlatBatch:
+        """The same with its tensors on ``device``."""
+        names = ("tokens_T", "positions_T", "predict_P", "targets_P")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+
+    def parts_apart(self) -> FlatBatch:
+        """The same tokens with the parts A of all pieces first, then the parts B, then padding."""
+        order = np.append(parts_apart(self.groups), np.arange(self.computed, len(self.tokens_T)))
+        place = torch.from_numpy(np.argsort(order))
+        index = torch.from_numpy(order)
+        return replace(
+            self,
+            tokens_T=self.tokens_T[index],
+            positions_T=self.positions_T[..., index],
+            predict_P=place[self.predict_P],
+            apart=True,
+        )
 
 
-def flatten(batch: Batch) -> FlatBatch:
-    """Lay a batch out piece after piece, padding left out (see ``model/attention.py``)."""
+def flatten(batch: Batch, tokens: int = 0) -> FlatBatch:
+    """Lay a batch out piece after piece, padding left out (see ``model/attention.py``).
+
+    ``tokens`` is the least T: padding that is kept at the end, for code that wants one shape for all batches.
+    """
     width = batch.tokens.shape[1]
     layout = lay_out(batch.pieces, width)
     index = layout.index_T
+    padding = max(0, tokens - len(index))
 
     def pick(array: IntArray) -> IntArray:
         return array.reshape(-1)[index].astype(np.int64)
 
+    def padded(array: IntArray) -> torch.Tensor:
+        return torch.from_numpy(np.pad(pick(array), (0, padding)))
+
     predict = np.flatnonzero(pick(batch.loss_mask))
+    positions = padded(batch.position_ids)
+    if batch.block_position_ids is not None:
+        positions = torch.stack([positions, padded(batch.block_position_ids)])
     return FlatBatch(
-        tokens_T=torch.from_numpy(pick(batch.tokens)),
-        positions_T=torch.from_numpy(pick(batch.position_ids)),
+        tokens_T=padded(batch.tokens),
+        positions_T=positions,
         groups=layout.groups,
         predict_P=torch.from_numpy(predict),
         targets_P=torch.from_numpy(pick(batch.targets)[predict]),
         kind_P=layout.kind_T[predict],
         row_P=index[predict] // width,
+        piece_P=layout.piece_T[predict],
+        rows=len(batch.tokens),
+        longest=width,
     )
 
 
@@ -94,16 +144,17 @@ def split_rows(rows: int, held_out: int) -> tuple[IntArray, IntArray]:
     return np.setdiff1d(np.arange(rows), kept_back), kept_back
 
 
-def rows_of_step(
-    step: int, batch_rows: int, training: IntArray, seed: int, order: OrderFunction
+def rows_of_samples(
+    first: int, end: int, training: IntArray, seed: int, order: OrderFunction
 ) -> tuple[IntArray, IntArray]:
-    """Row numbers of one step and the epoch of each: a function of the step alone, so a resumed run sees the same.
+    """Row numbers of the samples ``first`` to ``end - 1`` and the epoch of each: a function of the sample alone, so
+    that a resumed run sees the same, whatever its batches are.
 
     Epochs follow each other without a gap; a batch may end one and begin the next.
     """
     size = len(training)
-    samples = np.arange(step * batch_rows, (step + 1) * batch_rows)
-    found = np.empty(batch_rows, np.int64)
+    samples = np.arange(first, end)
+    found = np.empty(len(samples), np.int64)
     for epoch in np.unique(samples // size):
         here = samples // size == epoch
         found[here] = order(samples[here] % size, size, seed, int(epoch))

@@ -1,4 +1,4 @@
-"""Checkpoints: parameters, optimiser moments and the run's state in one safetensors file, written whole or not at all.
+"""Checkpoints: weights, optimiser moments and the run's state in one safetensors file, written whole or not at all.
 
 ::
 
@@ -13,16 +13,17 @@ bit for bit the steps that an undisturbed one makes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from glm_data import files
-from glm_data.model.model import GLM
-from glm_data.training.optimizer import Optimizers
+from glm_data.training.guard import Guard
+from glm_data.training.precision import LossScale
 
 FOLDER = "checkpoints"
 
@@ -33,21 +34,25 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     key: str
     """The stage's key: a checkpoint of other options or rows is not taken up."""
     step: int
-    """Steps done."""
+    """Steps done, those left out included."""
+    left_out: int
+    """Steps that the guard left out."""
     metrics_bytes: int
     """Length of metrics.jsonl at that moment; what lies beyond was written by steps that are done again."""
+    spikes_bytes: int
     loss_tokens: int
     nats: dict[str, float]
     """Sums since the last line of metrics.jsonl."""
     tokens: dict[str, int]
+    guard: Guard
+    scale: LossScale | None = None
 
 
-def save_checkpoint(folder: Path, model: GLM, optimizers: Optimizers, state: RunState, keep: int) -> None:
+def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: RunState, keep: int) -> None:
     """Write the checkpoint of ``state.step``, then delete all but the newest ``keep``."""
-    tensors = {f"parameters/{name}": parameter.detach() for name, parameter in model.named_parameters()}
-    tensors |= optimizers.tensors()
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with files.atomic_path(folder / f"step-{state.step:08d}.safetensors") as temporary:
-        save_file(tensors, temporary, metadata={"state": msgspec.json.encode(state, order="sorted").decode()})
+        save_file(contiguous, temporary, metadata={"state": msgspec.json.encode(state, order="sorted").decode()})
     for old in find_checkpoints(folder)[keep:]:
         old.unlink()
 
@@ -57,26 +62,21 @@ def find_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.safetensors"), reverse=True)
 
 
-def load_newest(folder: Path, key: str, model: GLM, optimizers: Optimizers) -> RunState | None:
-    """Put the newest sound checkpoint of the run ``key`` into model and optimisers; None if there is none."""
+def load_newest(folder: Path, key: str) -> tuple[RunState, dict[str, Tensor]] | None:
+    """State and tensors of the newest sound checkpoint of the run ``key``; None if there is none."""
     for path in find_checkpoints(folder):
-        state = _load(path, key, model, optimizers)
-        if state is not None:
-            return state
+        found = _load(path, key)
+        if found is not None:
+            return found
     return None
 
 
-def _load(path: Path, key: str, model: GLM, optimizers: Optimizers) -> RunState | None:
+def _load(path: Path, key: str) -> tuple[RunState, dict[str, Tensor]] | None:
     try:
         with safe_open(path, framework="pt") as handle:
             state = msgspec.json.decode(handle.metadata()["state"], type=RunState)
             if state.key != key:
                 return None
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a mapping
+            return state, {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, msgspec.DecodeError, KeyError, TypeError, OSError):
         return None  # damaged: an older one may be sound
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[f"parameters/{name}"])
-    optimizers.load(tensors, state.step)
-    return state

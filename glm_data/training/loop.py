@@ -1,38 +1,47 @@
-"""The training loop: one process, CPU, deterministic by seed, resumable bit for bit.
+"""The training loop: deterministic by seed, resumable bit for bit on a CPU.
 
-A step: take the rows that the order names, lay their pieces out flat, cross-entropy at the loss positions, one
-backward, clip, AdamW or Muon (``optimizer.py``). The loss is a weighted sum whose weights add up to 1 over all loss
-tokens of the *step*, so it means the same for any number of rows (blank infilling has rows of 250 and of 1,600).
+A step: take the rows that the order names (without those of ``skip.txt``), gradients of their microbatches, and unless
+the guard forbids it, clip and move the weights. What a step does to them is ``engine.py``; this file decides when, and
+writes it down.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glm_data import files
-from glm_data.errors import GlmDataError
-from glm_data.model.model import GLM
+from glm_data.errors import GlmDataError, UsageError
+from glm_data.model.attention import attended_pairs
 from glm_data.stage import RUN
 from glm_data.training import checkpoint
-from glm_data.training.batches import FlatBatch, IntArray, OrderFunction, Rows, flatten, rows_of_step
+from glm_data.training.batches import FlatBatch, IntArray, OrderFunction, Rows, rows_of_samples
 from glm_data.training.checkpoint import RunState
-from glm_data.training.losses import LossSums, batch_loss, loss_weights
-from glm_data.training.optimizer import Optimizers
-from glm_data.training.options import TrainOptions, total_steps
-from glm_data.training.schedule import learning_rate
+from glm_data.training.engine import Engine
+from glm_data.training.guard import Guard
+from glm_data.training.losses import LossSums
+from glm_data.training.metrics import Clock
+from glm_data.training.options import step_bounds
+from glm_data.training.schedule import learning_rate, shrink_at
 
-METRICS = "metrics.jsonl"
+METRICS, SPIKES, SKIP = "metrics.jsonl", "spikes.jsonl", "skip.txt"
 Report = Callable[[dict[str, Any]], None]
-"""Told of every line of metrics.jsonl, with ``steps`` and ``tokens_per_second`` added, for a progress display."""
+"""Told of every line of metrics.jsonl, with ``steps`` and figures of speed added, for a progress display."""
+
+
+class Labels(Protocol):
+    """What tells losses apart besides the kind of a piece, see ``labels.py``."""
+
+    def add(self, sums: LossSums, losses_P: Tensor, batch: FlatBatch, rows: IntArray) -> None:
+        """Add the losses of the rows numbered ``rows`` under their labels."""
 
 
 @contextlib.contextmanager
@@ -50,63 +59,107 @@ class Trainer:
     """A run over ``training`` (row numbers of ``rows``), writing into ``folder``."""
 
     def __init__(
-        self, model: GLM, rows: Rows, training: IntArray, order: OrderFunction, options: TrainOptions, folder: Path
+        self,
+        engine: Engine,
+        rows: Rows,
+        training: IntArray,
+        order: OrderFunction,
+        folder: Path,
+        labels: Labels | None = None,
     ) -> None:
-        self.model, self.rows, self.training, self.order = model, rows, training, order
-        self.options, self.folder = options, folder
-        self.steps = total_steps(options, len(training))
-        self.optimizers = Optimizers(model, options)
-        self.sums = LossSums()
-        self.loss_tokens = 0
+        self.engine, self.rows, self.training, self.order = engine, rows, training, order
+        self.options, self.folder, self.labels = engine.options, folder, labels
+        self.bounds = step_bounds(self.options, len(training))
+        self.steps = len(self.bounds) - 1
+        self.skipped = read_skip_list(folder / SKIP)
+        self.sums, self.guard = LossSums(), Guard()
+        self.loss_tokens = self.left_out = 0
+        self.grad_norm = 0.0
 
     def run(self, key: str, report: Report | None = None) -> int:
         """Train to the last step, from the newest checkpoint of the run ``key`` if there is one; returns its step."""
         first = self._resume(key)
-        clock = _Clock(self.folder)
+        clock = Clock(self.folder / RUN, self.engine.model.config, self.options, self.steps)
         with (self.folder / METRICS).open("ab") as metrics:
             for step in range(first, self.steps):
-                clock.tokens += self.train_step(step)
+                self.train_step(step, clock)
                 line = self._log_line(step) if self._is_due(step, self.options.log_every) else None
                 if line is not None:
                     metrics.write(msgspec.json.encode(line) + b"\n")
                     metrics.flush()
-                    timed = clock.lap(line, self.steps)
+                    timed = clock.lap(line)
                     if report is not None:
                         report(timed)
                 if self.options.checkpoint_every and (step + 1) % self.options.checkpoint_every == 0:
                     self._save(key, step + 1, metrics.tell())
         return first
 
-    def train_step(self, step: int) -> int:
-        """One optimiser step; returns the tokens computed. Raises :class:`GlmDataError` when the loss is not finite."""
-        options = self.options
-        indices, epochs = rows_of_step(step, options.batch_rows, self.training, options.seed, self.order)
-        batch = flatten(self.rows.batch(indices.tolist(), epoch=epochs))
-        if options.dropout or self.model.config.dropout:
-            torch.manual_seed((options.seed << 32) + step)  # dropout as a function of the step: nothing to save
-        losses_P = self._backward(batch)
-        self.grad_norm = self._clip()
-        if not math.isfinite(self.grad_norm):
-            raise GlmDataError(
-                f"step {step + 1}: the gradient is not finite; lower lr or lengthen warmup and run again."
-            )
-        self.optimizers.step(self.learning_rate_share(step))
-        self.sums.add(losses_P, batch.kind_P)
-        return len(batch.tokens_T)
+    def train_step(self, step: int, clock: Clock | None = None) -> None:
+        """One step, made or left out."""
+        before, end = self.bounds[step : step + 2]
+        indices, epochs = rows_of_samples(before, end, self.training, self.options.seed, self.order)
+        kept = ~np.isin(indices, self.skipped)
+        indices, epochs = indices[kept], epochs[kept]
+        started = time.perf_counter()
+        batches = self.engine.microbatches(self.rows, indices, epochs) if len(indices) else []
+        waited = time.perf_counter() - started
+        if self.options.dropout or self.engine.model.config.dropout:
+            torch.manual_seed((self.options.seed << 32) + step)  # dropout as a function of the step: nothing to save
+        self.engine.model.shrink = shrink_at(before, self.options.shrink_at, self.engine.model.config.shrink)
+        losses = self.engine.gradients(batches)
+        if sum(len(losses_P) for losses_P in losses) == 0:
+            return  # nothing is predicted in rows that are all skipped
+        made = self._judge(step, losses, indices, epochs)
+        if made:
+            self.engine.update(self.learning_rate_share(step))
+            self._count(losses, batches, indices)
+        if clock is not None:
+            pairs = sum(attended_pairs(batch.groups) for batch in batches)
+            clock.count(sum(batch.computed for batch in batches), sum(map(len, losses)), pairs, waited)
 
     def learning_rate_share(self, step: int) -> float:
         """The learning rate of ``step`` as a share of the highest."""
-        return learning_rate(step, self.steps, self.options.warmup, 1.0, self.options.min_lr_ratio)
+        options = self.options
+        before, last = self.bounds[step], max(0, round(self.bounds[-2] * options.decay_share))
+        rows = self.bounds[step + 1] - before
+        return learning_rate(before, last, options.warmup_samples, 1.0, options.min_lr_ratio, rows)
 
-    def _backward(self, batch: FlatBatch) -> Tensor:
-        self.optimizers.zero_grad()
-        loss, losses_P = batch_loss(self.model, batch, loss_weights(batch, self.options.weighting))
-        torch.autograd.backward(loss)
-        return losses_P
+    def _judge(self, step: int, losses: list[Tensor], indices: IntArray, epochs: IntArray) -> bool:
+        """Whether the step may be made; if not, why is written down, with its rows."""
+        options, self.grad_norm = self.options, self.engine.norm()
+        loss = float(torch.cat(losses).mean())
+        why = self.guard.verdict(loss, self.grad_norm, options.spike_sigma)
+        if why:
+            self.left_out += 1
+            found = {
+                "step": step + 1,
+                "why": why,
+                "loss": loss if np.isfinite(loss) else None,
+                "grad_norm": self.grad_norm if np.isfinite(self.grad_norm) else None,
+                "rows": indices.tolist(),
+                "epochs": epochs.tolist(),
+                "row_losses": self._row_losses(losses, len(indices)),
+            }
+            with (self.folder / SPIKES).open("ab") as spikes:
+                spikes.write(msgspec.json.encode(found) + b"\n")
+        self.guard.note(loss, self.grad_norm, not why, options.spike_window, options.spike_patience)
+        return not why
 
-    def _clip(self) -> float:
-        largest = self.options.clip or math.inf
-        return float(nn.utils.clip_grad_norm_(self.model.parameters(), largest, foreach=True))
+    def _row_losses(self, losses: list[Tensor], rows: int) -> list[float | None]:
+        means: list[float | None] = []
+        for losses_P, batch in zip(losses, self.engine.last, strict=True):
+            sums = np.bincount(batch.row_P, losses_P.detach().double().cpu().numpy(), minlength=batch.rows)
+            counts = np.bincount(batch.row_P, minlength=batch.rows)
+            means += [float(s / c) if c and np.isfinite(s) else None for s, c in zip(sums, counts, strict=True)]
+        return means[:rows]
+
+    def _count(self, losses: list[Tensor], batches: list[FlatBatch], indices: IntArray) -> None:
+        first = 0
+        for losses_P, batch in zip(losses, batches, strict=True):
+            self.sums.add(losses_P, batch.kind_P)
+            if self.labels is not None:
+                self.labels.add(self.sums, losses_P, batch, indices[first : first + batch.rows])
+            first += batch.rows
 
     def _is_due(self, step: int, every: int) -> bool:
         return (step + 1) % every == 0 or step + 1 == self.steps
@@ -115,59 +168,74 @@ class Trainer:
         self.loss_tokens += self.sums.total_tokens
         line = {
             "step": step + 1,
-            "samples": (step + 1) * self.options.batch_rows,
+            "samples": self.bounds[step + 1],
             "loss_tokens": self.loss_tokens,
             **self.sums.means(),
-            "grad_norm": self.grad_norm,
+            "grad_norm": self.grad_norm if np.isfinite(self.grad_norm) else None,
             "lr": self.options.lr * self.learning_rate_share(step),
         }
+        if self.options.shrink_at:
+            line["shrink"] = self.engine.model.shrink
+        if self.engine.scale is not None:
+            line["loss_scale"] = self.engine.scale.scale
+        if self.left_out:
+            line["left_out"] = self.left_out
         self.sums = LossSums()
         return line
 
     def _save(self, key: str, step: int, metrics_bytes: int) -> None:
+        spikes = self.folder / SPIKES
         state = RunState(
             key=key,
             step=step,
+            left_out=self.left_out,
             metrics_bytes=metrics_bytes,
+            spikes_bytes=spikes.stat().st_size if spikes.exists() else 0,
             loss_tokens=self.loss_tokens,
             nats=self.sums.nats,
             tokens=self.sums.tokens,
+            guard=self.guard,
+            scale=self.engine.scale,
         )
         folder = self.folder / checkpoint.FOLDER
-        checkpoint.save_checkpoint(folder, self.model, self.optimizers, state, self.options.keep_checkpoints)
+        checkpoint.save_checkpoint(folder, self.engine.tensors(), state, self.options.keep_checkpoints)
 
     def _resume(self, key: str) -> int:
-        state = checkpoint.load_newest(self.folder / checkpoint.FOLDER, key, self.model, self.optimizers)
-        metrics = self.folder / METRICS
+        found = checkpoint.load_newest(self.folder / checkpoint.FOLDER, key)
+        metrics, spikes = self.folder / METRICS, self.folder / SPIKES
         written = metrics.read_bytes() if metrics.exists() else b""
-        if state is None or len(written) < state.metrics_bytes:
+        if found is None:
             files.write_bytes(metrics, b"")
-            if state is not None:
-                raise self._metrics_lost()
+            spikes.unlink(missing_ok=True)
             return 0
+        state, tensors = found
+        if len(written) < state.metrics_bytes:
+            raise GlmDataError(
+                f"'{self.folder}': {METRICS} is shorter than its newest checkpoint says; run again with --overwrite."
+            )
+        self.engine.load(tensors, state.step - state.left_out)
         files.write_bytes(metrics, written[: state.metrics_bytes])
+        if spikes.exists():
+            files.write_bytes(spikes, spikes.read_bytes()[: state.spikes_bytes])
         self.sums, self.loss_tokens = LossSums(state.nats, state.tokens), state.loss_tokens
+        self.guard, self.left_out, self.engine.scale = state.guard, state.left_out, state.scale
         return state.step
 
-    def _metrics_lost(self) -> GlmDataError:
-        return GlmDataError(
-            f"'{self.folder}': {METRICS} is shorter than its newest checkpoint says; run again with --overwrite."
-        )
 
+def read_skip_list(path: Path) -> IntArray:
+    """Row numbers that ``skip.txt`` of a run's folder lists, ``FIRST:END`` or one number a line.
 
-class _Clock:
-    """Measures speed into ``_run/training.jsonl``, apart from everything that must be the same in every run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / RUN / "training.jsonl"
-        self.tokens = 0
-        self.started = self.last = time.perf_counter()
-
-    def lap(self, line: dict[str, Any], steps: int) -> dict[str, Any]:
-        """Note the speed since the last lap; returns ``line`` with it."""
-        now = time.perf_counter()
-        speed = {"seconds": now - self.started, "tokens_per_second": self.tokens / max(1e-9, now - self.last)}
-        self.tokens, self.last = 0, now
-        with self.path.open("ab") as handle:
-            handle.write(msgspec.json.encode({"step": line["step"], **speed}) + b"\n")
-        return {**line, **speed, "steps": steps}
+    Its rows are left out of the batches they stand in; nothing else moves. It is no option, so that it may be written
+    when a run has to go back to an older checkpoint. Raises :class:`UsageError` for a line that is no range.
+    """
+    rows: list[int] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else [], 1):
+        first, colon, end = line.partition(":")
+        if not line.strip():
+            continue
+        if not first.strip().isdecimal() or (colon and not end.strip().isdecimal()):
+            raise UsageError(
+                f"line {number} of '{path}' is '{line}'; write FIRST:END, such as 40701:40900, or one row."
+            )
+        rows += range(int(first), int(end) if colon else int(first) + 1)
+    return np.array(rows, np.int64)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from glm_data.model.attention import PieceAttention
+from glm_data.model.attention import Attend, PieceAttention
+from glm_data.model.flash import FlashAttention, make_tables
 from glm_data.model.model import GLM
 from glm_data.training.batches import KINDS, FlatBatch, IntArray, Rows, flatten, in_batches
 from glm_data.training.head_loss import head_loss
@@ -17,50 +18,68 @@ from glm_data.training.options import Weighting
 
 def batch_loss(model: GLM, batch: FlatBatch, weights_P: Tensor) -> tuple[Tensor, Tensor]:
     """``(weighted sum, each)`` of the cross-entropies in nats at the P positions that predict."""
-    dropout = model.config.dropout if model.training else 0.0
-    attend = PieceAttention(batch.groups, dropout)
+    attend = attention_of(model, batch)
     features_PD = model.features(batch.tokens_T, batch.positions_T, attend, batch.predict_P)
     return head_loss(features_PD, model.head_weight(), batch.targets_P, weights_P)
 
 
-def loss_weights(batch: FlatBatch, weighting: Weighting) -> Tensor:
-    """Weights ``float32[P]`` that sum to 1.
+def attention_of(model: GLM, batch: FlatBatch) -> Attend:
+    """Attention over the batch's pieces: flash attention where their parts lie apart, else torch's dense kernels."""
+    dropout = model.config.dropout if model.training else 0.0
+    if batch.apart:
+        return FlashAttention(make_tables(batch.groups, batch.longest, batch.tokens_T.device), dropout)
+    return PieceAttention(batch.groups, dropout, model.config.softmax)
 
-    ``token``: 1 / P each. ``sequence``: every row weighs the same and its tokens share that, as in GLM-130B, where a
-    [MASK] row of 250 targets counts as much as a [gMASK] row of 1,200.
+
+def loss_weights(batch: FlatBatch, weighting: Weighting, whole: float | None = None) -> Tensor:
+    """Weights ``float32[P]`` that sum to 1 over a step.
+
+    ``token``: every token weighs the same. ``sequence``: every row does and its tokens share that, as in GLM-130B,
+    where a [MASK] row of 250 targets counts as much as a [gMASK] row of 1,200. ``whole`` is the sum of
+    :func:`weight` over all microbatches and ranks of the step; by default the batch is the step.
     """
-    if weighting == "token":
-        weights = np.full(len(batch.row_P), 1 / max(1, len(batch.row_P)))
-    else:
-        counts = np.bincount(batch.row_P)
-        weights = 1 / (counts[batch.row_P] * np.count_nonzero(counts))
-    return torch.from_numpy(weights.astype(np.float32))
+    whole = max(1.0, weight(batch, weighting) if whole is None else whole)
+    each = 1.0 if weighting == "token" else 1 / np.bincount(batch.row_P)[batch.row_P]
+    return torch.from_numpy(np.full(len(batch.row_P), each / whole).astype(np.float32))
+
+
+def weight(batch: FlatBatch, weighting: Weighting) -> float:
+    """What a batch weighs in its step: its loss tokens, or its rows that have any."""
+    return float(len(batch.row_P) if weighting == "token" else len(np.unique(batch.row_P)))
 
 
 class LossSums:
-    """Sums of token losses by kind, over steps; JSON-able, so that a resumed run goes on with them."""
+    """Sums of token losses by kind and by other labels, over steps; JSON-able, so that a resumed run goes on with them.
+
+    Other labels have a name with a slash, as ``lang/en``, and are sums of the same tokens again.
+    """
 
     def __init__(self, nats: Mapping[str, float] | None = None, tokens: Mapping[str, int] | None = None) -> None:
         self.nats = {**dict.fromkeys(KINDS, 0.0), **(nats or {})}
         self.tokens = {**dict.fromkeys(KINDS, 0), **(tokens or {})}
 
     def add(self, losses_P: Tensor, kind_P: IntArray) -> None:
-        """Add the token losses of a batch."""
-        sums = np.bincount(kind_P, weights=losses_P.detach().double().numpy(), minlength=len(KINDS))
-        counts = np.bincount(kind_P, minlength=len(KINDS))
-        for number, kind in enumerate(KINDS):
-            self.nats[kind] += float(sums[number])
-            self.tokens[kind] += int(counts[number])
+        """Add the token losses of a batch by kind."""
+        self.add_labels(losses_P, KINDS, kind_P)
+
+    def add_labels(self, losses_P: Tensor, names: Sequence[str], label_P: IntArray) -> None:
+        """Add the token losses of a batch under the label of each, a number into ``names``."""
+        sums = np.bincount(label_P, weights=losses_P.detach().double().cpu().numpy(), minlength=len(names))
+        counts = np.bincount(label_P, minlength=len(names))
+        for number in np.flatnonzero(counts).tolist():
+            name = names[number]
+            self.nats[name] = self.nats.get(name, 0.0) + float(sums[number])
+            self.tokens[name] = self.tokens.get(name, 0) + int(counts[number])
 
     @property
     def total_tokens(self) -> int:
         """Loss tokens added so far."""
-        return sum(self.tokens.values())
+        return sum(self.tokens[kind] for kind in KINDS)
 
     def means(self) -> dict[str, float]:
-        """``loss`` over all tokens and ``loss/<kind>`` of each kind that occurred, in nats a token."""
-        found = {f"loss/{kind}": self.nats[kind] / self.tokens[kind] for kind in KINDS if self.tokens[kind]}
-        return {"loss": sum(self.nats.values()) / max(1, self.total_tokens), **found}
+        """``loss`` over all tokens and ``loss/<label>`` of each label that occurred, in nats a token."""
+        found = {f"loss/{name}": self.nats[name] / tokens for name, tokens in self.tokens.items() if tokens}
+        return {"loss": sum(self.nats[kind] for kind in KINDS) / max(1, self.total_tokens), **found}
 
 
 def unigram_entropy(counts: IntArray) -> float:

@@ -1,8 +1,9 @@
-"""What moves the weights: AdamW for all of them, or Muon for the matrices inside the layers and AdamW for the rest.
+"""What moves the weights: AdamW, Adafactor, or Muon for the matrices of the layers and AdamW for the rest.
 
-AdamW is what GLM-130B was trained with. Muon (momentum, orthogonalised) makes every direction of a matrix move equally
-far in a step, and learns from few steps far more than AdamW: it is what makes a model of a minute's training worth
-looking at. torch has one as well, which computes in bfloat16 and is slow on a CPU without it; this one is float32.
+AdamW is what GLM-130B was trained with. Adafactor keeps sums of rows and columns instead of second moments, and no
+first. Muon (momentum, orthogonalised) makes every direction of a matrix move equally far in a step, and learns from few
+steps far more than AdamW: it is what makes a model of a minute's training worth looking at. torch has one as well,
+which computes in bfloat16 and is slow on a CPU without it; this one is float32.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glm_data.model.model import GLM
 from glm_data.training.options import TrainOptions
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -73,22 +73,26 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 class Optimizers:
     """The optimisers of a run behind one face; ``peak`` of each group is its highest learning rate."""
 
-    def __init__(self, model: GLM, options: TrainOptions) -> None:
-        self.model = model
+    def __init__(self, parameters: Mapping[str, nn.Parameter], heads: int, options: TrainOptions) -> None:
+        self.parameters = parameters
         self.parts: list[torch.optim.Optimizer] = []
-        embedding = model.word_embeddings.weight
-        matrices = [p for p in model.parameters() if p.ndim > 1 and p is not embedding]
-        vectors = [p for p in model.parameters() if p.ndim == 1]
+        tables = [p for name, p in parameters.items() if name.endswith("embeddings.weight")]
+        matrices = {name: p for name, p in parameters.items() if p.ndim > 1 and not name.endswith("embeddings.weight")}
+        vectors = [p for p in parameters.values() if p.ndim == 1]
         groups: list[dict[str, Any]] = [
-            {"params": [embedding], "peak": options.embedding_lr or options.lr, "weight_decay": options.weight_decay},
+            {"params": tables, "peak": options.embedding_lr or options.lr, "weight_decay": options.weight_decay},
             {"params": vectors, "peak": options.lr, "weight_decay": 0.0},  # no scale to decay
         ]
         if options.optimizer == "muon":
-            self.parts.append(Muon(_muon_groups(model, options.matrix_lr), options.momentum, options.weight_decay))
+            muon = _muon_groups(matrices, heads, options.matrix_lr)
+            self.parts.append(Muon(muon, options.momentum, options.weight_decay))
         else:
-            groups.append({"params": matrices, "peak": options.lr, "weight_decay": options.weight_decay})
-        betas = (options.beta1, options.beta2)
-        self.parts.append(torch.optim.AdamW(groups, lr=options.lr, betas=betas, eps=1e-8, fused=True))
+            groups.append({"params": list(matrices.values()), "peak": options.lr, "weight_decay": options.weight_decay})
+        if options.optimizer == "adafactor":
+            self.parts.append(torch.optim.Adafactor(groups, lr=options.lr))
+        else:
+            betas = (options.beta1, options.beta2)
+            self.parts.append(torch.optim.AdamW(groups, lr=options.lr, betas=betas, eps=1e-8, fused=True))
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -106,25 +110,32 @@ class Optimizers:
         """The moments, as ``<moment>/<parameter>``."""
         return {
             f"{moment}/{name}": tensor
-            for name, parameter in self.model.named_parameters()
+            for name, parameter in self.parameters.items()
             for part in self.parts
             for moment, tensor in part.state.get(parameter, {}).items()
             if moment != "step"
         }
 
     def load(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Put back what :meth:`tensors` gave after ``step`` steps."""
+        """Put back what :meth:`tensors` gave after ``step`` steps made."""
+        moments: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            moment, _, name = key.partition("/")
+            moments.setdefault(name, {})[moment] = tensor
         for part in self.parts:
             owned = {parameter for group in part.param_groups for parameter in group["params"]}
-            for name, parameter in self.model.named_parameters():
-                if parameter in owned and isinstance(part, Muon):
-                    part.state[parameter] = {"momentum": tensors[f"momentum/{name}"]}
-                elif parameter in owned:
-                    moments = {moment: tensors[f"{moment}/{name}"] for moment in ("exp_avg", "exp_avg_sq")}
-                    part.state[parameter] = {"step": torch.tensor(float(step)), **moments}
+            for name, parameter in self.parameters.items():
+                if parameter in owned and name in moments:
+                    counted = {} if isinstance(part, Muon) else {"step": torch.tensor(float(step))}
+                    part.state[parameter] = {
+                        **counted,
+                        **{moment: tensor.to(parameter.device) for moment, tensor in moments[name].items()},
+                    }
 
 
-def _muon_groups(model: GLM, peak: float) -> list[dict[str, Any]]:
-    layouts = {"query_key_value": model.config.heads, "dense_h_to_4h": "glu"}
-    linears = [(name.split(".")[-1], module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    return [{"params": [linear.weight], "peak": peak, "layout": layouts.get(name, "whole")} for name, linear in linears]
+def _muon_groups(matrices: Mapping[str, nn.Parameter], heads: int, peak: float) -> list[dict[str, Any]]:
+    layouts = {"query_key_value": heads, "dense_h_to_4h": "glu"}
+    return [
+        {"params": [matrix], "peak": peak, "layout": layouts.get(name.split(".")[-2], "whole")}
+        for name, matrix in matrices.items()
+    ]

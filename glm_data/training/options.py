@@ -10,7 +10,9 @@ import msgspec
 from glm_data.config import Config, Doc
 from glm_data.errors import ConfigError
 from glm_data.model.config import ModelConfig, preset
+from glm_data.training.schedule import shrink_points, steps_of_run
 
+Precision = Literal["float32", "bfloat16", "float16"]
 Weighting = Literal["token", "sequence"]
 
 
@@ -21,12 +23,14 @@ class TrainOptions(Config, frozen=True, kw_only=True):
     ``lr: 8e-5``, ``min_lr_ratio: 0.1``, ``weight_decay: 0.1``, ``weighting: sequence``.
     """
 
-    model: Annotated[str, Doc("model preset: tiny, 110m, 335m, 2b, 10b or 130b")] = "tiny"
+    model: Annotated[str, Doc("model preset: tiny, 110m, 335m, 2b, 10b, 130b or glm-10b")] = "tiny"
     layers: Annotated[int | None, Doc("transformer layers, instead of the preset's")] = None
     hidden: Annotated[int | None, Doc("hidden width, instead of the preset's")] = None
     heads: Annotated[int | None, Doc("attention heads, instead of the preset's")] = None
     ffn: Annotated[int | None, Doc("GeGLU width, instead of the preset's")] = None
-    norm: Annotated[Literal["deepnorm", "pre"] | None, Doc("deepnorm or pre, instead of the preset's")] = None
+    norm: Annotated[Literal["deepnorm", "pre", "rms"] | None, Doc("deepnorm, pre or rms, instead of the preset's")] = (
+        None
+    )
     shrink: Annotated[float | None, Doc("embedding gradient shrink, instead of the preset's")] = None
     neighbours: Annotated[float | None, Doc("heads that start by looking at neighbours, instead of the preset's")] = (
         None
@@ -35,20 +39,42 @@ class TrainOptions(Config, frozen=True, kw_only=True):
     steps: Annotated[int, Doc("optimiser steps; 0 means as many as `epochs` needs")] = 0
     epochs: Annotated[float, Doc("passes over the rows, if `steps` is 0")] = 1.0
     batch_rows: Annotated[int, Doc("rows of 2048 tokens in a step")] = 1
+    micro_rows: Annotated[int, Doc("rows computed at once, gradients adding up over a step; 0 means all")] = 0
+    batch_start: Annotated[int, Doc("rows of the first step, if batches shall grow (GLM-130B: 192); 0 means no")] = 0
+    batch_rise: Annotated[int, Doc("rows by which they grow (GLM-130B: 24)")] = 24
+    batch_ramp: Annotated[int, Doc("samples over which they grow (GLM-130B: 5493164)")] = 0
     weighting: Annotated[
         Weighting, Doc("token: every loss token weighs the same; sequence: every row does, as in GLM-130B")
     ] = "token"
     optimizer: Annotated[
-        Literal["adamw", "muon"], Doc("adamw as GLM-130B; muon moves the layers' matrices by orthogonalised momentum")
+        Literal["adamw", "muon", "adafactor"],
+        Doc("adamw as GLM-130B; muon moves the layers' matrices by orthogonalised momentum; adafactor saves memory"),
     ] = "muon"
-    lr: Annotated[float, Doc("AdamW: highest learning rate (GLM-130B: 8e-5)")] = 0.01
+    lr: Annotated[float, Doc("AdamW, Adafactor: highest learning rate (GLM-130B: 8e-5)")] = 0.01
     embedding_lr: Annotated[float, Doc("AdamW: highest learning rate of the embedding; 0 means lr")] = 0.02
     matrix_lr: Annotated[float, Doc("Muon: highest learning rate")] = 0.02
     momentum: Annotated[float, Doc("Muon: momentum")] = 0.9
-    warmup: Annotated[int, Doc("steps of linear warm-up")] = 20
+    warmup_samples: Annotated[int, Doc("rows over which the learning rate rises (GLM-130B: 1098632)")] = 20
     min_lr_ratio: Annotated[float, Doc("last learning rate as a share of the highest (GLM-130B: 0.1)")] = 0.05
     beta1: Annotated[float, Doc("AdamW: decay of the first moment")] = 0.9
     beta2: Annotated[float, Doc("AdamW: decay of the second moment")] = 0.95
+    decay_share: Annotated[
+        float, Doc("share of the run after which the learning rate has come to its last value (GLM-130B: 0.9)")
+    ] = 1.0
+    shrink_at: Annotated[
+        dict[str, float], Doc("samples -> embedding gradient shrink, linear in between, instead of a fixed one")
+    ] = msgspec.field(default_factory=dict)
+    spike_sigma: Annotated[
+        float, Doc("leave out steps this many standard deviations above the usual loss or gradient norm; 0: never")
+    ] = 6.0
+    spike_window: Annotated[int, Doc("steps that say what is usual")] = 128
+    spike_patience: Annotated[int, Doc("stop when so many steps in a row were left out")] = 10
+    precision: Annotated[
+        Precision, Doc("of the network; the optimiser's weights are float32 (GLM-130B: float16, scaled losses)")
+    ] = "float32"
+    device: Annotated[Literal["cpu", "cuda"], Doc("where the network is computed")] = "cpu"
+    recompute: Annotated[bool, Doc("compute layers again on the way back instead of keeping what is inside")] = False
+    compile: Annotated[bool, Doc("compile the layers with torch.compile: pays on CUDA")] = False
     weight_decay: Annotated[float, Doc("weight decay of matrices and embedding (GLM-130B: 0.1)")] = 0.01
     clip: Annotated[float, Doc("largest norm of the gradient; 0 means no clipping")] = 1.0
     seed: Annotated[int, Doc("seed of weights, order and dropout")] = 0
@@ -60,12 +86,24 @@ class TrainOptions(Config, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
-        for name in ("batch_rows", "threads", "log_every", "keep_checkpoints"):
+        for name in (
+            "batch_rows",
+            "batch_rise",
+            "threads",
+            "log_every",
+            "keep_checkpoints",
+            "spike_window",
+            "spike_patience",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         for name in (
             "steps",
-            "warmup",
+            "warmup_samples",
+            "micro_rows",
+            "batch_start",
+            "batch_ramp",
+            "spike_sigma",
             "checkpoint_every",
             "held_out_rows",
             "clip",
@@ -77,6 +115,9 @@ class TrainOptions(Config, frozen=True, kw_only=True):
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must not be negative.")
         if self.lr <= 0:
             raise ConfigError(f"lr is {self.lr}; it must be above 0.")
+        if not 0 < self.decay_share <= 1:
+            raise ConfigError(f"decay_share is {self.decay_share}; it is a share above 0 and not above 1.")
+        shrink_points(self.shrink_at)
         if self.steps == 0 and self.epochs <= 0:
             raise ConfigError("steps is 0 and epochs is not above 0; give one of them.")
 
@@ -88,6 +129,8 @@ def model_config(options: TrainOptions, vocab: int) -> ModelConfig:
     return msgspec.structs.replace(preset(options.model, vocab), **changes)
 
 
-def total_steps(options: TrainOptions, rows: int) -> int:
-    """Steps of the run over ``rows`` training rows."""
-    return options.steps or max(1, math.ceil(options.epochs * rows / options.batch_rows))
+def step_bounds(options: TrainOptions, rows: int) -> list[int]:
+    """Samples before each step of the run over ``rows`` training rows, and in all."""
+    total = None if options.steps else max(1, math.ceil(options.epochs * rows))
+    start = options.batch_start or options.batch_rows
+    return steps_of_run(total, options.steps, options.batch_rows, start, options.batch_rise, options.batch_ramp)
