@@ -9,6 +9,7 @@ worker writes dozens of lines to the terminal and, on Ctrl-C, a traceback for ea
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import logging
@@ -74,6 +75,8 @@ def _prepare(order: Order) -> None:
     if module and module not in sys.modules:
         _import(module)
         getattr(sys.modules.get(module), "warm_up", lambda: None)()
+        gc.collect()
+        gc.freeze()  # what is here now stays: collecting would copy its pages into every worker
 
 
 def _import(module: str) -> None:
