@@ -23,7 +23,7 @@ from benchmarks.harness import environment
 STAGES = ("filter", "dedupe", "tokenizer", "tokenize", "mip", "pack")
 SAMPLE_BYTES, DOCUMENT_BYTES = 1_500_000, 20_000_000
 LONGEST_BYTES = 50_000
-VOCAB_SIZE, TOKENIZER_SAMPLE_BYTES = 32_000, 20_000_000
+VOCAB_SIZE = 32_000
 MIP_RATIO = 0.001
 """As much instruction data as the demo's small sets hold for a few hundred MB of text."""
 
@@ -41,7 +41,7 @@ def write_recipe(path: Path, data: Sequence[Path]) -> None:
         recipe["inputs"] = [str(path.resolve()) for path in data]
         recipe["dedupe"] = {}
         recipe["pack"] = {"preset": "glm-130b", "mip_ratio": MIP_RATIO}
-        recipe["tokenizer"] = {"vocab_size": VOCAB_SIZE, "sample_bytes": TOKENIZER_SAMPLE_BYTES}
+        recipe["tokenizer"] = {"vocab_size": VOCAB_SIZE}
     path.write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
 
 

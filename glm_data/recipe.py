@@ -35,7 +35,7 @@ from glm_data.errors import ConfigError
 from glm_data.stage import Success
 
 STAGES = ("filter", "dedupe", "decontaminate", "tokenizer", "tokenize", "mip", "pack", "train", "quantize")
-CORPUS_STAGES = ("filter", "dedupe", "decontaminate", "tokenize", "mip", "pack")
+CORPUS_STAGES = ("filter", "dedupe", "decontaminate", "tokenizer", "tokenize", "mip", "pack")
 """Those that run on Beam and so take a runner and workers."""
 NEEDS_TORCH = frozenset({"train", "quantize"})
 RAW = "raw"
@@ -141,9 +141,9 @@ def _decontaminate(step: Step, runner: Any, overwrite: bool) -> Success:
 
 
 def _tokenizer(step: Step, runner: Any, overwrite: bool) -> Success:
-    from glm_data.packing import tokenized
+    from pipelines import train_tokenizer as pipeline
 
-    return tokenized.train_stage(step.inputs, step.out, step.options, overwrite=overwrite)
+    return pipeline.run(step.inputs, step.out, step.options, runner, overwrite=overwrite)
 
 
 def _tokenize(step: Step, runner: Any, overwrite: bool) -> Success:
@@ -186,7 +186,7 @@ _KINDS = {
     "filter": _Stage("glm_data.filters:FilterOptions", _filter),
     "dedupe": _Stage("glm_data.dedupe:DedupeOptions", _dedupe),
     "decontaminate": _Stage("glm_data.decontaminate:DecontaminateOptions", _decontaminate),
-    "tokenizer": _Stage("glm_data.packing.tokenized:TokenizerOptions", _tokenizer),
+    "tokenizer": _Stage("glm_data.vocabulary:TokenizerOptions", _tokenizer),
     "tokenize": _Stage("glm_data.packing.tokenized:TokenizeOptions", _tokenize),
     "mip": _Stage("glm_data.mip:MipOptions", _mip),
     "pack": _Stage("glm_data.packing.options:PackOptions", _pack),

@@ -85,7 +85,7 @@ def _settings(option: Option) -> dict[str, Any]:
     elif option.kind is not str:
         settings["metavar"] = option.kind.__name__.upper()
     if option.many:
-        settings["nargs"] = "+"
+        settings["nargs"], settings["action"] = "+", "extend"  # given twice, both count
     return settings
 
 

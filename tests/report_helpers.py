@@ -99,7 +99,7 @@ def make_tokenize(run: Path, **changes: Any) -> Path:
 
 
 def make_tokenizer(run: Path, **changes: Any) -> Path:
-    record = shard(0, 8, {"not_sampled": 2}, {}, sample_bytes__zh=1000, sample_bytes__en=900)
+    record = shard(0, 8, {"not_sampled": 2}, {}, bytes__zh=1000, bytes__en=900)
     facts = {"tokenizer": {"kind": "bpe", "vocab_size": 2048, "fingerprint": "f" * 32}}
     return make_stage(run, "tokenizer", **{"records": [record], "facts": facts, **changes})
 

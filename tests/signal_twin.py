@@ -8,6 +8,7 @@ from collections import Counter
 from glm_data.text import characters as ch
 from glm_data.text.characters import classify, misread_characters
 from glm_data.text.marks import POLICIES, advertisements
+from glm_data.text.repetition import CHARACTERS
 from glm_data.text.statistics import CHINESE_STOPS, FUNCTION_WORDS, GOPHER_STOPS
 
 LETTERS = {ch.HAN, ch.KANA, ch.HANGUL, ch.LATIN, ch.LETTER}
@@ -165,6 +166,7 @@ def several(items: list[object]) -> float:
 
 def frequent(text: str, size: int) -> float:
     """The repetition of characters of ROOTS's filters."""
+    text = text[:CHARACTERS]
     counts = sorted(Counter(text[at : at + size] for at in range(len(text) - size + 1)).values(), reverse=True)
     most = min(int(len(counts) ** 0.5), sum(count > 1 for count in counts))
     return share(sum(counts[:most]), sum(counts))

@@ -22,6 +22,8 @@ from glm_data.filters.border import Example
 from glm_data.filters.rules import Rule
 from glm_data.filters.tune import change_profile, histogram, read_kept, reasons_of, sample_border, tell_rules
 from glm_data.filters.urls import make_url_rules
+from glm_data.report.collect import collect
+from glm_data.report.render import render
 from glm_data.text.words import count_words, make_word_list
 from pipelines.filter import run
 from pipelines.runner import RunnerOptions
@@ -132,6 +134,19 @@ def test_examples_of_a_stage_are_the_nearest_of_both_sides(stage: Path) -> None:
     again = [example for example in examples if example["rule"] == "repeated_lines"]
     assert {example["kept"] for example in again} == {True, False}
     assert all((example["value"] <= example["bound"]) == example["kept"] for example in again)
+
+
+def test_the_report_tells_losses_and_borders(stage: Path) -> None:
+    report = collect(stage)
+    filtering = report["filtering"]
+    assert sum(row["dropped"] for row in filtering["by_source"]) == sum(filtering["dropped"].values())
+    assert sum(row["dropped"] for row in filtering["by_language"]) == sum(filtering["dropped"].values())
+    assert {row["rule"] for row in filtering["border"]} == set(filtering["dropped"]) - {"language"}
+    sides = [example["kept"] for example in filtering["border"][0]["examples"]]
+    assert sides == sorted(sides, reverse=True)
+    page = render(report)
+    assert "At the border" in page
+    assert "repeated_lines" in page
 
 
 def test_the_command_shows_rules_then_border(stage: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,6 +89,7 @@ def test_links_lead_to_sections_that_are_there(report: dict[str, Any]) -> None:
     assert {
         "verdict",
         "documents",
+        "filtering",
         "duplicates",
         "tokens",
         "mip",

@@ -1,10 +1,9 @@
-"""The tokenizer and tokenize stages: a weighted sample by hash, ids that decode to the corpus, sums that add up."""
+"""The tokenize stage: ids that decode to the corpus, sums that add up."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,24 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glm_data.errors import ConfigError, InputError, StageMismatchError, UsageError
-from glm_data.packing.tokenized import (
-    DOCUMENTS_SCHEMA,
-    MOST_REPEATS,
-    IdsWriter,
-    TokenizeOptions,
-    TokenizerOptions,
-    guess_language,
-    ids_type,
-    share_out,
-    take_bytes,
-    train_stage,
-)
+from glm_data.errors import StageMismatchError, UsageError
+from glm_data.packing.tokenized import DOCUMENTS_SCHEMA, IdsWriter, TokenizeOptions, ids_type
 from pipelines import tokenize_documents as tokenize
-from tokenizer import Tokenizer
+from tokenizer import Tokenizer, TrainOptions, train
 
 CORPUS = Path(__file__).parents[1] / "manifests" / "demo" / "corpus"
-OPTIONS = TokenizerOptions(vocab_size=1500)
 
 
 def paragraphs(lang: str) -> list[str]:
@@ -49,62 +36,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("stages") / "tokenizer"
-    train_stage([corpus], out, OPTIONS)
+    train([*paragraphs("en"), *paragraphs("zh")], out, TrainOptions(vocab_size=1500))
     return out
-
-
-def test_the_sample_is_half_and_half_by_bytes(corpus: Path, trained: Path, tmp_path: Path) -> None:
-    success = train_stage([corpus], trained, OPTIONS)  # finished: read back
-    counts = success.counts
-    assert abs(counts["sample_bytes/en"] - counts["sample_bytes/zh"]) <= 3
-    assert success.facts["tokenizer"]["fingerprint"] == Tokenizer.load(trained).fingerprint
-    assert {item.name for item in success.files} == {"tokenizer.json", "tokenizer.model"}
-    weights = {"zh": 0.25, "en": 0.75}
-    other = train_stage(
-        [corpus], tmp_path / "t", TokenizerOptions(vocab_size=1200, weights=weights, sample_bytes=20_000)
-    )
-    assert other.counts == {"sample_bytes/en": 15_000, "sample_bytes/zh": pytest.approx(5_000, abs=3)}
-    assert other.records == success.records == other.kept + other.dropped["not_sampled"]
-
-
-def test_files_and_their_order_decide_nothing(corpus: Path, trained: Path, tmp_path: Path) -> None:
-    moved = tmp_path / "elsewhere" / corpus.name
-    moved.mkdir(parents=True)
-    for path in corpus.iterdir():
-        (moved / path.name).write_bytes(path.read_bytes())
-    again = train_stage([moved / "zh.jsonl", moved / "en.jsonl"], tmp_path / "again", OPTIONS)
-    assert again.digest == train_stage([corpus], trained, OPTIONS).digest
-    assert (tmp_path / "again" / "tokenizer.model").read_bytes() == (trained / "tokenizer.model").read_bytes()
-
-
-def test_another_seed_is_another_sample(corpus: Path, tmp_path: Path) -> None:
-    made = [
-        train_stage([corpus], tmp_path / str(seed), TokenizerOptions(vocab_size=1200, sample_bytes=12_000, seed=seed))
-        for seed in (0, 1)
-    ]
-    assert made[0].digest != made[1].digest
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"vocab_size": 10},
-        {"weights": {}},
-        {"weights": {"zh": -1.0, "en": 2.0}},
-        {"weights": {"zh": 0.0}},
-        {"sample_bytes": 0},
-        {"pad_multiple": 0},
-    ],
-)
-def test_options_that_cannot_be_meant(options: dict[str, Any], corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="tokenizer: "):
-        train_stage([corpus], tmp_path / "out", TokenizerOptions(**options))
-    assert not (tmp_path / "out").exists()
-
-
-def test_too_little_text_is_said_with_the_sample(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"too little .* The sample holds, in bytes: en 100, zh 9[0-9]"):
-        train_stage([corpus], tmp_path / "out", TokenizerOptions(sample_bytes=200))
 
 
 def test_ids_decode_to_the_corpus(corpus: Path, trained: Path, tmp_path: Path) -> None:
@@ -134,7 +67,7 @@ def test_ids_decode_to_the_corpus(corpus: Path, trained: Path, tmp_path: Path) -
 
 def test_another_tokenizer_is_another_stage(corpus: Path, trained: Path, tmp_path: Path) -> None:
     tokenize.run([corpus], trained, tmp_path / "ids")
-    train_stage([corpus], tmp_path / "other", TokenizerOptions(vocab_size=1300))
+    train(paragraphs("en"), tmp_path / "other", TrainOptions(vocab_size=900))
     with pytest.raises(StageMismatchError, match="tokenizer"):
         tokenize.run([corpus], tmp_path / "other", tmp_path / "ids")
 
@@ -177,30 +110,3 @@ def test_the_npy_writer_is_numpys(parts: list[list[int]], kind: type) -> None:
         expected = np.array([item for part in parts for item in part], kind)
         np.save(Path(folder) / "b.npy", expected)
         assert (Path(folder) / "a.npy").read_bytes() == (Path(folder) / "b.npy").read_bytes()
-
-
-@given(st.lists(st.integers(0, 10**9), min_size=2, max_size=4), st.integers(1, 10**9))
-def test_shares_follow_the_weights_and_the_limits(available: list[int], most: int) -> None:
-    weights = np.arange(1, len(available) + 1, dtype=np.float64)
-    sizes = np.array(available)
-    budget = share_out(sizes, weights, most)
-    assert budget.sum() <= most
-    assert (budget <= MOST_REPEATS * sizes).all()
-    assert not budget[sizes == 0].any()
-    present = sizes > 0
-    if present.any():
-        assert np.ptp(budget[present] / weights[present]) <= 1  # exact but for whole bytes
-        assert (budget <= sizes).any()
-
-
-def test_taking_bytes_cuts_at_a_character_and_repeats_when_it_must() -> None:
-    assert take_bytes(["abc", "def"], 4) == (["abc", "d"], 2)
-    assert take_bytes(["狐狸"], 5) == (["狐"], 1)
-    assert take_bytes(["ab", "c"], 7) == (["ab", "c", "ab", "c", "a"], 2)
-    assert take_bytes([], 5) == ([], 0)
-    assert take_bytes(["", ""], 5) == ([], 0)
-
-
-def test_unlabelled_texts_are_told_apart() -> None:
-    assert guess_language("The quick brown fox") == "en"
-    assert guess_language("敏捷的 fox 跳过懒狗") == "zh"

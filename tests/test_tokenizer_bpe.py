@@ -26,7 +26,23 @@ FRAGMENTS = st.integers(0, 1).flatmap(
         lambda start: st.integers(1, 12).map(lambda size: STORIES[which][start : start + size])
     )
 )
-WHITE = [" ", "  ", " " * 15, " " * 16, " " * 17, " " * 33, "\n", "\t", "\r"]
+WHITE = [
+    " ",
+    "  ",
+    " " * 15,
+    " " * 16,
+    " " * 17,
+    " " * 33,
+    "\n",
+    "\n\n",
+    "\n\n\n",
+    "\n  ",
+    "\n ",
+    "\n\n\t\t",
+    "\t",
+    "\t" * 9,
+    "\r",
+]
 SIGNS = st.sampled_from(
     [*WHITE, *SPECIAL_PIECES, "<0x41>", "\0", "é", "\u0301", "𠮷", "\ufffd", "7", "42", "中", "。", ". "]
 )
@@ -68,6 +84,7 @@ def encode(words: bpe.WordEncoder, texts: list[str]) -> list[list[int]]:
 @settings(deadline=None, max_examples=200)
 @given(st.lists(TEXT, max_size=4))
 @example(["", "   ", " a", "a ", "a  b", "\n\n", ""])
+@example(["\n" * lines + run + "the" for lines in range(5) for run in ("", " ", "  ", " " * 17, "\t", "\t" * 6, " \t")])
 @example([" " * size + "the" + " " * size for size in range(40)])
 def test_ids_are_those_of_sentencepiece(tokenizer: Tokenizer, words: bpe.WordEncoder, texts: list[str]) -> None:
     assert encode(words, texts) == processor_of(tokenizer.model_bytes).encode(texts)

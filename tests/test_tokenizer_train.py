@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenizer import SPECIAL, SPECIAL_PIECES, Tokenizer, TokenizerError, TrainOptions, train
-from tokenizer.alphabet import count_characters, required_characters
+from tokenizer.alphabet import required_characters
+from tokenizer.kernels import CODE_POINTS
 from tokenizer.model_file import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, _parse_piece, parse_model
-from tokenizer.train import SMALLEST_VOCABULARY, USER_SYMBOLS, check_options, cut_han, cut_sentences
+from tokenizer.train import SMALLEST_VOCABULARY, USER_SYMBOLS, check_options, cut_han
 
 CORPUS = Path(__file__).parents[1] / "manifests" / "demo" / "corpus"
 TEXTS = [(CORPUS / lang / "story.txt").read_text(encoding="utf-8")[:6000] for lang in ("en", "zh")]
@@ -185,26 +186,24 @@ def test_a_foreign_model_is_refused(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path)
 
 
-@settings(deadline=None)
-@given(st.text(max_size=400), st.integers(16, 200))
-def test_sentences_are_short_and_lose_nothing_but_line_ends(text: str, limit: int) -> None:
-    sentences = list(cut_sentences(text, limit))
-    assert "".join(sentences) == text.replace("\n", "").replace("▁", "")
-    assert all(0 < len(sentence.encode("utf-8", "replace")) <= limit for sentence in sentences)
+def characters(*texts: str) -> np.ndarray:
+    counts = np.zeros((len(texts), CODE_POINTS), np.int64)
+    for language, text in enumerate(texts):
+        np.add.at(counts[language], [ord(character) for character in text], 1)
+    return counts
 
 
-def test_long_lines_are_cut_at_sentence_ends_and_spaces() -> None:
-    assert list(cut_sentences("一二三。四五六。七八九。", 32)) == ["一二三。四五六。", "七八九。"]
-    cut = list(cut_sentences("one two three four five six seven eight nine ten", 40))
-    assert cut == ["one two ", "three ", "four five ", "six seven ", "eight ", "nine ten"]
-
-
-def test_coverage_is_by_writing_system() -> None:
-    counts = count_characters(["a" * 100_000, "的" * 90 + "龘" * 10 + "鱻", "あ" * 5])
-    assert required_characters(counts, 0.99, 100) == "aあ的龘"
-    assert required_characters(counts, 0.85, 100) == "aあ的"
-    assert required_characters(counts, 1.0, 2) == "a的"  # the most frequent, when there is little room
-    assert required_characters(count_characters(["\n \t▁\0"]), 1.0, 100) == ""
+def test_coverage_is_by_language_and_writing_system() -> None:
+    counts = characters("a" * 100_000 + "的" * 90 + "龘" * 10 + "鱻" + "あ" * 5)
+    one = np.ones(1)
+    assert required_characters(counts, one, 0.99, 100) == "aあ的龘"
+    assert required_characters(counts, one, 0.85, 100) == "aあ的"
+    assert required_characters(counts, one, 1.0, 2) == "a的"  # the most frequent, when there is little room
+    assert required_characters(characters("\n \t▁\0"), one, 1.0, 100) == ""
+    both = characters("的" * 1000 + "書" * 9, "書" * 80 + "龘" * 20)
+    assert required_characters(both, np.ones(2), 0.95, 100) == "書的龘"  # 龘 is rare, but not in its own language
+    assert required_characters(both, np.array([1.0, 100.0]), 0.95, 1) == "書"  # weights decide when room is short
+    assert required_characters(both, np.ones(2), 0.95, 1) == "的"
 
 
 def test_the_package_imports_nothing_of_the_library() -> None:
@@ -215,17 +214,19 @@ def test_the_package_imports_nothing_of_the_library() -> None:
 
 
 @settings(deadline=None)
-@given(
-    texts=st.lists(st.text(alphabet=st.sampled_from("a b中国的首都。，\U00020000")), max_size=5),
-    longest=st.integers(1, 5),
-)
-def test_cutting_han_loses_nothing_and_leaves_no_longer_run(texts, longest):
-    parts = cut_han(texts, longest)
-    assert "".join(parts) == "".join(texts)
+@given(word=st.text(alphabet=st.sampled_from("a b中国的首都。，\U00020000")), longest=st.integers(1, 5))
+def test_cutting_han_loses_nothing_and_leaves_no_longer_run(word: str, longest: int) -> None:
+    parts = cut_han(word, longest)
+    assert "".join(parts) == word
     for part in parts:
         han = [character for character in part if character in "中国的首都\U00020000"]
         assert len(han) in (0, len(part))
         assert len(han) <= longest
+
+
+def test_long_han_runs_are_cut_at_every_place_in_some_word() -> None:
+    words = [f"{chr(0x4E00 + number)}中国的首都" for number in range(60)]
+    assert {len(cut_han(word, 3)[0]) for word in words} == {1, 2, 3}
 
 
 def test_pieces_hold_no_more_han_than_asked(tmp_path):

@@ -6,8 +6,6 @@ half English sample left 1,346 of 3,055 Han characters to byte pieces.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import numpy.typing as npt
 
@@ -20,32 +18,29 @@ _NEVER = (0x00, 0x09, 0x0A, 0x0D, 0x20, 0x2581, 0xFFFD)
 """White space has symbols of its own; the others cannot be pieces."""
 
 
-def count_characters(texts: Iterable[str]) -> npt.NDArray[np.int64]:
-    """Occurrences by code point: ``int64[0x110000]``."""
-    counts = np.zeros(_CODE_POINTS, np.int64)
-    for text in texts:
-        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-        values, found = np.unique(points, return_counts=True)
-        counts[values] += found
-    return counts
+def required_characters(
+    characters: npt.NDArray[np.int64], weights: npt.NDArray[np.float64], coverage: float, limit: int
+) -> str:
+    """The most frequent characters of each writing system that cover ``coverage`` of its occurrences in a language.
 
-
-def required_characters(counts: npt.NDArray[np.int64], coverage: float, limit: int) -> str:
-    """The most frequent characters of each writing system that cover ``coverage`` of its occurrences.
-
-    At most ``limit`` in all, the most frequent ones; a character that occurs once is left to byte pieces. The result
-    depends on ``counts`` alone.
+    ``characters`` are occurrences by language and code point, ``int64[languages, 0x110000 or more]``. At most ``limit``
+    in all, the most frequent ones when languages are weighted; a character that occurs once in a language is left to
+    byte pieces.
     """
-    counts = counts.copy()
-    counts[list(_NEVER)] = 0
-    counts[0xD800:0xE000] = 0
+    characters = characters[:, :_CODE_POINTS].copy()
+    characters[:, list(_NEVER)] = 0
+    characters[:, 0xD800:0xE000] = 0
+    found = np.unique(np.concatenate([_of_language(counts, coverage) for counts in characters]))
+    total = weights @ characters[:, found]
+    ranked = found[np.lexsort((found, -total))][:limit]
+    return "".join(map(chr, sorted(ranked.tolist())))
+
+
+def _of_language(counts: npt.NDArray[np.int64], coverage: float) -> npt.NDArray[np.int64]:
     points = np.flatnonzero(counts)
     systems = _SYSTEMS[np.searchsorted(_BOUNDS, points, side="right")]
-    chosen = [_covering(points[systems == system], counts, coverage) for system in range(4)]
-    found = np.concatenate(chosen)
-    found = found[counts[found] > 1]
-    ranked = found[np.lexsort((found, -counts[found]))][:limit]
-    return "".join(map(chr, sorted(ranked.tolist())))
+    chosen = np.concatenate([_covering(points[systems == system], counts, coverage) for system in range(4)])
+    return chosen[counts[chosen] > 1]
 
 
 def _covering(points: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], coverage: float) -> npt.NDArray[np.int64]:

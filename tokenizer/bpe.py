@@ -5,7 +5,8 @@ SentencePiece merges the best pair of neighbours anywhere in a text until none i
 * Two characters that stand side by side in no piece of the vocabulary can never come to be in one. So a text may be cut
   between them, and what lies between two such cuts (a *word* here, though it may be a clause or a single sign) encodes
   on its own. In running text, English or Chinese, it has four bytes on average.
-* User symbols (line end, tab, runs of spaces) are matched first and merge with nothing.
+* User symbols (line ends with the white space that follows, runs of tabs and spaces) are matched first, the longest
+  that fits, and merge with nothing.
 
 Words repeat: in 6 MB of text nine of ten bytes are in words seen before. The others are merged by the same rule: first
 the pair that makes the piece of the highest score, the leftmost of equals. Characters without a piece become byte
@@ -14,7 +15,8 @@ pieces. :func:`tables` returns None for models of which this is not true, and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -23,17 +25,20 @@ import numpy.typing as npt
 from numba import njit
 
 from tokenizer import model_file
+from tokenizer.kernels import CODE_POINTS, KEY_FACTOR, read_point, slot
 
 Ids = npt.NDArray[np.int32]
 
 LONGEST_WORD = 255
 """Bytes; longer words (a line of one letter) are for SentencePiece, whose time grows less with their length."""
 
-_CODE_POINTS, _ASCII, _SPACE = 0x110000, 0x80, 0x20
+_ASCII, _SPACE = 0x80, 0x20
 _LOW, _HIGH = np.uint64(0xFFFFFFFF), np.uint64(0xFFFFFFFF00000000)
 _FNV_OFFSET, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
-_KEY_FACTOR = 0x9E3779B97F4A7C1
 _BYTES, _WORD = -1, -2
+_WHITE = -2
+_LINE_END, _TAB = 0x0A, 0x09
+_WHITE_FORM = re.compile(r"(\n+\t*|\n* +|\t+)")
 _BLOCK = 1024
 _MOST_WORDS, _RECORD_PLACES = 1 << 18, 1 << 21
 """Words to remember, and the places of four bytes for them: 12 MB in all. When either is full, all are forgotten."""
@@ -43,16 +48,17 @@ class Tables(NamedTuple):
     """A vocabulary as the kernels read it."""
 
     characters: Ids
-    """``int32[0x110001]``: the piece of a code point, -1 if it has none, -2 - id for a user symbol; the last place is
-    for what is no code point."""
-    spaces: Ids
-    """``int32[n + 1]``: the user symbol of a run of spaces by its length, from 2."""
+    """``int32[0x110001]``: the piece of a code point, -1 if it has none, -2 if symbols of white space begin with it;
+    the last place is for what is no code point."""
+    white: Ids
+    """``int32[lines + 1, 2, run + 1]``: the user symbol of so many line ends and a run of spaces (0) or tabs (1); -1 if
+    there is none."""
     byte_ids: Ids
     """``int32[256]``: the piece of a byte."""
     ascii_joins: npt.NDArray[np.bool_]
     """``bool[128 * 128]``: whether two characters stand side by side in a piece."""
     joins: npt.NDArray[np.int64]
-    """The same for all others, as a hash set of :func:`_key`."""
+    """The same for all others, as a hash set of ``left << 32 | right``."""
     pairs: npt.NDArray[np.int64]
     """Two pieces that together are one, as a hash map: keys here, values in ``merged``."""
     merged: Ids
@@ -84,19 +90,13 @@ def tables(parsed: model_file.ModelFile, byte_ids: Ids) -> Tables | None:
     index = {text: id for id, (text, kind) in enumerate(kinds) if kind == model_file.NORMAL}
     symbols = {text: id for id, (text, kind) in enumerate(kinds) if kind == model_file.USER_DEFINED}
     letters = {letter for text in index for letter in text}
-    longest_run = _longest_run(symbols)
-    if (
-        parsed.model_type != "bpe"
-        or model_file.UNUSED in parsed.types
-        or not longest_run
-        or not letters <= index.keys()
-    ):
+    white = _white_symbols(symbols)
+    if parsed.model_type != "bpe" or model_file.UNUSED in parsed.types or white is None or not letters <= index.keys():
         return None
-    characters = np.full(_CODE_POINTS + 1, -1, np.int32)
+    characters = np.full(CODE_POINTS + 1, -1, np.int32)
     for letter in letters:
         characters[ord(letter)] = index[letter]
-    for symbol in (symbol for symbol in symbols if symbol.strip(" ")):
-        characters[ord(symbol)] = -2 - symbols[symbol]
+    characters[[ord(symbol) for symbol in symbols if symbol in ("\n", "\t")]] = _WHITE
     joins = {pair for text in index for pair in pairwise(text)}
     ascii_joins = np.zeros(_ASCII * _ASCII, np.bool_)
     ascii_joins[[ord(left) * _ASCII + ord(right) for left, right in joins if (left + right).isascii()]] = True
@@ -104,7 +104,7 @@ def tables(parsed: model_file.ModelFile, byte_ids: Ids) -> Tables | None:
     pairs, merged = _hash_map(merges.keys(), merges.values())
     return Tables(
         characters=characters,
-        spaces=np.array([-1, -1, *(symbols[" " * size] for size in range(2, longest_run + 1))], np.int32),
+        white=white,
         byte_ids=byte_ids,
         ascii_joins=ascii_joins,
         joins=_hash_map([index[left] << 32 | index[right] for left, right in joins], [0] * len(joins))[0],
@@ -114,14 +114,18 @@ def tables(parsed: model_file.ModelFile, byte_ids: Ids) -> Tables | None:
     )
 
 
-def _longest_run(symbols: Iterable[str]) -> int:
-    """The longest run of spaces that is a symbol, at least 1; 0 if the others are not all single ASCII characters, or a
-    shorter run is missing."""
-    runs = {len(symbol) for symbol in symbols if not symbol.strip(" ")}
-    others = [symbol for symbol in symbols if symbol.strip(" ")]
-    longest = max(runs, default=1)
-    plain = all(len(symbol) == 1 and symbol.isascii() for symbol in others)
-    return longest if plain and runs == set(range(2, longest + 1)) else 0
+def _white_symbols(symbols: Mapping[str, int]) -> Ids | None:
+    """The table ``white``; None if a symbol is of another form, or a shorter one that begins alike is missing."""
+    forms = {symbol: _WHITE_FORM.fullmatch(symbol) for symbol in symbols}
+    beginnings = {symbol[:size] for symbol in symbols for size in range(1, len(symbol))} - {" "}
+    if not all(forms.values()) or any(text not in symbols for text in beginnings if not text.endswith("\n ")):
+        return None
+    longest = max((len(symbol) for symbol in symbols), default=0)
+    table = np.full((longest + 1, 2, longest + 2), -1, np.int32)
+    for symbol, id in symbols.items():
+        lines, run = symbol.count("\n"), len(symbol) - symbol.count("\n")
+        table[lines, int(symbol.endswith("\t")), run] = id
+    return table
 
 
 def _merges(index: Mapping[str, int]) -> dict[int, int]:
@@ -170,47 +174,30 @@ class WordEncoder:
 
 
 @njit(cache=True, nogil=True)
-def _slot(key: int, slots: np.ndarray) -> int:
-    """Where ``key`` is or would be."""
-    mask = len(slots) - 1
-    at = (key * _KEY_FACTOR >> 20) & mask
-    while slots[at] != key and slots[at] != -1:
-        at = (at + 1) & mask
-    return at
-
-
-@njit(cache=True, nogil=True)
 def _insert(keys: np.ndarray, values: np.ndarray, slots: np.ndarray, held: np.ndarray) -> None:
     for index in range(len(keys)):
-        at = _slot(keys[index], slots)
+        at = slot(keys[index], slots)
         slots[at], held[at] = keys[index], values[index]
 
 
 @njit(cache=True, nogil=True)
-def _read(text: np.ndarray, at: int, end: int) -> tuple[Any, int]:
-    """The code point at ``at`` and its bytes; (``_CODE_POINTS``, 1) for what is not UTF-8."""
-    first = np.int64(text[at])
-    if first < _ASCII:
-        return first, 1
-    size = 2 if first < 0xE0 else 3 if first < 0xF0 else 4
-    if first < 0xC0 or at + size > end:
-        return _CODE_POINTS, 1
-    point = (first & (0x7F >> size)) << 6 | (text[at + 1] & 0x3F)
-    if size > 2:
-        point = point << 6 | (text[at + 2] & 0x3F)
-    if size > 3:
-        point = point << 6 | (text[at + 3] & 0x3F)
-    if point >= _CODE_POINTS:
-        return _CODE_POINTS, 1
-    return point, size
-
-
-@njit(cache=True, nogil=True)
-def _run_of_spaces(text: np.ndarray, at: int, end: int, most: int) -> int:
-    run = 0
-    while run < most and at + run < end and text[at + run] == _SPACE:
-        run += 1
-    return run
+def _white_symbol(text: np.ndarray, at: int, end: int, white: np.ndarray) -> tuple[int, int]:
+    """Bytes and id of the longest symbol of white space at ``text[at]``."""
+    lines = 0
+    while lines < len(white) - 1 and at + lines < end and text[at + lines] == _LINE_END:
+        lines += 1
+    first = at + lines
+    if first < end and (text[first] == _SPACE or text[first] == _TAB):
+        tabs, run = np.int64(text[first] == _TAB), 1
+        while run < white.shape[2] - 1 and first + run < end and text[first + run] == text[first]:
+            run += 1
+        while run and white[lines, tabs, run] < 0:
+            run -= 1
+        if run:
+            return lines + run, white[lines, tabs, run]
+    while white[lines, 0, 0] < 0:
+        lines -= 1
+    return lines, white[lines, 0, 0]
 
 
 @njit(cache=True, nogil=True)
@@ -257,22 +244,25 @@ def _cut(
     ``stops`` is where each ends, ``known`` its id if it is a single character or symbol, else ``_BYTES`` (a
     character without a piece) and ``_WORD`` (with its hash in ``hashes``: FNV-1a, high bits folded into the low ones).
     """
-    characters, spaces, ascii_joins, joins = model[0], model[1], model[3], model[4]
-    count, last = 0, len(joins) - 1
+    characters, white, ascii_joins, joins = model[0], model[1], model[3], model[4]
+    count, last, runs = 0, len(joins) - 1, white.shape[2] > 2 and white[0, 0, 2] >= 0
     while at < end and count < len(stops):
         start = at
-        left, size = _read(text, at, end)
+        left, size = read_point(text, at, end)
         piece = characters[left]
         at += size
         if piece < 0:
-            known[count] = -2 - piece if piece < -1 else _BYTES
-        elif left == _SPACE and at < end and text[at] == _SPACE and len(spaces) > 2:
-            run = _run_of_spaces(text, start, end, len(spaces) - 1)
-            at, known[count] = start + run, spaces[run]
+            known[count] = _BYTES
+            if piece == _WHITE:
+                size, known[count] = _white_symbol(text, start, end, white)
+                at = start + size
+        elif left == _SPACE and at < end and text[at] == _SPACE and runs:
+            size, known[count] = _white_symbol(text, start, end, white)
+            at = start + size
         else:
             known[count] = piece
             while at < end:
-                right, size = _read(text, at, end)
+                right, size = read_point(text, at, end)
                 other = characters[right]
                 if other < 0:
                     break
@@ -281,12 +271,12 @@ def _cut(
                         break
                 else:
                     key = np.int64(piece) << 32 | np.int64(other)
-                    slot = (key * _KEY_FACTOR >> 20) & last
+                    slot = (key * KEY_FACTOR >> 20) & last
                     while joins[slot] != key and joins[slot] >= 0:
                         slot = (slot + 1) & last
                     if joins[slot] < 0:
                         break
-                if right == _SPACE and at + 1 < end and text[at + 1] == _SPACE and len(spaces) > 2:
+                if right == _SPACE and at + 1 < end and text[at + 1] == _SPACE and runs:
                     break
                 left, piece, at, known[count] = right, other, at + size, _WORD
         hashed = _FNV_OFFSET
@@ -399,7 +389,7 @@ def _merge(
     characters, pairs, merged, scores = model[0], model[5], model[6], model[7]
     count, at = 0, start
     while at < stop:
-        point, size = _read(text, at, stop)
+        point, size = read_point(text, at, stop)
         pieces[count] = characters[point]
         if count:
             made[count - 1] = _together(pieces[count - 1], pieces[count], pairs, merged)
@@ -424,5 +414,5 @@ def _merge(
 @njit(cache=True, nogil=True)
 def _together(left: int, right: int, pairs: np.ndarray, merged: np.ndarray) -> Any:
     key = np.int64(left) << 32 | np.int64(right)
-    at = _slot(key, pairs)
+    at = slot(key, pairs)
     return np.int64(merged[at]) if pairs[at] == key else np.int64(-1)

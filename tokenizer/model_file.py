@@ -12,7 +12,7 @@ algorithm and normaliser are. Only the fields needed for that are read::
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import xxhash
@@ -140,3 +140,23 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         shift += 7
         if shift > 63:
             raise IndexError(at)
+
+
+def with_pieces(data: bytes, keep: Collection[int]) -> bytes:
+    """The model with only the pieces of the ids in ``keep``, in the same order."""
+    out, id = bytearray(), 0
+    for number, value in _fields(data):
+        if not isinstance(value, bytes):
+            raise TokenizerError("not a SentencePiece model (damaged, or another kind of file); train it again.")
+        if number != 1 or id in keep:
+            out += _as_varint(number << 3 | _BYTES) + _as_varint(len(value)) + value
+        id += number == 1
+    return bytes(out)
+
+
+def _as_varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])

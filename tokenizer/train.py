@@ -1,7 +1,8 @@
 """Trains a vocabulary: SentencePiece BPE (or unigram) without normalisation, with byte fallback and fixed task tokens.
 
-Two facts of the trainer shape this module: it skips sentences longer than a limit without a word, so documents are cut
-here; and unigram results depend on the number of threads, so one is used (BPE does not use any).
+SentencePiece reads words with their counts (its TSV input), never text: memory is that of the different words, and
+weights by language are factors. Words come from :mod:`tokenizer.counting`, of one text or of shards anywhere. Unigram
+results depend on the number of threads, so one is used; BPE needs none.
 """
 
 from __future__ import annotations
@@ -11,27 +12,45 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import sentencepiece
+import xxhash
 
-from tokenizer.alphabet import count_characters, required_characters
+from tokenizer.alphabet import required_characters
 from tokenizer.errors import TokenizerError
 from tokenizer.special import SPECIAL, SPECIAL_PIECES
 from tokenizer.tokenizer import DEFAULT_PAD_MULTIPLE, Tokenizer
 
-SPACE_RUNS = range(2, 17)
-"""Runs of this many spaces are symbols, so that indentation costs one token."""
+if TYPE_CHECKING:
+    from tokenizer.counting import Words
 
-USER_SYMBOLS = ("\n", "\t", *("\u2581" * size for size in SPACE_RUNS))
+Integers = npt.NDArray[np.int64]
+
+_RUNS = ("", *("\u2581" * size for size in range(2, 17)), *("\t" * size for size in range(1, 5)))
+
+USER_SYMBOLS = (
+    "\n",
+    "\t",
+    *(lines + run for lines in ("", "\n", "\n\n") for run in _RUNS if lines + run not in ("", "\n", "\t")),
+)
+"""Line ends, one or two, with the spaces (2 to 16) or tabs (up to 4) that follow; and such runs by themselves: a new
+line of code costs one token, however deep it stands."""
 
 RESERVED = len(SPECIAL_PIECES) + len(USER_SYMBOLS) + 256
 """Pieces that every vocabulary has: task tokens, white space, bytes."""
 
 SMALLEST_VOCABULARY, LARGEST_VOCABULARY = 512, 150_000
 
-_SENTENCE_BYTES = 8192
-_SENTENCE_END = re.compile(r"(?<=[。！？；!?;])|(?<=\. )")
+PAIRS_PER_RARE = 1_600_000
+"""Two Han characters are rare neighbours if they meet less than once among so many pairs: less often than the last
+piece of a vocabulary of 150,000 (18 times in a corpus whose bound is 14)."""
+
+_SLICE = 1 << 16
 _HAN = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _HAN_OR_OTHER = re.compile(f"{_HAN.pattern}+|[^{_HAN.pattern[1:]}+")
 _QUIET = 2
@@ -39,7 +58,7 @@ _QUIET = 2
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """What decides a vocabulary, besides the texts."""
+    """What decides a vocabulary, besides the words."""
 
     vocab_size: int = 32_000
     """Pieces, 512 to 150,000, before padding."""
@@ -48,82 +67,124 @@ class TrainOptions:
     pad_multiple: int = DEFAULT_PAD_MULTIPLE
     """``Tokenizer.vocab_size`` is a multiple of this."""
     character_coverage: float = 0.9999
-    """Share of the occurrences of each writing system whose characters get a piece."""
+    """Share of the occurrences of each writing system in each language whose characters get a piece."""
     longest_han: int = 0
     """Most Han characters in a piece; 0 means as many as SentencePiece takes (16). Chinese has no spaces to end words,
     so a small corpus that repeats its clauses gets whole clauses as pieces, and then nothing smaller to blank out."""
 
 
-def train(texts: Iterable[str], folder: Path, options: TrainOptions | None = None) -> Tokenizer:
-    """Train on ``texts`` (held in memory: a sample) and write ``tokenizer.model`` and ``tokenizer.json`` to ``folder``.
+class Counted(NamedTuple):
+    """A corpus as the trainer sees it: different words (``binary``), their weighted counts, and its characters."""
 
-    The same texts in the same order give the same model, wherever and on however many cores. Raises
-    :class:`TokenizerError` if the options make no sense or the texts hold too little for the vocabulary.
+    words: pa.Array
+    counts: Integers
+    characters: Integers
+    """``int64[languages, code points]``: occurrences, without weights."""
+    weights: npt.NDArray[np.float64]
+    """Of the languages."""
+
+
+def train(texts: Iterable[str], folder: Path, options: TrainOptions | None = None) -> Tokenizer:
+    """Train on ``texts`` (held in memory) and write ``tokenizer.model`` and ``tokenizer.json`` to ``folder``.
+
+    The same texts give the same model in any order, wherever and on however many cores, and the one that
+    :mod:`pipelines.count_words` and :func:`train_counted` would make of them. Raises :class:`TokenizerError` if the
+    options make no sense or the texts hold too little for the vocabulary.
     """
     options = options or TrainOptions()
     check_options(options)
-    sentences = [sentence for text in texts for sentence in cut_sentences(text)]
-    if options.longest_han:
-        sentences = cut_han(sentences, options.longest_han)
-    if not sentences:
-        raise TokenizerError("there is no text to train a tokenizer on; give documents that are not empty.")
-    tokenizer = Tokenizer(_train(sentences, options), options.pad_multiple)
+    tokenizer = train_counted(count_texts(texts), options)
     tokenizer.save(folder)
     return tokenizer
 
 
-def cut_sentences(text: str, limit: int = _SENTENCE_BYTES) -> Iterator[str]:
-    """Cut a text into the trainer's sentences: lines, and longer ones at sentence ends, spaces or anywhere.
+def count_texts(texts: Iterable[str]) -> Counted:
+    """Both passes of counting over texts of one language."""
+    from tokenizer.counting import Survey, WordCounter  # compiled: only where words are counted
 
-    No sentence has more than ``limit`` bytes and nothing but line ends and U+2581 (the trainer's own space) is lost.
+    parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+    offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts], dtype=np.int64)]).astype(np.int64)
+    data, same = np.frombuffer(b"".join(parts), np.uint8), np.zeros(len(parts), np.int32)
+    survey, handed = Survey(), [pa.table({"word": pa.array([], pa.binary()), "count": pa.array([], pa.int64())})]
+    survey.add(data, offsets, same)
+    counter = WordCounter(joined_pairs(*survey.pairs()), lambda words: handed.append(words_table(words)))
+    counter.add(data, offsets, same)
+    counter.flush()
+    return Counted(*sum_words(pa.concat_tables(handed)), survey.characters, np.ones(1))
+
+
+def words_table(words: Words) -> pa.Table:
+    """Columns ``word`` and ``count``."""
+    offsets = pa.array(words.ends.astype(np.int32)).buffers()[1]
+    column = pa.Array.from_buffers(pa.binary(), len(words.counts), [None, offsets, pa.py_buffer(words.letters)])
+    return pa.table({"word": column, "count": words.counts})
+
+
+def sum_words(table: pa.Table) -> tuple[pa.Array, Integers]:
+    """Different words and the sums of their counts."""
+    summed = table.group_by("word", use_threads=False).aggregate([("count", "sum")])
+    return summed.column("word").combine_chunks(), summed.column("count_sum").to_numpy()
+
+
+def rare_below(counts: Integers) -> int:
+    """How often two Han characters must have met to stay together, from the counts of all pairs; 1 if always."""
+    return max(1, int(counts.sum()) // PAIRS_PER_RARE)
+
+
+def joined_pairs(pairs: Integers, counts: Integers) -> Integers | None:
+    """The Han neighbours that stay together in words; None if all do."""
+    bound = rare_below(counts)
+    return None if bound == 1 else pairs[counts >= bound]
+
+
+def train_counted(counted: Counted, options: TrainOptions) -> Tokenizer:
+    """Train on counted words; raises :class:`TokenizerError` if they hold too little for the vocabulary."""
+    if not len(counted.words):
+        raise TokenizerError("there is no text to train a tokenizer on; give documents that are not empty.")
+    if options.longest_han:
+        counted = _with_short_han(counted, options.longest_han)
+    if options.model_type == "unigram":  # adds up its probabilities in the order of the words
+        order = pc.sort_indices(counted.words)
+        counted = counted._replace(words=counted.words.take(order), counts=counted.counts[order.to_numpy()])
+    return Tokenizer(_train(counted, options), options.pad_multiple)
+
+
+def training_memory(words: int, word_bytes: int, options: TrainOptions) -> int:
+    """Bytes that SentencePiece needs at its peak for so many different words (docs/lab-notes.md has the figures)."""
+    per_byte = 60 if options.model_type == "unigram" else 20 + options.vocab_size / 15_000
+    return 100_000_000 + int(word_bytes * per_byte) + 110 * words
+
+
+def last_merge(tokenizer: Tokenizer, counted: Counted) -> int:
+    """How often the piece that BPE made last stands in the words: no piece that it might have made is more frequent.
+
+    (No later merge can have used it up.) 0 for other models.
     """
-    for line in text.replace("\u2581", "\n").split("\n"):
-        if len(line) * 4 <= limit or len(line.encode("utf-8", "replace")) <= limit:
-            if line:
-                yield line
-        else:
-            yield from _cut_line(line, limit)
+    merged = [piece for piece in range(RESERVED, tokenizer.pieces) if len(tokenizer.piece(piece)) > 1]
+    if tokenizer.kind != "bpe" or not merged:
+        return 0
+    total = 0
+    for start in range(0, len(counted.words), _SLICE):
+        ids, offsets = tokenizer.encode_batch(counted.words[start : start + _SLICE])
+        found = np.searchsorted(offsets, np.flatnonzero(ids == merged[-1]), side="right") - 1
+        total += int(counted.counts[start + found].sum())
+    return total
 
 
-def cut_han(sentences: Iterable[str], longest: int) -> list[str]:
+def cut_han(word: str, longest: int) -> list[str]:
     """Cut runs of Han characters into parts of at most ``longest``, from which no longer piece can be learnt.
 
-    The first part of each run is 1 to ``longest`` characters long in turn, so that every pair of neighbours stays
-    together in all but one of ``longest`` occurrences.
+    The first part of a run is 1 to ``longest`` characters long by a hash of the run, so that every pair of neighbours
+    stays together in all but one of ``longest`` words.
     """
     parts: list[str] = []
-    runs = 0
-    for sentence in sentences:
-        for run in _HAN_OR_OTHER.findall(sentence):
-            if not _HAN.match(run):
-                parts.append(run)
-                continue
-            first = 1 + runs % longest
-            runs += 1
-            parts += [run[:first], *(run[i : i + longest] for i in range(first, len(run), longest))]
+    for run in _HAN_OR_OTHER.findall(word):
+        if not _HAN.match(run):
+            parts.append(run)
+            continue
+        first = 1 + xxhash.xxh3_64_intdigest(run.encode()) % longest
+        parts += [run[:first], *(run[place : place + longest] for place in range(first, len(run), longest))]
     return parts
-
-
-def _cut_line(line: str, limit: int) -> Iterator[str]:
-    held = ""
-    for part in _small_parts(line, limit // 4):
-        if (len(held) + len(part)) * 4 > limit:
-            yield held
-            held = ""
-        held += part
-    yield held
-
-
-def _small_parts(line: str, characters: int) -> Iterator[str]:
-    """Sentences of at most ``characters``; a longer one is cut after a space, or else where it reaches the limit."""
-    for sentence in _SENTENCE_END.split(line):
-        while len(sentence) > characters:
-            space = sentence.rfind(" ", 1, characters)
-            end = space + 1 if space > 0 else characters
-            yield sentence[:end]
-            sentence = sentence[end:]
-        if sentence:
-            yield sentence
 
 
 def check_options(options: TrainOptions) -> None:
@@ -143,13 +204,31 @@ def check_options(options: TrainOptions) -> None:
         raise TokenizerError(f"pieces of {options.longest_han} Han characters cannot be; give 1 or more, or 0.")
 
 
-def _train(sentences: list[str], options: TrainOptions) -> bytes:
+def _with_short_han(counted: Counted, longest: int) -> Counted:
+    parts: list[bytes] = []
+    counts: list[int] = []
+    for word, count in zip(counted.words.to_pylist(), counted.counts.tolist(), strict=True):
+        cut = [part.encode() for part in cut_han(word.decode("utf-8", "replace"), longest)]
+        parts += cut
+        counts += [count] * len(cut)
+    table = pa.table({"word": pa.array(parts, pa.binary()), "count": pa.array(counts, pa.int64())})
+    return counted._replace(**dict(zip(("words", "counts"), sum_words(table), strict=True)))
+
+
+def _tsv(counted: Counted) -> Iterator[bytes]:
+    for start in range(0, len(counted.words), _SLICE):
+        part = slice(start, start + _SLICE)
+        for word, count in zip(counted.words[part].to_pylist(), counted.counts[part].tolist(), strict=True):
+            yield b"%b\t%d" % (word, count)
+
+
+def _train(counted: Counted, options: TrainOptions) -> bytes:
     room = (options.vocab_size - RESERVED) // 2
-    required = required_characters(count_characters(sentences), options.character_coverage, room)
+    required = required_characters(counted.characters, counted.weights, options.character_coverage, room)
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(sentence.encode("utf-8", "replace") for sentence in sentences),
+            sentence_iterator=_tsv(counted),
             model_writer=model,
             vocab_size=options.vocab_size,
             model_type=options.model_type,
@@ -162,14 +241,15 @@ def _train(sentences: list[str], options: TrainOptions) -> bytes:
 
 
 _FIXED: dict[str, Any] = {
+    "input_format": "tsv",
     "normalization_rule_name": "identity",
     "add_dummy_prefix": False,
     "remove_extra_whitespaces": False,
     "allow_whitespace_only_pieces": True,
     "byte_fallback": True,
     "split_digits": True,
+    "split_by_unicode_script": False,  # words are cut where scripts meet, but for a sign before letters
     "character_coverage": 0.98,  # the least that the trainer takes: required_chars decides
-    "max_sentence_length": 2 * _SENTENCE_BYTES,
     "num_threads": 1,
     "pad_id": SPECIAL.pad,
     "unk_id": SPECIAL.unk,

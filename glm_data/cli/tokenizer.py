@@ -16,6 +16,7 @@ tokenizer = LazyGroup(
     "tokenizer",
     lazy={
         "train": ("glm_data.cli.tokenizer_train:train", "Train a bilingual tokenizer on documents."),
+        "report": ("glm_data.cli.tokenizer_report:report", "Measure a tokenizer on texts, beside others."),
         "encode": ("glm_data.cli.tokenizer:encode", "Show the pieces and ids of a text."),
         "decode": ("glm_data.cli.tokenizer:decode", "Turn ids back into text."),
     },

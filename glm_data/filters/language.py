@@ -26,6 +26,9 @@ SOME = 0.1
 KANA = 0.1
 """Share of kana among kana and Han characters from which these are Japanese."""
 
+_STOPS = 4
+"""Of eight function words of English (``statistics.GOPHER_STOPS``), those that leave no doubt."""
+
 _VOTE_BYTES = 2048
 _VOTE_PERCENT = 60
 _ENGLISH_WORDS = (b" the ", b" of ", b" and ")
@@ -38,7 +41,8 @@ _SHORTEST_VOTE = 200
 def detect(texts: pa.StringArray, counts: NDArray[np.int64]) -> NDArray[np.int8]:
     """The index in :data:`LANGUAGES` of every text: ``int8[documents]``; ``counts`` are those of ``statistics``."""
     languages = by_script(counts)
-    for row in np.flatnonzero(languages == _EN).tolist():
+    is_plain = counts[:, COUNTS.index("english_stops")] >= _STOPS
+    for row in np.flatnonzero((languages == _EN) & ~is_plain).tolist():
         if is_foreign(texts[row].as_buffer()):
             languages[row] = _OTHER
     return languages

@@ -1,8 +1,7 @@
-"""Documents as token ids: training a tokenizer on a sample of them, and encoding whole shards.
+"""Documents as token ids: encoding whole shards.
 
 ::
 
-    tokenizer stage   tokenizer.model  tokenizer.json
     tokenize stage    data/part-00000.ids.npy              flat ids, one document after another, no <eos> between
                       data/part-00000.documents.parquet    DOCUMENTS_SCHEMA: where each document lies in the ids
                       unreadable/part-00000.jsonl          what could not be read, if anything
@@ -11,9 +10,8 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
@@ -22,28 +20,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from glm_data import files
 from glm_data.config import Config, Doc, to_mapping
-from glm_data.errors import ConfigError, InputError, UsageError
+from glm_data.errors import InputError, UsageError
 from glm_data.formats import Unreadable, read_blocks
 from glm_data.formats.parquet import parquet_writer
 from glm_data.stage import (
     Check,
-    InputFile,
     OutputFile,
     ShardRecord,
     ShardTask,
-    Success,
-    check_unchanged,
-    find_inputs,
-    finished,
-    open_stage,
     output_file,
-    write_shard_record,
 )
-from tokenizer import DEFAULT_PAD_MULTIPLE, Tokenizer, TokenizerError, TrainOptions, check_options, train
+from tokenizer import Tokenizer, TokenizerError
 
 Format = Literal["auto", "pile", "wudao", "jsonl", "parquet", "text"]
 
@@ -60,224 +50,12 @@ DOCUMENTS_SCHEMA = pa.schema(
 )
 """``offset`` and ``length`` in tokens, ``bytes`` of UTF-8 text, ``duplicates``: copies that the document stands for."""
 
-MOST_REPEATS = 4
-"""A language with too little text for its weight is repeated in the sample, up to this often."""
-
-_BUCKET_BITS = 16
-
-
-class TokenizerOptions(Config, frozen=True, kw_only=True):
-    """How a tokenizer is trained on documents."""
-
-    vocab_size: Annotated[int, Doc("pieces, 512 to 150000, before padding")] = 32_000
-    model_type: Annotated[Literal["bpe", "unigram"], Doc("algorithm of SentencePiece")] = "bpe"
-    pad_multiple: Annotated[int, Doc("the vocabulary is padded to a multiple of this")] = DEFAULT_PAD_MULTIPLE
-    character_coverage: Annotated[float, Doc("share of each writing system whose characters get a piece")] = 0.9999
-    longest_han: Annotated[int, Doc("most Han characters in a piece, for small corpora; 0 means no limit")] = 0
-    sample_bytes: Annotated[int, Doc("text to train on at most, in bytes, all languages together")] = 100_000_000
-    weights: Annotated[dict[str, float], Doc("share of the sample's bytes by language; 'other' is all the rest")] = (
-        msgspec.field(default_factory=lambda: {"zh": 0.5, "en": 0.5})
-    )
-    seed: Annotated[int, Doc("chooses the documents of the sample")] = 0
-    format: Annotated[Format, Doc("format of the inputs")] = "auto"
-
 
 class TokenizeOptions(Config, frozen=True, kw_only=True):
     """How documents are encoded."""
 
     format: Annotated[Format, Doc("format of the inputs")] = "auto"
     max_bad_fraction: Annotated[float, Doc("share of unreadable records from which the exit code is 3", 0, 1)] = 0.01
-
-
-def train_stage(
-    inputs: Sequence[str | Path], out: Path, options: TokenizerOptions | None = None, overwrite: bool = False
-) -> Success:
-    """Train a tokenizer on a weighted sample of the documents in ``inputs``; ``out`` becomes a stage folder.
-
-    The sample depends on document ids, texts and the seed alone, not on files or their order. Raises
-    :class:`ConfigError` for options that cannot be meant and :class:`InputError` if there is too little text.
-    """
-    options = options or TokenizerOptions()
-    _check_options(options)
-    found = find_inputs(inputs)
-    plan = ("tokenizer", to_mapping(options), found)
-    if not overwrite and (done := finished(out, *plan)):
-        return done
-    with open_stage(out, *plan, overwrite=overwrite) as stage:
-        if stage.pending(1):
-            started = time.perf_counter()
-            write_shard_record(out, _train(found, out, options), started)
-        return stage.succeed(1, facts={"tokenizer": Tokenizer.load(out).description()})
-
-
-def _check_options(options: TokenizerOptions) -> None:
-    if not options.weights or min(options.weights.values()) < 0 or sum(options.weights.values()) <= 0:
-        raise ConfigError(f"tokenizer: weights {options.weights} must be positive shares; give zh: 0.5 and en: 0.5.")
-    if options.sample_bytes <= 0:
-        raise ConfigError(f"tokenizer: sample_bytes {options.sample_bytes} must be positive.")
-    try:
-        check_options(_train_options(options))
-    except TokenizerError as error:
-        raise ConfigError(f"tokenizer: {error}") from None
-
-
-def _train_options(options: TokenizerOptions) -> TrainOptions:
-    return TrainOptions(
-        vocab_size=options.vocab_size,
-        model_type=options.model_type,
-        pad_multiple=options.pad_multiple,
-        character_coverage=options.character_coverage,
-        longest_han=options.longest_han,
-    )
-
-
-def _train(inputs: Sequence[InputFile], out: Path, options: TokenizerOptions) -> ShardRecord:
-    sample = Sample(options)
-    unreadable: Counter[str] = Counter()
-    for documents, lost in _documents(inputs, options.format):
-        sample.measure(documents)
-        for item in lost:
-            unreadable[item.reason] += item.count
-    sample.decide()
-    for documents, _ in _documents(inputs, options.format):
-        sample.collect(documents)
-    texts, taken = sample.texts()
-    try:
-        train(texts, out, _train_options(options))
-    except TokenizerError as error:
-        shares = ", ".join(f"{name} {size:,}" for name, size in sorted(sample.bytes.items())) or "nothing"
-        raise InputError(f"tokenizer: {error} The sample holds, in bytes: {shares}.") from None
-    return ShardRecord(
-        shard=0,
-        input=inputs[0].name if len(inputs) == 1 else f"{len(inputs)} files",
-        records=sample.documents + sum(unreadable.values()),
-        kept=taken,
-        dropped={"not_sampled": sample.documents - taken} if sample.documents > taken else {},
-        unreadable=dict(unreadable),
-        counts={f"sample_bytes/{name}": size for name, size in sample.bytes.items()},
-        files=(output_file(out, "tokenizer.json"), output_file(out, "tokenizer.model")),
-    )
-
-
-def _documents(inputs: Sequence[InputFile], format: str) -> Iterator[tuple[pa.RecordBatch, tuple[Unreadable, ...]]]:
-    for item in inputs:
-        yield from read_blocks(item, format)
-        check_unchanged(item)
-
-
-class Sample:
-    """Chooses documents by the hash of their id, in two passes: ``measure`` all, ``decide``, ``collect`` all again.
-
-    Memory is the sample, whatever the corpus: the first pass keeps bytes by language and by the first 16 bits of the
-    hash, and the second only documents below the bucket where the language's share is reached.
-    """
-
-    def __init__(self, options: TokenizerOptions) -> None:
-        self._names = sorted(name for name, weight in options.weights.items() if weight > 0)
-        self._weights = np.array([options.weights[name] for name in self._names])
-        self._seed, self._sample_bytes = options.seed, options.sample_bytes
-        self._measured = np.zeros((len(self._names), 1 << _BUCKET_BITS), np.int64)
-        self._budget = np.zeros(len(self._names), np.int64)
-        self._last_bucket = np.zeros(len(self._names), np.int64)
-        self._held: list[list[tuple[int, str, str]]] = [[] for _ in self._names]
-        self.documents = 0
-        """Documents measured."""
-        self.bytes: dict[str, int] = {}
-        """Bytes in the sample by language, once :meth:`texts` was called."""
-
-    def measure(self, documents: pa.RecordBatch) -> None:
-        """First pass."""
-        self.documents += documents.num_rows
-        languages, hashes, sizes = self._describe(documents)
-        listed = languages >= 0
-        buckets = (hashes >> np.uint64(64 - _BUCKET_BITS)).astype(np.int64)
-        np.add.at(self._measured, (languages[listed], buckets[listed]), sizes[listed])
-
-    def decide(self) -> None:
-        """Between the passes: how many bytes of each language, and up to which bucket."""
-        self._budget = share_out(self._measured.sum(1), self._weights, self._sample_bytes)
-        for language, budget in enumerate(self._budget):
-            reached = np.cumsum(self._measured[language])
-            self._last_bucket[language] = np.searchsorted(reached, budget)
-
-    def collect(self, documents: pa.RecordBatch) -> None:
-        """Second pass."""
-        languages, hashes, _ = self._describe(documents)
-        buckets = (hashes >> np.uint64(64 - _BUCKET_BITS)).astype(np.int64)
-        wanted = (languages >= 0) & (buckets <= self._last_bucket[languages]) & (self._budget[languages] > 0)
-        ids, texts = documents.column("id"), documents.column("text")
-        for row in np.flatnonzero(wanted).tolist():
-            self._held[languages[row]].append((int(hashes[row]), ids[row].as_py(), texts[row].as_py()))
-
-    def texts(self) -> tuple[list[str], int]:
-        """The texts to train on, and from how many documents they are."""
-        chosen: list[str] = []
-        taken = 0
-        for name, held, budget in zip(self._names, self._held, self._budget.tolist(), strict=True):
-            held.sort()
-            texts, documents = take_bytes([text for _, _, text in held], budget)
-            chosen += texts
-            taken += documents
-            self.bytes[name] = sum(len(text.encode()) for text in texts)
-        return chosen, taken
-
-    def _describe(
-        self, documents: pa.RecordBatch
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-        """Language (place in the weights, or -1), hash of the id and bytes of text of every document."""
-        rows = documents.num_rows
-        sizes = pc.binary_length(documents.column("text")).to_numpy(zero_copy_only=False).astype(np.int64)
-        langs = documents.column("lang").to_pylist()
-        for row in (row for row, lang in enumerate(langs) if not lang):
-            langs[row] = guess_language(documents.column("text")[row].as_py())
-        places = np.fromiter(map(self._place, langs), np.int64, rows)
-        ids = documents.column("id").cast(pa.binary()).to_pylist()
-        hashes = np.fromiter((xxhash.xxh3_64_intdigest(id, self._seed) for id in ids), np.uint64, rows)
-        return places, hashes, sizes
-
-    def _place(self, lang: str) -> int:
-        for name in (lang, lang.partition("-")[0], "other"):
-            if name in self._names:
-                return self._names.index(name)
-        return -1
-
-
-def guess_language(text: str) -> str:
-    """``zh`` or ``en`` for a text that no filter has labelled: more than 1.6 bytes a character is taken for Chinese."""
-    return "zh" if len(text.encode()) > 1.6 * len(text) else "en"
-
-
-def share_out(available: npt.NDArray[np.int64], weights: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.int64]:
-    """Bytes to take of each language: in proportion to ``weights`` (of those present), ``most`` in all.
-
-    No language is taken more than :data:`MOST_REPEATS` times, and at least one no more than once.
-    """
-    weights = np.where(available > 0, weights, 0.0)
-    if not weights.any():
-        return np.zeros(len(weights), np.int64)
-    weights = weights / weights.sum()
-    present = weights > 0
-    whole = available[present] / weights[present]
-    total = min(float(most), float(whole.max()), MOST_REPEATS * float(whole.min()))
-    budget: npt.NDArray[np.int64] = np.floor(total * weights).astype(np.int64)
-    return budget
-
-
-def take_bytes(texts: Sequence[str], budget: int) -> tuple[list[str], int]:
-    """Texts of exactly ``budget`` bytes (less at most three, to end at a character), from the first on, again and again
-    if they do not suffice; and how many different ones were used."""
-    taken: list[str] = []
-    used = 0
-    while budget > 0 and any(texts):
-        for place, text in enumerate(texts):
-            data = text.encode()
-            used = max(used, place + 1)
-            if len(data) >= budget:
-                taken.append(data[:budget].decode("utf-8", "ignore"))
-                return taken, used
-            taken.append(text)
-            budget -= len(data)
-    return taken, used
 
 
 def tokenize_stage_plan(

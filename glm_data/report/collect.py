@@ -7,6 +7,7 @@
     stages                by folder name: counts, facts, options, digests
     funnel, sources       records in -> kept, dropped by reason, unreadable; documents by source after each stage
     languages             documents, bytes and tokens by language
+    filtering             dropped by source and language, documents changed, examples at the border of each rule
     duplicates            removed by rule, how similar, examples
     training              loss by step (thinned out), unigram entropy
     samples               infill.json
@@ -27,6 +28,7 @@ from glm_data.errors import InputError, UsageError
 from glm_data.manifest import PLAN, RUN, SHARDS, SUCCESS, Check, Success, read_success
 from glm_data.report.checks import DOCUMENT_STAGES, cross_checks
 from glm_data.report.duplicates import summarise_duplicates
+from glm_data.report.filtering import summarise_filtering
 from glm_data.report.training import read_curve
 
 STAGE_ORDER = ("filter", "dedupe", "decontaminate", "tokenizer", "tokenize", "mip", "pack", "train", "quantize")
@@ -58,6 +60,7 @@ def collect(run_dir: Path) -> dict[str, Any]:
         "funnel": funnel(stages),
         "sources": sources(stages),
         "languages": languages(by_kind),
+        "filtering": _of_kind("filter", finished, places, summarise_filtering),
         "duplicates": _of_kind("dedupe", finished, places, summarise_duplicates),
         "training": _of_kind("train", finished, places, read_curve),
         "samples": _read_samples(run_dir / INFILL),

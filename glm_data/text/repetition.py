@@ -17,7 +17,7 @@ from glm_data.text.sets import BASE, mask_for, spread
 TOKENS = 1 << 14
 """Tokens of a document, from its start, whose n-grams are counted."""
 
-CHARACTERS = 1 << 12
+CHARACTERS = 1 << 11
 """Characters of a document, from its start, whose grams are counted."""
 
 GRAM_CHARACTERS = 1 << 17
@@ -57,11 +57,9 @@ class Scratch(NamedTuple):
     places: NDArray[np.int32]
     """The places where those of the last size are, in order."""
     slots: NDArray[np.int32]
-    """Where the gram at each of ``places`` stands in ``keys``."""
-    keys: NDArray[np.uint64]
-    """The grams counted, hashed; 0 where there is none."""
+    """Where the gram at each of ``places`` stands in ``found``."""
     found: NDArray[np.int64]
-    """Of each: how often it is there, times 2 ** 32, and where first."""
+    """Pairs: a gram, hashed, or 0 where there is none; how often it is there, times 2 ** 32, and where first."""
     histogram: NDArray[np.int32]
 
 
@@ -78,8 +76,7 @@ def new_scratch(longest_bytes: int) -> Scratch:
         level=np.zeros(places, np.uint8),
         places=np.zeros(places, np.int32),
         slots=np.zeros(places, np.int32),
-        keys=np.zeros(slots, np.uint64),
-        found=np.zeros(slots, np.int64),
+        found=np.zeros(2 * slots, np.int64),
         histogram=np.zeros(CHARACTERS + 1, np.int32),
     )
 
@@ -124,23 +121,24 @@ def count_grams(scratch: Scratch, candidates: int, size: int, shorter: int, leve
     were found more than once. Grams elsewhere are single, so the most frequent is the very first if there is no other.
     ``level`` numbers the sizes from 1.
     """
-    mask, leaving = mask_for(candidates, scratch.keys.shape[0]), power(size)
-    scratch.keys[: mask + 1] = 0
+    found = scratch.found
+    mask, leaving = 2 * mask_for(candidates, found.shape[0] // 2), power(size)
+    found[: mask + 2] = 0
     best = taken = 0
     most = 1
     for index in range(candidates):
         at = scratch.places[index]
         if scratch.level[at + size - shorter] < level - 1:
             continue
-        key = spread(scratch.prefix[at + size] - scratch.prefix[at] * leaving) | np.uint64(1)
-        slot = np.int64(key >> np.uint64(20)) & mask
-        while scratch.keys[slot] != key and scratch.keys[slot] != 0:
-            slot = (slot + 1) & mask
-        if scratch.keys[slot] == 0:
-            scratch.keys[slot], scratch.found[slot] = key, _ONE | at
+        key = np.int64(spread(scratch.prefix[at + size] - scratch.prefix[at] * leaving) | np.uint64(1))
+        slot = (key >> 20) & mask  # even, as the mask is
+        while found[slot] != key and found[slot] != 0:
+            slot = (slot + 2) & mask
+        if found[slot] == 0:
+            found[slot], found[slot + 1] = key, _ONE | at
         else:
-            scratch.found[slot] += _ONE
-            count, first = scratch.found[slot] >> 32, scratch.found[slot] & _PLACE
+            found[slot + 1] += _ONE
+            count, first = found[slot + 1] >> 32, found[slot + 1] & _PLACE
             if count > most or (count == most and first < best):
                 best, most = first, count
         scratch.places[taken], scratch.slots[taken] = at, slot
@@ -154,7 +152,7 @@ def _confirm(scratch: Scratch, taken: int, level: int) -> int:
     left = 0
     for index in range(taken):
         slot = scratch.slots[index]
-        if scratch.found[slot] >= 2 * _ONE:
+        if scratch.found[slot + 1] >= 2 * _ONE:
             scratch.places[left], scratch.slots[left] = scratch.places[index], slot
             scratch.level[scratch.places[left]] = level
             left += 1
@@ -169,11 +167,11 @@ def count_passed(scratch: Scratch, repeated: int, size: int) -> int:
         at, slot = scratch.places[index], scratch.slots[index]
         if at < free:
             continue
-        if scratch.found[slot] & _PASSED:
+        if scratch.found[slot + 1] & _PASSED:
             characters += scratch.lengths[at + size] - scratch.lengths[at]
             free = at + size
         else:
-            scratch.found[slot] |= _PASSED
+            scratch.found[slot + 1] |= _PASSED
     return characters
 
 
@@ -227,7 +225,7 @@ def _most_frequent(scratch: Scratch, grams: int, repeated: int) -> Any:
     """Occurrences of the grams that are not single, of at most the square root of all different ones."""
     distinct, largest = grams - repeated, np.int64(0)
     for index in range(repeated):
-        found = scratch.found[scratch.slots[index]]
+        found = scratch.found[scratch.slots[index] + 1]
         if found & _PLACE == scratch.places[index]:
             distinct += 1
             scratch.histogram[found >> 32] += 1

@@ -28,7 +28,7 @@ from glm_data.training.checkpoint import RunState
 from glm_data.training.engine import Engine
 from glm_data.training.guard import Guard
 from glm_data.training.losses import LossSums
-from glm_data.training.metrics import Clock, write_curve
+from glm_data.training.metrics import Clock
 from glm_data.training.options import step_bounds
 from glm_data.training.schedule import learning_rate, shrink_at
 
@@ -92,7 +92,6 @@ class Trainer:
                         report(timed)
                 if self.options.checkpoint_every and (step + 1) % self.options.checkpoint_every == 0:
                     self._save(key, step + 1, metrics.tell())
-        write_curve(self.folder, self.folder / METRICS)
         return first
 
     def train_step(self, step: int, clock: Clock | None = None) -> None:

@@ -36,7 +36,7 @@ from glm_data.training.engine import Engine
 from glm_data.training.labels import PackLabels
 from glm_data.training.loop import METRICS, Labels, Report, Trainer, fixed_threads
 from glm_data.training.losses import count_targets, measure, unigram_entropy
-from glm_data.training.metrics import CURVE
+from glm_data.training.metrics import CURVE, write_curve
 from glm_data.training.options import TrainOptions, model_config, step_bounds
 from tokenizer import Tokenizer
 
@@ -73,6 +73,12 @@ def train_stage(
     ``tokenizer`` is the folder of the tokenizer that made the pack; by default the pack's own folder if it holds
     one, else ``tokenizer`` beside it. Raises :class:`UsageError` if it is another tokenizer than the pack's.
     """
+    data = pack_data(pack, tokenizer)
+    return train_rows(data, out, options, overwrite=overwrite, report=report)
+
+
+def pack_data(pack: Path, tokenizer: Path | None = None) -> TrainingData:
+    """What training on a finished pack reads; see :func:`train_stage`."""
     rows = PackedRows.open(pack)
     folder = tokenizer or next((f for f in (pack, pack.parent / "tokenizer") if (f / TOKENIZER_MODEL).is_file()), None)
     if folder is None:
@@ -83,8 +89,7 @@ def train_stage(
             f"'{pack}' was packed with another tokenizer than '{folder}' (fingerprint {str(made_with)[:12]}…, given "
             f"{given[:12]}…); give the one it was packed with."
         )
-    data = TrainingData(rows, rows.order, stage_files(pack), folder, PackLabels(rows))
-    return train_rows(data, out, options, overwrite=overwrite, report=report)
+    return TrainingData(rows, rows.order, stage_files(pack), folder, PackLabels(rows))
 
 
 def train_rows(
@@ -102,9 +107,8 @@ def train_rows(
     a loss token, from metrics.jsonl), the unigram entropy of the loss targets, and the held-out losses if rows are
     held out.
     """
-    training, held_out = _split(data.rows, options)
-    tokenizer_files = _tokenizer_files(data.tokenizer)
-    inputs = (*data.inputs, *(describe_input(path, path.name) for path in tokenizer_files))
+    training, _ = split_data(data.rows, options)
+    inputs = run_inputs(data)
     mapping = to_mapping(options)
     if not overwrite and (done := finished(out, STAGE, mapping, inputs)) is not None:
         return done
@@ -115,15 +119,28 @@ def train_rows(
             started = time.perf_counter()
             engine = Engine(build(config, options.seed), options)
             Trainer(engine, data.rows, training, data.order, out, data.labels).run(stage.key, report)
-            model = engine.exported()
-            facts = _facts(model, data.rows, training, held_out, options, out)
-            _write_results(stage, model, config, tokenizer.fingerprint, tokenizer_files, facts)
-            write_shard_record(out, _record(out, len(data.rows), facts), started)
+            conclude(stage, engine.exported(), data, options, started)
         facts = files.read_json(out / DESCRIPTION)["training"]["facts"]
         return stage.succeed(1, _checks(facts), facts)
 
 
-def _split(rows: Rows, options: TrainOptions) -> tuple[IntArray, IntArray]:
+def conclude(stage: Stage, model: GLM, data: TrainingData, options: TrainOptions, started: float) -> None:
+    """Write the trained ``model`` and what is to be said about its run; ``started`` is a ``time.perf_counter()``."""
+    training, held_out = split_data(data.rows, options)
+    write_curve(stage.folder, stage.folder / METRICS)
+    facts = _facts(model, data.rows, training, held_out, options, stage.folder)
+    fingerprint = Tokenizer.load(data.tokenizer).fingerprint
+    _write_results(stage, model, model.config, fingerprint, tokenizer_files(data.tokenizer), facts)
+    write_shard_record(stage.folder, _record(stage.folder, len(data.rows), facts), started)
+
+
+def run_inputs(data: TrainingData) -> tuple[InputFile, ...]:
+    """All files that a run depends on."""
+    return (*data.inputs, *(describe_input(path, path.name) for path in tokenizer_files(data.tokenizer)))
+
+
+def split_data(rows: Rows, options: TrainOptions) -> tuple[IntArray, IntArray]:
+    """Row numbers to train on and to hold out; :class:`UsageError` if nothing would be left."""
     if options.held_out_rows >= len(rows):
         raise UsageError(
             f"the pack has {len(rows)} rows and held_out_rows is {options.held_out_rows}; "
@@ -132,7 +149,8 @@ def _split(rows: Rows, options: TrainOptions) -> tuple[IntArray, IntArray]:
     return split_rows(len(rows), options.held_out_rows)
 
 
-def _tokenizer_files(folder: Path) -> list[Path]:
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The two files of a tokenizer; :class:`InputError` if one is missing."""
     paths = [folder / TOKENIZER_MODEL, folder / TOKENIZER_DESCRIPTION]
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
@@ -167,10 +185,10 @@ def _write_results(
     model: GLM,
     config: ModelConfig,
     fingerprint: str,
-    tokenizer_files: list[Path],
+    paths: list[Path],
     facts: dict[str, Any],
 ) -> None:
-    for path in tokenizer_files:
+    for path in paths:
         with files.atomic_path(stage.folder / path.name) as temporary:
             shutil.copyfile(path, temporary)
     description = Description(
