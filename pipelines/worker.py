@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -51,6 +52,7 @@ def main(listening: socket.socket, sys_path: list[str]) -> None:
             ended.recv(4096)
             _tell_callers(callers)
         if 0 in ready:
+            shutil.rmtree(Path(listening.getsockname()).parent, ignore_errors=True)  # a killed driver cannot
             os._exit(0)
         if listening.fileno() in ready:
             caller, _ = listening.accept()
