@@ -106,6 +106,19 @@ def test_the_order_of_shards_decides_nothing(
     assert success.digest == read_success(counts).digest
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_worker_processes_decide_nothing(
+    workers: int, corpus: Path, trained: tuple[Path, Success], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(count_words, "TEXT_IN_PARTITION", 20_000)
+    monkeypatch.setattr(count_words, "SMALL_STEP_BYTES", 0)  # words are merged by the workers too
+    out = tmp_path / "out"
+    success = train_tokenizer.run([corpus], out, OPTIONS, RunnerOptions(workers=workers))
+    assert success.files == trained[1].files
+    for name in ("tokenizer.model", "tokenizer.json"):
+        assert (out / name).read_bytes() == (trained[0] / name).read_bytes()
+
+
 def test_counted_in_beam_or_in_this_process_is_one_vocabulary(tmp_path: Path) -> None:
     texts = [text for text in paragraphs("zh") if len(text.encode()) > 1.6 * len(text)]
     write(tmp_path / "in", "zh.jsonl", texts, "Stories")
