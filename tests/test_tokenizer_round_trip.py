@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,20 @@ def test_any_text_comes_back_and_holds_no_task_token(tokenizer: Tokenizer, text:
 def test_every_code_point_comes_back(tokenizer: Tokenizer) -> None:
     text = "".join(chr(point) for point in range(0, sys.maxunicode + 1, 7)) + "".join(map(chr, range(0x3000)))
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_ten_thousand_lines_of_code_come_back(tokenizer: Tokenizer) -> None:
+    lines: list[str] = []
+    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        if len(lines) >= 10_000:
+            break
+        lines += path.read_bytes().decode("utf-8", "surrogateescape").splitlines(keepends=True)
+    assert len(lines) >= 10_000
+    ids, offsets = tokenizer.encode_batch(lines)
+    assert ids.min() >= 8
+    assert [tokenizer.decode(ids[start:end]) for start, end in pairwise(offsets)] == lines
+    whole = "".join(lines)
+    assert tokenizer.decode(tokenizer.encode(whole)) == whole
 
 
 @settings(deadline=None, max_examples=50)
