@@ -32,13 +32,12 @@ LAYOUTS = {
     "single, microbatches": (Layout(), 2),
     "ddp": (Layout(replicate=2), 2),
     "fsdp": (Layout(shard=2), 2),
-    "hsdp": (Layout(replicate=2, shard=2), 2),
     "tensor": (Layout(tensor=2), 0),
     "pipeline": (Layout(pipeline=2), 2),
     "four layers, interleaved": (Layout(pipeline=2, chunks=2), 2),
     "2 x 2 x 2": (Layout(pipeline=2, shard=2, tensor=2), 2),
     "resumed by one": (Layout(), 0),
-    "resumed by four": (Layout(replicate=2, shard=2), 2),
+    "resumed by four": (Layout(replicate=2, shard=2), 2),  # HSDP
 }
 PASSED_ON = {
     "2 x 2 x 2": (None, "eight"),
