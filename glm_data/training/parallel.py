@@ -367,6 +367,8 @@ def _check(model: GLM, options: TrainOptions, layout: Layout) -> None:
             "over many processes the optimizer is adamw, batches do not grow and nothing is compiled; "
             "change optimizer, batch_start or compile."
         )
+    if options.teacher:
+        raise ConfigError("over many processes there is no teacher; train the student in one process (glm-data train).")
     if options.precision == "float16" or (options.precision == "bfloat16" and layout.shard == 1):
         raise ConfigError("over many processes precision is float32, or bfloat16 with shard above 1.")
     if micro < 1 or options.batch_rows % (layout.data * micro):
