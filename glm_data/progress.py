@@ -16,7 +16,7 @@ from glm_data.manifest import PLAN, RUN, SHARDS, SUCCESS, TASKS
 
 LOG_SECONDS = 10.0
 _METRICS_TAIL_BYTES = 4096
-_IN_ONE_PIECE = {"tokenizer", "train", "quantize"}
+_IN_ONE_PIECE = {"tokenizer", "train", "prune", "quantize"}
 """Stages that are one shard however many files they read."""
 STEPS = {"dedupe": ("sign", "exact", "bands", "sets", "select", "output")}
 """Stages that have stage folders of their own in ``_work/``, and the order of these; the last is the stage itself."""

@@ -131,6 +131,28 @@ class TrainOptions(Config, frozen=True, kw_only=True):
             raise ConfigError("steps is 0 and epochs is not above 0; give one of them.")
 
 
+class PruneOptions(Config, frozen=True, kw_only=True):
+    """Which weights of a trained model become zero."""
+
+    pattern: Annotated[
+        Literal["2:4", "unstructured"], Doc("2:4: two of every four columns, as sparse tensor cores want; or anywhere")
+    ] = "2:4"
+    score: Annotated[
+        Literal["activation", "magnitude"], Doc("what is kept: largest |weight|, or |weight| times its input's norm")
+    ] = "activation"
+    sparsity: Annotated[float, Doc("share of each row's weights that become zero, if unstructured")] = 0.5
+    calibration_rows: Annotated[int, Doc("rows of the pack on which inputs are measured")] = 64
+    held_out_rows: Annotated[int, Doc("other rows, spread as training spreads its own, to measure the loss on")] = 16
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant."""
+        if not 0 < self.sparsity < 1:
+            raise ConfigError(f"sparsity is {self.sparsity}; it is a share above 0 and below 1.")
+        for name in ("calibration_rows", "held_out_rows"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+
+
 def model_config(options: TrainOptions, vocab: int) -> ModelConfig:
     """The preset with the options' replacements, for a tokenizer of ``vocab`` ids."""
     names = ("layers", "hidden", "heads", "ffn", "norm", "shrink", "neighbours", "dropout")
