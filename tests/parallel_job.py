@@ -23,7 +23,7 @@ from glm_data.training.parallel import Layout, ParallelEngine
 from glm_data.training.sharded import ShardedState, load_sharded, save_sharded
 
 LENGTH, VOCAB, ROWS, STEPS = 24, 48, 8, 5
-CONFIG = ModelConfig(vocab=VOCAB, layers=2, hidden=16, heads=4, ffn=24, embedding_std=0.1, shrink=0.5)
+CONFIG = ModelConfig(vocab=VOCAB, layers=2, hidden=16, heads=4, ffn=26, embedding_std=0.1, shrink=0.5)
 FOUR = msgspec.structs.replace(CONFIG, layers=4)
 OPTIONS = TrainOptions(optimizer="adamw", lr=0.01, batch_rows=ROWS, clip=0.5, weight_decay=0.1, threads=1)
 LAYOUTS = {
