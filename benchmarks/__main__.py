@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import harness, inputs, stages
 from benchmarks.contest import Contest
 
-MODULES = ("dedupe_signatures", "decontaminate", "encode", "mip", "pack", "loader")
+MODULES = ("filters", "dedupe_signatures", "decontaminate", "encode", "vocabulary", "mip", "pack", "loader", "int4")
 PAGE = harness.ROOT / "docs" / "benchmarks.md"
 _INTRODUCTION = """# Benchmarks
 

@@ -19,20 +19,26 @@ def ours(folder: Path) -> tuple[Work, float]:
     """Flat int32 ids and offsets, lossless, from Arrow columns of 2 MB as the tokenize stage has them."""
     from glm_data.formats import read_blocks
     from glm_data.stage import find_inputs
-    from tokenizer import Tokenizer, bpe
+    from tokenizer import Tokenizer
 
     files = find_inputs([folder / "documents"])
     columns = [block.documents.column("text") for file in files for block in read_blocks(file)]
     model = Tokenizer.load(folder / "run" / "tokenizer")
-    words = model._word_encoder()
 
     def work() -> None:
-        if words:
-            words._memory = bpe._new_memory()  # nothing is known from the run before
+        model._idle.clear()  # nothing is known from the run before
         for column in columns:
             model.encode_batch(column)
 
     return work, megabytes(_texts(folder))
+
+
+def ours_on_two_threads(folder: Path) -> tuple[Work, float]:
+    """The same as one batch of all texts, on two threads: CPU time of both together."""
+    from tokenizer import Tokenizer
+
+    model, texts = Tokenizer.load(folder / "run" / "tokenizer"), _texts(folder)
+    return lambda: model.encode_batch(texts, threads=2), megabytes(texts)
 
 
 def sentencepiece_lists(folder: Path) -> tuple[Work, float]:
@@ -77,6 +83,7 @@ CONTESTS = (
         unit="MB/s",
         contestants=(
             Contestant("glm-data", ours),
+            Contestant("glm-data, two threads", ours_on_two_threads),
             Contestant("SentencePiece, bytes to NumPy", sentencepiece_numpy),
             Contestant("SentencePiece, lists", sentencepiece_lists),
         ),

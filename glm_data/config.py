@@ -11,12 +11,14 @@ import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
-import yaml
 
 from glm_data.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    import yaml
 
 
 def Doc(text: str, least: float | None = None, most: float | None = None) -> msgspec.Meta:  # noqa: N802 - an annotation
@@ -167,6 +169,8 @@ def load_yaml(path: Path, kind: type[ConfigT]) -> ConfigT:
 
     Two differences from plain YAML 1.1: a key given twice is an error, and ``6e-4`` is a number.
     """
+    import yaml
+
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _loader())  # noqa: S506 - a SafeLoader
     except FileNotFoundError:
@@ -184,6 +188,8 @@ def load_yaml(path: Path, kind: type[ConfigT]) -> ConfigT:
 
 @functools.cache
 def _loader() -> type[yaml.SafeLoader]:
+    import yaml
+
     class Loader(yaml.SafeLoader):
         """The safe loader, stricter about keys and wider about numbers."""
 

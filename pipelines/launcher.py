@@ -40,7 +40,7 @@ Without --runner a pipeline runs on this machine. What stands after '--' goes to
 The same command is 'glm-beam' and 'glm-data beam', should another package own the name 'beam'.
 """
 _COMMANDS = ("run", "runners")
-_NOT_PIPELINES = ("launcher", "pool", "worker")
+_NOT_PIPELINES = ("launcher", "pool", "worker", "call_worker")
 _HERE = Path(__file__).parent
 
 

@@ -35,7 +35,6 @@ from glm_data.stage import RUN, SHARDS, ShardRecord, ShardTask, Stage, write_sha
 from pipelines import marks
 from pipelines.engines import Engine, check_address, create_beam_runner, find_engine, parse_beam_options
 from pipelines.loopback import on_loopback
-from pipelines.nursery import worker_command
 from pipelines.quiet import NOTHING, import_beam, quiet_beam
 from pipelines.watch import ProgressFunction, Watcher
 
@@ -251,6 +250,8 @@ def _make_local_runner(folder: Path, function: Callable[..., Any], beam_options:
     from apache_beam.options.pipeline_options import DirectOptions
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+    from pipelines.nursery import worker_command
 
     direct = beam_options.view_as(DirectOptions)
     direct.direct_running_mode, direct.direct_num_workers = "in_memory", workers

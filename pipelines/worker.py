@@ -9,11 +9,13 @@ worker writes dozens of lines to the terminal and, on Ctrl-C, a traceback for ea
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import logging
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -50,6 +52,7 @@ def main(listening: socket.socket, sys_path: list[str]) -> None:
             ended.recv(4096)
             _tell_callers(callers)
         if 0 in ready:
+            shutil.rmtree(Path(listening.getsockname()).parent, ignore_errors=True)  # a killed driver cannot
             os._exit(0)
         if listening.fileno() in ready:
             caller, _ = listening.accept()
@@ -74,6 +77,8 @@ def _prepare(order: Order) -> None:
     if module and module not in sys.modules:
         _import(module)
         getattr(sys.modules.get(module), "warm_up", lambda: None)()
+        gc.collect()
+        gc.freeze()  # what is here now stays: collecting would copy its pages into every worker
 
 
 def _import(module: str) -> None:

@@ -9,16 +9,19 @@ from hypothesis import strategies as st
 
 import tokenizer
 from glm_data.errors import ConfigError, InputError, UsageError
-from glm_data.generation.glm import Decoder, Glm, load_model, text_of
+from glm_data.generation.beam import search
+from glm_data.generation.decoder import Decoder
+from glm_data.generation.glm import Glm, load_model, text_of
 from glm_data.generation.options import GenerationOptions
 from glm_data.generation.sampling import choose, repeated, shares
+from glm_data.generation.write import Rules, Task, write
 from glm_data.int4 import QuantizeOptions
 from glm_data.int4.stage import quantize_stage
 from glm_data.model.attention import PieceAttention, lay_out
 from glm_data.model.config import ModelConfig
 from glm_data.model.model import build
 from glm_data.model.store import Description, save_model
-from tokenizer import SPECIAL, Tokenizer
+from tokenizer import SPECIAL
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +61,12 @@ def test_step_by_step_decoding_equals_the_trainers_forward(glm, running):
     context = rng.integers(8, 500, 20).tolist()
     first, second = [SPECIAL.sop, *rng.integers(8, 500, 5).tolist()], [SPECIAL.sop, *rng.integers(8, 500, 3).tolist()]
     spans = [(19, first)] if running else [(4, first), (11, second)]
-    decoder = Decoder(glm.model, context, 64)
+    decoder = Decoder(glm.model, [context], 64)
     with torch.inference_mode():
         found = [
-            decoder.step(token, mask + running * (1 + i)) for mask, tokens in spans for i, token in enumerate(tokens)
+            decoder.step([token], [mask + running * (1 + i)])[0]
+            for mask, tokens in spans
+            for i, token in enumerate(tokens)
         ]
     expected = forward(glm, context, spans, running)
     assert torch.allclose(torch.stack(found), expected, atol=1e-4)
@@ -115,28 +120,26 @@ def test_draws_are_a_function_of_the_seed(glm):
     assert texts[0] == texts[1] != texts[2]
 
 
+def answers_of(glm, tasks, options):
+    found = [[[] for _ in task.blanks] for task in tasks]
+    with torch.inference_mode():
+        for number, blank, token in write(glm.model, tasks, glm._rules(options), options):
+            found[number][blank].append(token)
+    return found
+
+
 def test_lengths_are_kept(glm):
+    tasks = [Task([9, 10, SPECIAL.mask, 11, SPECIAL.mask], (2, 4), False), Task([9, SPECIAL.gmask], (1,), True)]
     for length in (1, 4):
         options = GenerationOptions(min_length=length, max_length=length, no_repeat_ngram=0)
-        found = glm._answer([9, 10, SPECIAL.mask], [2], running=False, options=options)
-        assert len(found) == 1
-    decoded = []
-    original = glm.tokenizer.decode_bytes
-
-    class Spy(Tokenizer):
-        def decode_bytes(self, ids, *, special=False):
-            decoded.append(len(ids))
-            return original(ids, special=special)
-
-    spy = Glm(glm.model, Spy(glm.tokenizer.model_bytes))
-    spy.generate("the", GenerationOptions(min_length=5, max_length=5))
-    assert decoded == [5]
+        assert [[len(ids) for ids in answers] for answers in answers_of(glm, tasks, options)] == [
+            [length] * 2,
+            [length],
+        ]
 
 
 def pairs_of(glm, options):
-    decoder = Decoder(glm.model, [9, 10, SPECIAL.gmask], 80)
-    with torch.inference_mode():
-        answer = glm._decode(decoder, 2, True, options, torch.Generator().manual_seed(0))
+    (((answer,),)) = answers_of(glm, [Task([9, 10, SPECIAL.gmask], (2,), True)], options)
     assert len(answer) == 60
     return list(itertools.pairwise(answer))
 
@@ -147,6 +150,102 @@ def test_no_ngram_comes_twice(glm):
     assert len(set(pairs)) == len(pairs)
     free = pairs_of(glm, msgspec.structs.replace(options, no_repeat_ngram=0))
     assert len(set(free)) < len(free)
+
+
+TEXTS = ["the [MASK] fox", "床前[MASK]", "the fox [MASK] the[MASK]。 the fox the fox [MASK]"]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_a_batch_of_different_lengths_writes_what_each_text_alone_gets(glm, temperature):
+    options = GenerationOptions(max_length=7, temperature=temperature, seed=3)
+    assert glm.infill_many(TEXTS, options) == [glm.infill(text, options) for text in TEXTS]
+    starts = ["the", "床前明月光，the fox the", ""]
+    assert glm.generate_many(starts, options) == [glm.generate(start, options) for start in starts]
+
+
+def test_logits_of_a_batch_are_those_of_each_text_alone(glm):
+    contexts = [[9, 10, 11, SPECIAL.gmask], [12, SPECIAL.gmask], [13] * 9]
+    with torch.inference_mode():
+        together = Decoder(glm.model, contexts, 20)
+        alone = [Decoder(glm.model, [context], 20) for context in contexts]
+        for step in range(3):
+            if step == 2:
+                together.select([2, 0])
+                alone = [alone[2], alone[0]]
+            tokens, positions = [20 + step] * len(alone), [5 + step] * len(alone)
+            found = together.step(tokens, positions)
+            for row, decoder in zip(found, alone, strict=True):
+                assert torch.allclose(row, decoder.step(tokens[:1], positions[:1])[0], atol=1e-4)
+
+
+def test_parallel_blanks_do_not_see_each_other(glm):
+    options = msgspec.structs.replace(OPTIONS, parallel=True)
+    text = "the fox [MASK] the[MASK]。"
+    encode = glm.tokenizer.encode
+    parts = [encode(part).tolist() for part in ("the fox", " the", "。")]
+    context = [*parts[0], SPECIAL.mask, *parts[1], SPECIAL.mask, *parts[2]]
+    blanks = [len(parts[0]), len(parts[0]) + 1 + len(parts[1])]
+    expected = [greedy_twin(glm, context, [blank], OPTIONS)[0].strip(" ") for blank in blanks]
+    assert list(glm.infill(text, options).answers) == expected
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_wide_beam_finds_what_an_exhaustive_search_finds(running):
+    model = build(ModelConfig(vocab=12, layers=2, hidden=16, heads=2, ffn=24, embedding_std=0.7), 3).eval()
+    letters, longest = (8, 9, 10), 3
+    rules = Rules(frozenset({SPECIAL.eop}), frozenset(range(12)) - {SPECIAL.eop, *letters}, lambda answer: False)
+    context = [8, 10, SPECIAL.mask, 9]
+    best = None
+    for size in range(1, longest + 1):
+        for answer in itertools.product(letters, repeat=size):
+            ids = torch.tensor([*context, SPECIAL.sop, *answer])
+            places = [0, 1, 2, 3, *(2 + running * (1 + i) for i in range(size + 1))]
+            layout = lay_out([np.array([[0, 4, len(ids), 1]])], len(ids))
+            with torch.inference_mode():
+                chances = model(ids, torch.tensor(places), PieceAttention(layout.groups))[4:].double().log_softmax(-1)
+            score = sum(chances[i, token].item() for i, token in enumerate([*answer, SPECIAL.eop])) / (size + 1)
+            best = max(best or (-9e9, ()), (score, answer))
+    options = GenerationOptions(beams=27, max_length=longest, no_repeat_ngram=0)
+    with torch.inference_mode():
+        assert search(model, Task(context, (2,), running), rules, options) == [list(best[1])]
+
+
+def test_beam_search_fills_several_blanks_and_is_no_worse_than_greedy(glm):
+    text = "the fox [MASK] the[MASK]。"
+    options = GenerationOptions(beams=4, max_length=4)
+    assert glm.infill(text, options) == glm.infill(text, options)
+    assert len(glm.infill(text, options).answers) == 2
+
+
+def test_stop_text_ends_an_answer_and_is_left_out(glm):
+    whole = glm.generate("the fox", OPTIONS)
+    stop = whole[2:4]
+    options = msgspec.structs.replace(OPTIONS, stop=(stop,))
+    assert glm.generate("the fox", options) == whole[: whole.index(stop)]
+    assert "".join(glm.stream("the fox", options)) == whole[: whole.index(stop)]
+
+
+def test_streamed_pieces_are_the_text_and_cut_no_character(glm):
+    options = GenerationOptions(temperature=3.0, max_length=60, seed=5)
+    pieces = list(glm.stream("床前明月光", options))
+    assert "".join(pieces) == glm.generate("床前明月光", options)
+    assert len(pieces) > 10
+    assert all(pieces)
+
+
+def test_scores_are_the_sums_of_the_forwards_log_probabilities(glm):
+    choices = ["the fox", "床", "aЖ b"]
+    for text, running in (("the [MASK] fox", False), ("the fox", True)):
+        head, _, tail = text.partition("[MASK]")
+        encode = glm.tokenizer.encode
+        start = encode(head).tolist()
+        context = [*start, SPECIAL.gmask] if running else [*start, SPECIAL.mask, *encode(tail).tolist()]
+        for choice, found in zip(choices, glm.score(text, choices), strict=True):
+            target = encode(choice).tolist() + ([] if running else [SPECIAL.eop])
+            logits = forward(glm, context, [(len(start), [SPECIAL.sop, *target[:-1]])], running)
+            chances = logits.double().log_softmax(-1)
+            expected = sum(chances[i, token].item() for i, token in enumerate(target))
+            assert found == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize("group", [0, 32])
@@ -214,12 +313,22 @@ def test_what_cannot_be_meant_is_one_sentence(glm, folder, tmp_path):
         glm.generate("the fox " * 3000)
     with pytest.raises(InputError, match=r"config\.json is missing"):
         Glm.load(tmp_path)
-    for change in ({"temperature": -1.0}, {"top_p": 0.0}, {"max_length": 0}, {"min_length": 65}):
+    for change in ({"temperature": -1.0}, {"top_p": 0.0}, {"max_length": 0}, {"min_length": 65}, {"stop": ("",)}):
         with pytest.raises(ConfigError):
             GenerationOptions(**change)
+    for change in ({"beams": 0}, {"beams": 2, "temperature": 1.0}):
+        with pytest.raises(ConfigError):
+            GenerationOptions(**change)
+    with pytest.raises(UsageError, match="beams 1"):
+        list(glm.stream("a", GenerationOptions(beams=2)))
+    with pytest.raises(UsageError, match="at most one"):
+        glm.score("[MASK] and [MASK]", ["a"])
     save_model(tmp_path, {"final_layernorm.bias": torch.zeros(3)}, Description(model=glm.model.config))
     with pytest.raises(InputError, match="do not fit"):
         load_model(tmp_path)
     small = build(ModelConfig(vocab=64, layers=1, hidden=8, heads=1, ffn=8), 0)
     with pytest.raises(InputError, match="belong together"):
         Glm(small, glm.tokenizer)
+    tables = build(ModelConfig(vocab=576, layers=1, hidden=8, heads=1, ffn=8, positions="learned-2d"), 0)
+    with pytest.raises(InputError, match="rotary positions"):
+        Glm(tables, glm.tokenizer)

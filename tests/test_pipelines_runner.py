@@ -221,12 +221,15 @@ def test_worker_processes_end_with_a_killed_driver(inputs, undisturbed, tmp_path
     sleepy.touch()
     accidents = {"sleepy": str(sleepy)}
     words = [sys.executable, "-c", DRIVER, str(inputs), str(out), json.dumps(accidents)]
-    driver = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)})
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "TMPDIR": str(tmp_path)}
+    driver = subprocess.Popen(words, env=environment)
     wait_until(lambda: len(marks.read_working(out / "_run")) == 2)
     pids = marks.worker_pids(out / "_run")
+    parents = {int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in pids}
     driver.kill()
     driver.wait()
-    wait_until(lambda: not any(marks.is_alive(pid) for pid in pids))
+    wait_until(lambda: not any(marks.is_alive(pid) for pid in (*pids, *parents)))
+    assert not list(tmp_path.glob("glm-data-*"))
     sleepy.unlink()
     assert run_stage(inputs, out, accidents, IN_MEMORY).digest == undisturbed.digest
 

@@ -163,7 +163,7 @@ def test_large_batches_and_columns_are_encoded_like_single_texts(tokenizer: Toke
         ids, offsets = tokenizer.encode_batch(batch)
         assert np.array_equal(ids, np.concatenate(single))
         assert offsets.tolist() == np.cumsum([0, *map(len, single)]).tolist()
-    assert tokenizer._words is not None
+    assert tokenizer._tables is not None
 
 
 def test_other_kinds_of_models_are_left_to_sentencepiece(tokenizer: Tokenizer, tmp_path: Path) -> None:

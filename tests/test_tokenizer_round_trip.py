@@ -13,7 +13,7 @@ import sentencepiece
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tokenizer import SPECIAL_PIECES, Tokenizer, TokenizerError, TrainOptions, train
+from tokenizer import SPECIAL_PIECES, Tokenizer, TokenizerError, TrainOptions, bpe, train
 
 CORPUS = Path(__file__).parents[1] / "manifests" / "demo" / "corpus"
 SAMPLE = [(CORPUS / lang / "story.txt").read_text(encoding="utf-8")[:4000] for lang in ("en", "zh")]
@@ -111,6 +111,28 @@ def test_threads_change_nothing(tokenizer: Tokenizer) -> None:
         for ids, offsets in pool.map(tokenizer.encode_batch, [texts] * 8):
             assert np.array_equal(ids, expected[0])
             assert np.array_equal(offsets, expected[1])
+
+
+def test_a_batch_on_several_threads_is_that_on_one(tokenizer: Tokenizer) -> None:
+    texts = ["", *SAMPLE * 40, "", "x" * 70_000, ""]
+    expected = tokenizer.encode_batch(texts)
+    for threads in (2, 3, 7):
+        ids, offsets = tokenizer.encode_batch(texts, threads=threads)
+        assert np.array_equal(ids, expected[0])
+        assert np.array_equal(offsets, expected[1])
+    with pytest.raises(TokenizerError, match="give 1 or more"):
+        tokenizer.encode_batch(texts, threads=0)
+
+
+def test_an_encoder_that_fails_the_probe_is_not_used(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = SAMPLE * 40
+    expected = tokenizer.encode_batch(texts)[0]
+    fresh = Tokenizer(tokenizer.model_bytes)
+    encode = bpe.WordEncoder.encode
+    monkeypatch.setattr(bpe.WordEncoder, "encode", lambda *given: (encode(*given)[0][::-1], encode(*given)[1]))
+    assert np.array_equal(fresh.encode_batch(texts)[0], expected)
+    assert fresh._was_tried
+    assert fresh._tables is None
 
 
 def test_decoding_task_tokens_padding_and_half_characters(tokenizer: Tokenizer) -> None:

@@ -188,7 +188,7 @@ def test_too_little_memory_is_said_before_training_with_a_way_out(
     loaded = load_words(counts, weigh(count_groups(counts), OPTIONS), 1)
     needed = check_memory(loaded, TrainOptions(), 0.0)
     monkeypatch.setattr(stages, "train_counted", lambda *_: pytest.fail("trained all the same"))
-    with pytest.raises(InputError, match=r"about 0.1 GB, and 0.1 GB may be used; ask for min_count [0-9]+ ") as caught:
+    with pytest.raises(InputError, match=r"about 0.4 GB, and 0.4 GB may be used; ask for min_count [0-9]+ ") as caught:
         train_from_counts(counts, tmp_path, TokenizerOptions(max_memory=(needed - 1) / 1e9))
     words = str(caught.value).split()
     fits = int(words[words.index("min_count") + 1])

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from tokenizer.errors import TokenizerError
 from tokenizer.special import SPECIAL, SPECIAL_PIECES, Special
 
 if TYPE_CHECKING:
-    from tokenizer.bpe import WordEncoder
+    from tokenizer.bpe import Tables, WordEncoder
 
 MODEL_NAME, DESCRIPTION_NAME = "tokenizer.model", "tokenizer.json"
 DEFAULT_PAD_MULTIPLE = 64
@@ -38,6 +39,16 @@ _WORDS_FROM_BYTES = 1 << 16
 """Batches of at least this size are encoded by :mod:`tokenizer.bpe`, whose kernels and tables take a moment to load."""
 
 _FIRST_LINE_END = re.compile(rb"(?<!\n)\n")
+PROBES = (
+    *(f"a{name} {name}{name}b" for name in SPECIAL_PIECES),
+    "def f(self, *args):\n    return  self.x[0x1F]\t# 12 345\n\n\n\t\tend",
+    " " * 33 + "x \n y\r\n \u2581 \u2581\u2581z<0x0A>\0",
+    "千里之行，始于足下。“你好，Beam 2.77！”——漢字かなカナ한국어",
+    "naïve café e\u0301 Ελληνικά русский עברית 🙂👩‍👩‍👧 𠮷龘\ufffd",
+    "ooooooooooooooooooooooo ...........!!!!!!?????======== aaaabbbbaaaa",
+)
+"""Texts on which an encoder other than SentencePiece must agree with it before it is used."""
+
 _CHUNK_BYTES = 1000
 """For SentencePiece texts are cut before the first line end after this many bytes that follows no other, which no piece
 crosses: half as fast again for English, where the merge queue of a long document leaves the cache, and the same ids."""
@@ -59,7 +70,9 @@ class Tokenizer:
         self._parsed = parsed
         self._names = tuple(piece.decode("utf-8", "replace") for piece in parsed.pieces)
         self._bytes, self._byte_ids = _piece_bytes(parsed)
-        self._words: WordEncoder | None = None
+        self._idle: list[WordEncoder] = []
+        self._tables: Tables | None = None
+        self._was_tried = False
         self._words_lock = threading.Lock()
         self.kind = parsed.model_type
         self.pieces = len(parsed.pieces)
@@ -123,25 +136,63 @@ class Tokenizer:
             "fingerprint": self.fingerprint,
         }
 
-    def encode_batch(self, texts: Sequence[str] | pa.StringArray) -> tuple[Ids, Offsets]:
-        """Encode texts: ``ids: int32[n]`` one after another and ``offsets: int64[len(texts) + 1]`` into them."""
+    def encode_batch(self, texts: Sequence[str] | pa.StringArray, threads: int = 1) -> tuple[Ids, Offsets]:
+        """Encode texts: ``ids: int32[n]`` one after another and ``offsets: int64[len(texts) + 1]`` into them.
+
+        On ``threads`` threads, each with about as many bytes; the ids are the same for any number.
+        """
         text, offsets = _flat(texts)
-        # One thread at a time uses the memory of words; another one that comes meanwhile need not wait for it.
-        if len(text) >= _WORDS_FROM_BYTES and self._words_lock.acquire(blocking=False):
+        if threads < 1:
+            raise TokenizerError(f"{threads} threads cannot encode; give 1 or more.")
+        if threads == 1 or len(text) < threads * _WORDS_FROM_BYTES:
+            return self._encode_flat(text, offsets)
+        wanted = np.linspace(0, offsets[-1], threads + 1)[1:-1]
+        cuts = [0, *np.searchsorted(offsets, wanted).tolist(), len(offsets) - 1]
+        with ThreadPoolExecutor(threads) as pool:
+            parts = list(pool.map(lambda cut: self._encode_flat(text, offsets[cut[0] : cut[1] + 1]), pairwise(cuts)))
+        ends = np.cumsum([0, *(len(ids) for ids, _ in parts)])[:-1]
+        places = [start + own[1:] for start, (_, own) in zip(ends, parts, strict=True)]
+        return np.concatenate([ids for ids, _ in parts]), np.concatenate([np.zeros(1, np.int64), *places])
+
+    def _encode_flat(self, text: npt.NDArray[np.uint8], offsets: Offsets) -> tuple[Ids, Offsets]:
+        text, offsets = text[offsets[0] : offsets[-1]], offsets - offsets[0]
+        words = self._take_encoder() if len(text) >= _WORDS_FROM_BYTES else None
+        if words is not None:
             try:
-                if words := self._word_encoder():
-                    return words.encode(text, offsets)
+                return words.encode(text, offsets)
             finally:
-                self._words_lock.release()
+                self._idle.append(words)
         data, bounds = text.tobytes(), offsets.tolist()
         return self._encode_each([data[first:last] for first, last in pairwise(bounds)])
 
-    def _word_encoder(self) -> WordEncoder | None:
+    def _take_encoder(self) -> WordEncoder | None:
+        """An encoder by words that no other thread uses; None if the model is not for them, or they did not prove it.
+
+        Its ids are used only after a probe set had the same ones from SentencePiece.
+        """
         from tokenizer import bpe
 
-        if self._words is None and (tables := bpe.tables(self._parsed, self._byte_ids)):
-            self._words = bpe.WordEncoder(tables, lambda word: self._encode_each([word])[0])
-        return self._words
+        with self._words_lock:
+            if not self._was_tried:
+                self._was_tried = True
+                tables = bpe.tables(self._parsed, self._byte_ids)
+                self._tables = tables if tables and self._agrees(self._new_encoder(tables)) else None
+            if self._tables is None:
+                return None
+            return self._idle.pop() if self._idle else self._new_encoder(self._tables)
+
+    def _new_encoder(self, tables: Tables) -> WordEncoder:
+        from tokenizer import bpe
+
+        return bpe.WordEncoder(tables, lambda word: self._encode_each([word])[0])
+
+    def _agrees(self, words: WordEncoder) -> bool:
+        """Whether an encoder has SentencePiece's ids for the probe set: task tokens spelt out, odd white space, rare
+        letters, and every 61st piece of the vocabulary in a row."""
+        some = self._bytes[:: len(self._bytes) // 61 or 1]
+        texts = [*PROBES, "".join(piece.decode("utf-8", "replace") for piece in some)]
+        ids, _ = words.encode(*_flat(texts))
+        return np.array_equal(ids, self._encode_each([text.encode() for text in texts])[0])
 
     def _encode_each(self, texts: Iterable[bytes]) -> tuple[Ids, Offsets]:
         """As :meth:`encode_batch`, by SentencePiece alone."""

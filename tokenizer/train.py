@@ -150,9 +150,9 @@ def train_counted(counted: Counted, options: TrainOptions) -> Tokenizer:
 
 
 def training_memory(words: int, word_bytes: int, options: TrainOptions) -> int:
-    """Bytes that SentencePiece needs at its peak for so many different words (docs/lab-notes.md has the figures)."""
-    per_byte = 60 if options.model_type == "unigram" else 20 + options.vocab_size / 15_000
-    return 100_000_000 + int(word_bytes * per_byte) + 110 * words
+    """Bytes that the process needs at its peak to train on so many different words (figures: docs/lab-notes.md)."""
+    per_byte = 60 if options.model_type == "unigram" else 20 + options.vocab_size / 12_500
+    return 400_000_000 + int(word_bytes * per_byte) + 110 * words
 
 
 def last_merge(tokenizer: Tokenizer, counted: Counted) -> int:

@@ -81,7 +81,7 @@ def load_sets(work: Path, layout: Layout, documents: Array) -> Sets:
         folder = input_folder(work, "sets", shard)
         places = np.searchsorted(candidate_rows(work, layout, shard), rows)
         offsets = load(folder / "offsets.npy")
-        stored = np.memmap(folder / "hashes.bin", np.uint64, "r")
+        stored = np.asarray(np.memmap(folder / "hashes.bin", np.uint64, "r"))  # whose slices cost little
         hashes += [stored[offsets[place] : offsets[place + 1]] for place in places]
         sizes.append(offsets[places + 1] - offsets[places])
         minima.append(load(folder / "signatures.npy")[places])

@@ -13,19 +13,20 @@ A continuation is a [gMASK] row: the text and [gMASK] are part A, positions run 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
-from torch import Tensor
 
 from glm_data.errors import InputError, UsageError
-from glm_data.generation.cache import CachedAttention
+from glm_data.generation.beam import search
+from glm_data.generation.decoder import Decoder
 from glm_data.generation.options import GenerationOptions
-from glm_data.generation.sampling import choose
-from glm_data.int4.linear import with_int4_layers
+from glm_data.generation.write import Rules, Task, write
+from glm_data.int4.linear import prepare, with_int4_layers
 from glm_data.model.model import GLM
 from glm_data.model.store import read_description, read_tensors
 from tokenizer import SPECIAL, Tokenizer
@@ -53,7 +54,10 @@ class Glm:
                 "they do not belong together."
             )
         if model.config.positions != "rotary":
-            raise InputError("only models with rotary positions can write; this one has learned tables of positions.")
+            raise InputError(
+                f"the model has {model.config.positions} positions, which only training and eval know; "
+                "generate with a model of rotary positions."
+            )
         self.model = model.eval()
         self.tokenizer = tokenizer
         # Task tokens are no text, and ids beyond the real pieces pad the embedding.
@@ -73,28 +77,73 @@ class Glm:
         A space before a blank belongs to the answer, as words carry theirs in front. Raises :class:`UsageError` if
         the text has no blank or does not fit.
         """
+        return self.infill_many([text], options)[0]
+
+    def infill_many(self, texts: Sequence[str], options: GenerationOptions | None = None) -> list[Infilling]:
+        """:meth:`infill` of several texts side by side, whatever their lengths and numbers of blanks."""
         options = options or GenerationOptions()
-        parts = text.split(MASK)
-        if len(parts) == 1:
-            raise UsageError(f"the text has no {MASK}; write one where something is missing, or use generate.")
-        spaces = [part.endswith(" ") for part in parts[:-1]] + [False]
-        parts = [part[:-1] if space else part for part, space in zip(parts, spaces, strict=True)]
-        context, blanks = self._join(parts)
-        answers = self._answer(context, blanks, running=False, options=options)
-        filled = [_with_space(answer, space) for answer, space in zip(answers, spaces, strict=False)]
-        whole = "".join(part + answer for part, answer in zip(parts, [*filled, ""], strict=True))
-        return Infilling(whole, tuple(answer.strip(" ") for answer in answers))
+        masked = [_Masked.of(text) for text in texts]
+        answers = self._answers([self._task(item.parts) for item in masked], options)
+        return [item.filled(found) for item, found in zip(masked, answers, strict=True)]
 
     def generate(self, text: str, options: GenerationOptions | None = None) -> str:
         """Continue ``text`` (a ``[gMASK]`` at its end is allowed and means the same); returns what follows it."""
-        options = options or GenerationOptions()
-        text = text.removesuffix(GMASK)
-        if MASK in text:
-            raise UsageError(f"the text has {MASK} blanks; fill them with infill, or take them out to continue it.")
-        context = [*self.tokenizer.encode(text).tolist(), SPECIAL.gmask]
-        return self._answer(context, [len(context) - 1], running=True, options=options)[0]
+        return self.generate_many([text], options)[0]
 
-    def _join(self, parts: Sequence[str]) -> tuple[list[int], list[int]]:
+    def generate_many(self, texts: Sequence[str], options: GenerationOptions | None = None) -> list[str]:
+        """:meth:`generate` of several texts side by side, whatever their lengths."""
+        tasks = [self._continuation(text) for text in texts]
+        return [answers[0] for answers in self._answers(tasks, options or GenerationOptions())]
+
+    def stream(self, text: str, options: GenerationOptions | None = None) -> Iterator[str]:
+        """:meth:`generate` in pieces, as they come; no piece ends inside a character or holds part of a stop text."""
+        options = options or GenerationOptions()
+        if options.beams > 1:
+            raise UsageError("beam search knows its answer only at the end; stream with beams 1.")
+        task = self._continuation(text)
+        self._check_fits(task, options)
+        ids: list[int] = []
+        sent, held = 0, max((len(stop) for stop in options.stop), default=1) - 1
+        with torch.inference_mode():
+            for _, _, token in write(self.model, [task], self._rules(options), options):
+                ids.append(token)
+                whole = text_of(self.tokenizer, ids)
+                if len(whole) - held > sent and not _stops(whole, options.stop):
+                    yield whole[sent : len(whole) - held]
+                    sent = len(whole) - held
+        rest = _cut(text_of(self.tokenizer, ids), options.stop)[sent:]
+        if rest:
+            yield rest
+
+    @torch.inference_mode()
+    def score(self, context: str, choices: Sequence[str]) -> list[float]:
+        """Log-probability (nats) of each of ``choices``, with its end, in place of the one ``[MASK]`` of ``context``.
+
+        A context without a mask is continued: the choices stand for what follows it, their ends not counted.
+        Raises :class:`UsageError` for several masks, no choice, or a text that does not fit.
+        """
+        parts = context.split(MASK)
+        if len(parts) > 2 or not choices:
+            raise UsageError(f"score takes at least one choice and a text with at most one {MASK}.")
+        running = len(parts) == 1
+        task = self._continuation(context) if running else self._task(parts)
+        targets = [self.tokenizer.encode(choice).tolist() + ([] if running else [SPECIAL.eop]) for choice in choices]
+        longest = max(map(len, targets))
+        self._check_length(len(task.context), longest)
+        decoder = Decoder(self.model, [task.context], len(task.context) + longest + 1)
+        decoder.select([0] * len(choices))
+        totals = [0.0] * len(choices)
+        inputs = [SPECIAL.sop] * len(choices)
+        for step in range(longest):
+            position = task.blanks[0] + task.running * (1 + step)
+            logits_BV = decoder.step(inputs, [position] * len(choices)).double().log_softmax(-1)
+            for row, target in enumerate(targets):
+                if step < len(target):
+                    totals[row] += float(logits_BV[row, target[step]])
+                    inputs[row] = target[step]
+        return totals
+
+    def _task(self, parts: Sequence[str]) -> Task:
         """Token ids of a text with masks between its parts, and the places of the masks."""
         context: list[int] = []
         blanks: list[int] = []
@@ -103,64 +152,77 @@ class Glm:
                 blanks.append(len(context))
                 context.append(SPECIAL.mask)
             context += self.tokenizer.encode(part).tolist()
-        return context, blanks
+        return Task(context, tuple(blanks), running=False)
+
+    def _continuation(self, text: str) -> Task:
+        text = text.removesuffix(GMASK)
+        if MASK in text:
+            raise UsageError(f"the text has {MASK} blanks; fill them with infill, or take them out to continue it.")
+        context = [*self.tokenizer.encode(text).tolist(), SPECIAL.gmask]
+        return Task(context, (len(context) - 1,), running=True)
 
     @torch.inference_mode()
-    def _answer(
-        self, context: list[int], blanks: Sequence[int], *, running: bool, options: GenerationOptions
-    ) -> list[str]:
-        needed = len(context) + len(blanks) * (options.max_length + 1)
-        if needed > MAX_TOKENS:
+    def _answers(self, tasks: Sequence[Task], options: GenerationOptions) -> list[list[str]]:
+        for task in tasks:
+            self._check_fits(task, options)
+        rules = self._rules(options)
+        ids: list[list[list[int]]] = [[[] for _ in task.blanks] for task in tasks]
+        if options.beams > 1:
+            ids = [search(self.model, task, rules, options) for task in tasks]
+        elif options.parallel:
+            single = [Task(task.context, (blank,), task.running) for task in tasks for blank in task.blanks]
+            whose = [(number, place) for number, task in enumerate(tasks) for place in range(len(task.blanks))]
+            for row, _, token in write(self.model, single, rules, options):
+                ids[whose[row][0]][whose[row][1]].append(token)
+        else:
+            for number, blank, token in write(self.model, tasks, rules, options):
+                ids[number][blank].append(token)
+        return [[_cut(text_of(self.tokenizer, answer), options.stop) for answer in answers] for answers in ids]
+
+    def _rules(self, options: GenerationOptions) -> Rules:
+        def stopped(answer: Sequence[int]) -> bool:
+            return bool(options.stop) and _stops(text_of(self.tokenizer, answer), options.stop)
+
+        return Rules(self._ends, self._never, stopped)
+
+    def _check_fits(self, task: Task, options: GenerationOptions) -> None:
+        self._check_length(len(task.context), task.needs(options) - len(task.context))
+
+    def _check_length(self, context: int, answers: int) -> None:
+        if context + answers > MAX_TOKENS:
             raise UsageError(
-                f"the text has {len(context)} tokens and its answers may take {needed - len(context)}, but only "
+                f"the text has {context} tokens and its answers may take {answers}, but only "
                 f"{MAX_TOKENS} fit together; shorten the text or lower max_length."
             )
-        draws = torch.Generator().manual_seed(options.seed)
-        decoder = Decoder(self.model, context, needed)
-        answers = [self._decode(decoder, blank, running, options, draws) for blank in blanks]
-        return [text_of(self.tokenizer, answer) for answer in answers]
-
-    def _decode(
-        self, decoder: Decoder, blank: int, running: bool, options: GenerationOptions, draws: torch.Generator
-    ) -> list[int]:
-        answer: list[int] = []
-        position = blank + running
-        logits_V = decoder.step(SPECIAL.sop, position)
-        while len(answer) < options.max_length:
-            banned = self._never | self._ends if len(answer) < options.min_length else self._never
-            token = choose(logits_V, answer, banned, options, draws)
-            if token in self._ends:
-                break
-            answer.append(token)
-            position += running
-            logits_V = decoder.step(token, position)
-        return answer
 
 
-class Decoder:
-    """One text being written: its context encoded once, then one token a :meth:`step`."""
+@dataclass(frozen=True)
+class _Masked:
+    """A text cut at its blanks; a space before a blank is kept apart, as it belongs to the answer."""
 
-    def __init__(self, model: GLM, context: Sequence[int], capacity: int) -> None:
-        self.model = model
-        self.attend = CachedAttention(model.config, capacity)
-        # No position predicts here, so the head is applied to none: only keys and values are wanted.
-        self._run(torch.tensor(context), torch.arange(len(context)), torch.empty(0, dtype=torch.int64))
+    parts: list[str]
+    spaces: list[bool]
 
-    def step(self, token: int, position: int) -> Tensor:
-        """Feed ``token`` at ``position``; returns the logits ``[V]`` of what follows it."""
-        return self._run(torch.tensor([token]), torch.tensor([position]), None)[0]
+    @classmethod
+    def of(cls, text: str) -> _Masked:
+        parts = text.split(MASK)
+        if len(parts) == 1:
+            raise UsageError(f"the text has no {MASK}; write one where something is missing, or use generate.")
+        spaces = [part.endswith(" ") for part in parts[:-1]] + [False]
+        return cls([part[:-1] if space else part for part, space in zip(parts, spaces, strict=True)], spaces)
 
-    def _run(self, tokens_T: Tensor, positions_T: Tensor, predict: Tensor | None) -> Tensor:
-        logits: Tensor = self.model(tokens_T, positions_T, self.attend, predict)
-        self.attend.advance(len(tokens_T))
-        return logits
+    def filled(self, answers: Sequence[str]) -> Infilling:
+        spaced = [_with_space(answer, space) for answer, space in zip(answers, self.spaces, strict=False)]
+        whole = "".join(part + answer for part, answer in zip(self.parts, [*spaced, ""], strict=True))
+        return Infilling(whole, tuple(answer.strip(" ") for answer in answers))
 
 
 def load_model(folder: Path) -> GLM:
     """The network of a train or quantize folder; INT4 matrices stay packed in memory, the rest is float32."""
     description, tensors = read_description(folder), read_tensors(folder)
     with torch.device("meta"):
-        model = GLM(description.model)
+        # No gradient flows, and shrinking none would copy the embedding at every step.
+        model = GLM(msgspec.structs.replace(description.model, shrink=1.0))
         if description.quantization is not None:
             model = with_int4_layers(model, description.quantization.group)
     wide = {n: t.float() if t.dtype == torch.float16 and not n.endswith(".scales") else t for n, t in tensors.items()}
@@ -169,12 +231,23 @@ def load_model(folder: Path) -> GLM:
     except RuntimeError as error:
         first = str(error).splitlines()[1:2]
         raise InputError(f"the weights in '{folder}' do not fit its config.json ({''.join(first).strip()}).") from None
-    return model.requires_grad_(False)
+    model.requires_grad_(False)
+    prepare(model)
+    return model
 
 
 def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """The text of ``ids``; bytes that make no whole character, such as one cut by the length limit, are left out."""
     return tokenizer.decode_bytes(np.asarray(ids, np.int64)).decode("utf-8", "ignore")
+
+
+def _stops(text: str, stops: Sequence[str]) -> bool:
+    return any(stop in text for stop in stops)
+
+
+def _cut(text: str, stops: Sequence[str]) -> str:
+    """``text`` up to the first of ``stops`` in it."""
+    return text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]
 
 
 def _with_space(answer: str, space: bool) -> str:

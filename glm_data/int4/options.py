@@ -14,9 +14,9 @@ class QuantizeOptions(Config, frozen=True, kw_only=True):
     scale: Annotated[
         Literal["mse", "absmax"], Doc("rule for the scales: mse searches the least squared error, absmax is GLM-130B's")
     ] = "mse"
-    group: Annotated[int, Doc("columns that share a scale: 0 for a whole row as GLM-130B, or 32, 64, 128")] = 0
+    group: Annotated[int, Doc("columns that share a scale: 0 for a whole row as GLM-130B, or 32, 64, 128, 256")] = 0
 
     def __post_init__(self) -> None:
         """Refuse group sizes that no kernel knows."""
-        if self.group not in (0, 32, 64, 128):
-            raise ConfigError(f"group is {self.group}; give 0 (a whole row), 32, 64 or 128.")
+        if self.group not in (0, 32, 64, 128, 256):
+            raise ConfigError(f"group is {self.group}; give 0 (a whole row), 32, 64, 128 or 256.")

@@ -1,0 +1,123 @@
+import os
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from glm_data.int4 import cpu, cuda
+from glm_data.int4.kernel_ir import ISAS, module
+from glm_data.int4.linear import Int4Linear, prepare
+from glm_data.int4.quantize import dequantize, quantize
+
+os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is first imported, which our modules do in calls only
+
+
+def case(rows, columns, group, tokens, seed=0):
+    torch.manual_seed(seed)
+    packed, scales = quantize(torch.randn(rows, columns), group, "absmax")
+    return torch.randn(tokens, columns), packed, scales
+
+
+def twin(x, packed, scales, group):
+    """What the kernels promise, in float64: activations as INT8 by groups, weights as their levels."""
+    size = cpu.activation_group(x.shape[1], group)
+    grouped = x.view(len(x), -1, size)
+    steps = grouped.abs().amax(-1, keepdim=True) / 127
+    levels = (grouped / steps.where(steps > 0, torch.ones_like(steps))).round()
+    return (levels * steps).view_as(x).double() @ dequantize(packed, scales, group).double().T
+
+
+def relative(found, expected):
+    return float((found - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("isa", cpu.supported_isas(), ids=lambda isa: isa.name)
+@pytest.mark.parametrize(("rows", "columns", "group"), [(16, 32, 0), (50, 128, 32), (33, 96, 0), (64, 512, 256)])
+def test_kernels_against_the_twin(isa, rows, columns, group):
+    for tokens in (1, 2, 3, 4, 5, 9, 300):
+        x, packed, scales = case(rows, columns, group, tokens)
+        size = cpu.activation_group(columns, group)
+        found = cpu.matmul(x, cpu.tile(packed), cpu.tile_scales(scales), size, isa, 1)[:, :rows]
+        assert relative(found, twin(x, packed, scales, group)) < 2e-3  # a tie may round to the other side
+        assert relative(found, x.double() @ dequantize(packed, scales, group).double().T) < 0.02
+
+
+@pytest.mark.parametrize("isa", cpu.supported_isas(), ids=lambda isa: isa.name)
+def test_threads_change_no_bit(isa):
+    x, packed, scales = case(1040, 1024, 128, 5)
+    parts = [cpu.matmul(x, cpu.tile(packed), cpu.tile_scales(scales), 128, isa, threads) for threads in (1, 2, 3)]
+    assert torch.equal(parts[0], parts[1])
+    assert torch.equal(parts[0], parts[2])
+
+
+@pytest.mark.parametrize("isa", cpu.supported_isas(), ids=lambda isa: isa.name)
+def test_extreme_levels_and_activations_do_not_overflow(isa):
+    packed = torch.full((16, 2048), 0xFF, dtype=torch.uint8)  # level 7 everywhere; every sum is as large as can be
+    scales = torch.ones(16, 1, dtype=torch.float16)
+    x = torch.full((3, 4096), -2.0)
+    found = cpu.matmul(x, cpu.tile(packed), cpu.tile_scales(scales), 128, isa, 1)
+    assert torch.allclose(found, torch.tensor(-2.0 * 7 * 4096), rtol=1e-5)
+
+
+@pytest.mark.parametrize("isa", cpu.supported_isas(), ids=lambda isa: isa.name)
+def test_zeros_give_zeros_and_what_is_not_finite_shows(isa):
+    _, packed, scales = case(16, 64, 32, 1)
+    x = torch.zeros(4, 64)
+    x[1, 3], x[2, 40] = float("nan"), float("inf")
+    found = cpu.matmul(x, cpu.tile(packed), cpu.tile_scales(scales), 32, isa, 1)
+    assert torch.equal(found[0], torch.zeros(16))
+    assert torch.equal(found[3], torch.zeros(16))
+    assert not found[1:3].isfinite().any()
+
+
+@given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 99))
+@settings(deadline=None, max_examples=20)
+def test_tiles_hold_every_nibble_at_its_documented_place(rows, eights, seed):
+    packed = torch.randint(0, 256, (rows, 4 * eights), dtype=torch.uint8, generator=torch.manual_seed(seed))
+    tiles = cpu.tile(packed)
+    assert tiles.shape == (-(-rows // 16), eights, 16, 4)
+    for row in range(rows):
+        for column in range(8 * eights):
+            byte = tiles[row // 16, column // 8, row % 16, column % 4]
+            found = (byte >> 4) if column % 8 >= 4 else byte & 15
+            whole = packed[row, column // 2]
+            assert found == ((whole >> 4) if column % 2 else whole & 15)
+
+
+def test_every_instruction_set_is_valid_llvm():
+    import llvmlite.binding as llvm
+
+    for isa in ISAS:
+        llvm.parse_assembly(module(isa)).verify()
+
+
+@pytest.mark.parametrize(("columns", "group"), [(96, 0), (128, 64), (44, 0), (96, 64)])
+def test_prepared_layer_is_the_layer(columns, group):
+    x, packed, scales = case(50, columns, group, 6)
+    layer = Int4Linear(columns, 50, group)
+    layer.load_state_dict({"qweight": packed, "scales": scales, "bias": torch.randn(50)})
+    plain = layer(x.view(2, 3, columns))
+    prepare(layer)
+    found = layer(x.view(2, 3, columns))
+    assert found.shape == (2, 3, 50)
+    assert relative(found, plain) < 0.02
+
+
+@pytest.mark.parametrize(("rows", "columns", "group"), [(40, 128, 0), (16, 1088, 64), (16, 96, 32)])
+def test_gpu_kernel_in_the_interpreter(rows, columns, group):
+    for tokens in (1, 33):
+        x, packed, scales = case(rows, columns, group, tokens)
+        bias = torch.randn(rows)
+        found = cuda.launch(x.bfloat16(), packed, scales, bias, group)
+        expected = F.linear(x.bfloat16().double(), dequantize(packed, scales, group).double(), bias.double())
+        assert found.dtype == torch.bfloat16
+        assert relative(found, expected) < 0.006  # the result has 8 bits
+
+
+def test_matrices_that_no_gpu_kernel_takes_are_unpacked():
+    x, packed, scales = case(8, 44, 0, 3)
+    assert not cuda.fits(44, 0)
+    found = cuda.linear(x.bfloat16(), packed, scales, torch.zeros(8), 0)
+    assert relative(found, x.double() @ dequantize(packed, scales, 0).double().T) < 0.02
