@@ -16,7 +16,7 @@ from glm_data.manifest import PLAN, RUN, SHARDS, SUCCESS, TASKS
 
 LOG_SECONDS = 10.0
 _METRICS_TAIL_BYTES = 4096
-_IN_ONE_PIECE = {"tokenizer", "train", "quantize"}
+_IN_ONE_PIECE = {"tokenizer", "train", "prune", "quantize"}
 """Stages that are one shard however many files they read."""
 STEPS = {"dedupe": ("sign", "exact", "bands", "sets", "select", "output")}
 """Stages that have stage folders of their own in ``_work/``, and the order of these; the last is the stage itself."""
@@ -51,15 +51,19 @@ class Meter:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._counts: dict[Path, _Count] = {}
+        self._lap: dict[str, Any] = {}
+        """The newest line of a training's speed."""
+        self._lap_seen = 0.0
 
     def look(self, now: float) -> str:
         """Step, shards, documents, speed and time left at the time ``now`` (in seconds, of any clock); "" if unknown.
 
-        Of a training it is the newest line of its metrics.
+        Of a training it is the newest line of its metrics, with the speed and the time left that were measured then;
+        the latter counts down until the next line.
         """
-        metrics = _last_metrics(self._folder / "metrics.jsonl")
+        metrics = _last_line(self._folder / "metrics.jsonl")
         if metrics:
-            return ", ".join(f"{name} {_short(metrics[name])}" for name in ("step", "loss", "lr") if name in metrics)
+            return self._training(metrics, now)
         begun = _begun_stages(self._folder)
         working = next((place for place in reversed(begun) if not (place / SUCCESS).exists()), None)
         if working is None:
@@ -72,6 +76,20 @@ class Meter:
         count = self._counts[working]
         count.update()
         return _named_step(self._folder, working, begun, count) + count.told(now)
+
+    def _training(self, metrics: dict[str, Any], now: float) -> str:
+        parts = [f"{name} {_short(metrics[name])}" for name in ("step", "loss", "lr") if name in metrics]
+        speed = _last_line(self._folder / RUN / "training.jsonl")
+        if speed.get("step") != metrics.get("step") or "steps" not in speed:  # not measured, or not of this line
+            return ", ".join(parts)
+        if self._lap != speed:
+            self._lap, self._lap_seen = speed, now
+        parts[0] += f" of {speed['steps']}"
+        parts.append(f"{speed['tokens_per_second']:,.0f} tokens/s")
+        left = speed["eta_seconds"] - (now - self._lap_seen)
+        if left > 0:
+            parts.append(f"about {duration(left)} left")
+        return ", ".join(parts)
 
 
 class _Count:
@@ -156,7 +174,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _last_metrics(path: Path) -> dict[str, Any]:
+def _last_line(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as handle:
             handle.seek(max(0, path.stat().st_size - _METRICS_TAIL_BYTES))

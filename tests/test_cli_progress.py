@@ -102,6 +102,37 @@ def test_training_shows_its_newest_whole_line(tmp_path: Path) -> None:
     assert how_far(tmp_path) == "step 20, loss 6.123"
 
 
+def test_training_shows_its_speed_and_the_time_left_counting_down(tmp_path: Path) -> None:
+    _plan(tmp_path, "train", 9)
+    (tmp_path / "metrics.jsonl").write_text('{"step":20,"loss":6.125}\n')
+    speed = tmp_path / "_run/training.jsonl"
+    speed.parent.mkdir(exist_ok=True)
+    speed.write_text('{"step":10,"steps":300,"tokens_per_second":5100.4,"eta_seconds":90.0}\n')
+    meter = meters.Meter(tmp_path)
+    assert meter.look(1000.0) == "step 20, loss 6.125"  # the speed is an older line's
+    with speed.open("a") as handle:
+        handle.write('{"step":20,"steps":300,"tokens_per_second":5100.4,"eta_seconds":90.0}\n')
+    assert meter.look(1000.0) == "step 20 of 300, loss 6.125, 5,100 tokens/s, about 90 s left"
+    assert meter.look(1030.0) == "step 20 of 300, loss 6.125, 5,100 tokens/s, about 60 s left"
+    assert meter.look(1095.0) == "step 20 of 300, loss 6.125, 5,100 tokens/s"
+
+
+def test_line_of_a_real_clock_is_understood(tmp_path: Path) -> None:
+    from glm_data.model.config import ModelConfig
+    from glm_data.training.metrics import Clock
+    from glm_data.training.options import TrainOptions
+
+    (tmp_path / "_run").mkdir()
+    (tmp_path / "metrics.jsonl").write_text('{"step":4,"loss":1.0}\n')
+    config = ModelConfig(vocab=10, layers=1, hidden=4, heads=1, ffn=8)
+    clock = Clock(tmp_path / "_run", config, TrainOptions(), 1_000_000_000)
+    clock.count(3, 2, 5, 0.0)
+    clock.lap({"step": 4, "loss": 1.0})
+    said = how_far(tmp_path)
+    assert said.startswith("step 4 of 1000000000, loss 1, ")
+    assert said.endswith(" left")
+
+
 def test_following_writes_log_lines_where_there_is_no_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,6 +77,7 @@ def test_halves_are_parted_and_joined():
         (Layout(shard=3), {}, "multiple of 3 data-parallel parts"),
         (Layout(pipeline=2), {"micro_rows": 8}, "1 microbatches for 2 pipeline stages"),
         (Layout(), {"optimizer": "muon"}, "optimizer is adamw"),
+        (Layout(shard=2), {"teacher": "run/train"}, "no teacher"),
         (Layout(replicate=2, tensor=2), {}, "need shard above 1"),
         (Layout(shard=2), {"precision": "float16"}, "precision"),
     ],

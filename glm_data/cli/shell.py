@@ -142,6 +142,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("glm_data.cli.export:export", "Write a pack in the formats of other trainers."),
     "plan": ("glm_data.cli.plan:plan", "Say what a training run would take."),
     "train": ("glm_data.cli.train:train", "Train a GLM on a pack."),
+    "prune": ("glm_data.cli.prune:prune", "Set weights of a trained model to zero, the loss shown."),
     "quantize": ("glm_data.cli.quantize:quantize", "Quantise a trained model to INT4."),
     "eval": ("glm_data.cli.evaluate:evaluate", "Measure a model on rows of a pack."),
     "infill": ("glm_data.cli.infill:infill", "Fill the [MASK]s of a text."),

@@ -40,7 +40,7 @@ from tokenizer import Tokenizer
 def train_parallel(data: TrainingData, out: Path, options: TrainOptions, layout: Layout) -> None:
     """Train on ``data`` into the stage folder ``out``, in each of the layout's processes; goes on from the newest
     checkpoint of the same run, whatever layout wrote it."""
-    inputs, mapping = run_inputs(data), to_mapping(options)
+    inputs, mapping = run_inputs(data, options), to_mapping(options)
     key, started = make_plan(STAGE, mapping, inputs)["key"], time.perf_counter()
     with contextlib.ExitStack() as stack:
         stage = stack.enter_context(open_stage(out, STAGE, mapping, inputs)) if dist.get_rank() == 0 else None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from glm_data.errors import ConfigError
 from glm_data.model.model import GLM
 from glm_data.training.batches import FlatBatch, IntArray, Rows, flatten, positions_of
+from glm_data.training.distill import Teacher, distilled_loss
 from glm_data.training.losses import batch_loss, loss_weights, weight
 from glm_data.training.optimizer import Optimizers
 from glm_data.training.options import TrainOptions
@@ -24,8 +25,8 @@ from glm_data.training.precision import LossScale, Masters
 class Engine:
     """A model with its masters and optimisers on one device."""
 
-    def __init__(self, model: GLM, options: TrainOptions) -> None:
-        self.options, self.device = options, torch.device(options.device)
+    def __init__(self, model: GLM, options: TrainOptions, teacher: Teacher | None = None) -> None:
+        self.options, self.device, self.teacher = options, torch.device(options.device), teacher
         self.model = model.to(self.device)
         self.model.recompute = options.recompute
         self.masters = Masters(model, options.precision)
@@ -65,7 +66,12 @@ class Engine:
         losses = []
         for batch in batches:
             weights_P = loss_weights(batch, self.options.weighting, whole).to(self.device)
-            loss, losses_P = batch_loss(self.model, batch, weights_P * self.scale.scale if self.scale else weights_P)
+            if self.scale:
+                weights_P = weights_P * self.scale.scale
+            if self.teacher is None:
+                loss, losses_P = batch_loss(self.model, batch, weights_P)
+            else:
+                loss, losses_P = distilled_loss(self.model, batch, weights_P, self.teacher)
             if losses_P.numel():
                 torch.autograd.backward(loss)
             losses.append(losses_P)

@@ -66,7 +66,7 @@ class Clock:
             **self._use_of_peak(seconds),
         }
         with self.path.open("ab") as handle:
-            handle.write(msgspec.json.encode({"step": line["step"], **speed}) + b"\n")
+            handle.write(msgspec.json.encode({"step": line["step"], "steps": self.steps, **speed}) + b"\n")
         self.last = now
         self._clear()
         return {**line, **speed, "steps": self.steps}

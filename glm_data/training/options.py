@@ -82,6 +82,11 @@ class TrainOptions(Config, frozen=True, kw_only=True):
     log_every: Annotated[int, Doc("steps between lines of metrics.jsonl")] = 10
     checkpoint_every: Annotated[int, Doc("steps between checkpoints; 0 means none")] = 100
     keep_checkpoints: Annotated[int, Doc("newest checkpoints to keep")] = 2
+    teacher: Annotated[str, Doc("train folder of a model whose distributions are learned beside the targets")] = ""
+    teacher_share: Annotated[float, Doc("weight of the teacher's distributions, the targets' is the rest")] = 0.5
+    teacher_temperature: Annotated[
+        float, Doc("by which scores are divided before teacher and student are compared")
+    ] = 2.0
     held_out_rows: Annotated[int, Doc("rows kept from training to measure the loss on, spread over the pack")] = 0
 
     def __post_init__(self) -> None:
@@ -117,9 +122,35 @@ class TrainOptions(Config, frozen=True, kw_only=True):
             raise ConfigError(f"lr is {self.lr}; it must be above 0.")
         if not 0 < self.decay_share <= 1:
             raise ConfigError(f"decay_share is {self.decay_share}; it is a share above 0 and not above 1.")
+        if not 0 < self.teacher_share <= 1:
+            raise ConfigError(f"teacher_share is {self.teacher_share}; it is a share above 0 and not above 1.")
+        if self.teacher_temperature <= 0:
+            raise ConfigError(f"teacher_temperature is {self.teacher_temperature}; it must be above 0.")
         shrink_points(self.shrink_at)
         if self.steps == 0 and self.epochs <= 0:
             raise ConfigError("steps is 0 and epochs is not above 0; give one of them.")
+
+
+class PruneOptions(Config, frozen=True, kw_only=True):
+    """Which weights of a trained model become zero."""
+
+    pattern: Annotated[
+        Literal["2:4", "unstructured"], Doc("2:4: two of every four columns, as sparse tensor cores want; or anywhere")
+    ] = "2:4"
+    score: Annotated[
+        Literal["activation", "magnitude"], Doc("what is kept: largest |weight|, or |weight| times its input's norm")
+    ] = "activation"
+    sparsity: Annotated[float, Doc("share of each row's weights that become zero, if unstructured")] = 0.5
+    calibration_rows: Annotated[int, Doc("rows of the pack on which inputs are measured")] = 64
+    held_out_rows: Annotated[int, Doc("other rows, spread as training spreads its own, to measure the loss on")] = 16
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant."""
+        if not 0 < self.sparsity < 1:
+            raise ConfigError(f"sparsity is {self.sparsity}; it is a share above 0 and below 1.")
+        for name in ("calibration_rows", "held_out_rows"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
 
 
 def model_config(options: TrainOptions, vocab: int) -> ModelConfig:

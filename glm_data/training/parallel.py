@@ -168,8 +168,10 @@ class ParallelEngine:
         self.stages = self._stages(model)
         self.modules = [self._spread(stage) for stage in self.stages]
         self.parameters = {name: p for stage in self.stages for name, p in stage.named_parameters()}
+        # AdamW works element by element: on this process's parts as plain tensors, which alias the parameters.
+        self.parts = {name: nn.Parameter(_local(p.detach())) for name, p in self.parameters.items()}
         self.optimizer = torch.optim.AdamW(
-            _groups(self.parameters, options),
+            _groups(self.parts, options),
             lr=options.lr,
             betas=(options.beta1, options.beta2),
             eps=1e-8,
@@ -229,7 +231,8 @@ class ParallelEngine:
 
     def gradients(self, batches: Sequence[FlatBatch]) -> list[Tensor]:
         """Leave the step's gradients in the parameters; on the last stage, give the losses of each microbatch."""
-        self.optimizer.zero_grad()
+        for parameter in self.parameters.values():
+            parameter.grad = None
         device = torch.device(self.options.device)
         whole = torch.tensor(
             sum(weight(batch, self.options.weighting) for batch in batches), dtype=torch.float64, device=device
@@ -272,23 +275,37 @@ class ParallelEngine:
         self.schedule.step(*([numbers] if first else []), number=numbers, return_outputs=False, **target)  # type: ignore[union-attr]
 
     def norm(self) -> float:
-        """Norm of the whole gradient, the same in every process."""
-        twice = self.layout.pipeline > 1 and self.place == self.layout.pipeline - 1
-        gradients = [
-            parameter.grad
-            for name, parameter in self.parameters.items()
-            if parameter.grad is not None and not (twice and name == "word_embeddings.weight")
-        ]
-        norm = nn.utils.get_total_norm(gradients, foreach=True)
-        squared = (norm.full_tensor() if isinstance(norm, DTensor) else norm).detach().square()
-        dist.all_reduce(squared, group=self.pipeline_group)
+        """Norm of the whole gradient, the same in every process.
+
+        Each process adds the squares of its parts, divided by how many processes hold the same part.
+        """
+        squared = torch.zeros((), dtype=torch.float64, device=self.options.device)
+        for name, parameter in self.parameters.items():
+            if parameter.grad is None:
+                self.parts[name].grad = None
+                continue
+            gradient = parameter.grad
+            if isinstance(gradient, DTensor):  # of a norm, each process has the sum over its tokens
+                gradient = gradient.redistribute(placements=cast(DTensor, parameter).placements).to_local()
+            self.parts[name].grad = gradient
+            squared += gradient.double().square().sum() / self._holders(name, parameter)
+        dist.all_reduce(squared)
         self._norm = squared.sqrt()
         return float(self._norm)
+
+    def _holders(self, name: str, parameter: Tensor) -> int:
+        """How many processes hold the same part of a parameter."""
+        both_ends = self.layout.pipeline > 1 and name == "word_embeddings.weight"
+        holders = self.layout.data * self.layout.tensor * (2 if both_ends else 1)
+        if isinstance(parameter, DTensor):
+            for dimension, placement in enumerate(parameter.placements):
+                holders //= parameter.device_mesh.size(dimension) if not placement.is_replicate() else 1
+        return holders
 
     def update(self, share: float) -> None:
         """Clip the gradient and move the weights with ``share`` of the highest learning rates."""
         if self.options.clip:
-            nn.utils.clip_grads_with_norm_(self.parameters.values(), self.options.clip, self._norm, foreach=True)
+            nn.utils.clip_grads_with_norm_(self.parts.values(), self.options.clip, self._norm.float(), foreach=True)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
         self.optimizer.step()
@@ -298,11 +315,14 @@ class ParallelEngine:
         found: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
             found[f"parameters/{name}"] = parameter.detach()
-            state = self.optimizer.state[parameter]
+            part = self.parts[name]
+            state = self.optimizer.state[part]
             if not state:  # before the first step
-                moments = {moment: torch.zeros_like(parameter) for moment in ("exp_avg", "exp_avg_sq")}
+                moments = {moment: torch.zeros_like(part) for moment in ("exp_avg", "exp_avg_sq")}
                 state |= {"step": torch.tensor(0.0), **moments}
-            found |= {f"{moment}/{name}": state[moment] for moment in ("exp_avg", "exp_avg_sq")}
+            found |= {
+                f"{moment}/{name}": _spread_like(state[moment], parameter) for moment in ("exp_avg", "exp_avg_sq")
+            }
         return found
 
     def loaded(self, steps: int) -> None:
@@ -347,6 +367,8 @@ def _check(model: GLM, options: TrainOptions, layout: Layout) -> None:
             "over many processes the optimizer is adamw, batches do not grow and nothing is compiled; "
             "change optimizer, batch_start or compile."
         )
+    if options.teacher:
+        raise ConfigError("over many processes there is no teacher; train the student in one process (glm-data train).")
     if options.precision == "float16" or (options.precision == "bfloat16" and layout.shard == 1):
         raise ConfigError("over many processes precision is float32, or bfloat16 with shard above 1.")
     if micro < 1 or options.batch_rows % (layout.data * micro):
@@ -405,6 +427,16 @@ def _groups(parameters: Mapping[str, nn.Parameter], options: TrainOptions) -> li
 
 def _local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _spread_like(part: Tensor, parameter: Tensor) -> Tensor:
+    """``part`` as the piece of a tensor that is spread as ``parameter`` is."""
+    if not isinstance(parameter, DTensor):
+        return part
+    mesh, placements = parameter.device_mesh, parameter.placements
+    return DTensor.from_local(
+        part.detach(), mesh, placements, run_check=False, shape=parameter.shape, stride=parameter.stride()
+    )
 
 
 def _sum(losses_T: Tensor, target: Tensor) -> Tensor:

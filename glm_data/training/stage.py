@@ -32,6 +32,7 @@ from glm_data.stage import (
     write_shard_record,
 )
 from glm_data.training.batches import IntArray, OrderFunction, Rows, split_rows
+from glm_data.training.distill import load_teacher, teacher_files
 from glm_data.training.engine import Engine
 from glm_data.training.labels import PackLabels
 from glm_data.training.loop import METRICS, Labels, Report, Trainer, fixed_threads
@@ -108,7 +109,7 @@ def train_rows(
     held out.
     """
     training, _ = split_data(data.rows, options)
-    inputs = run_inputs(data)
+    inputs = run_inputs(data, options)
     mapping = to_mapping(options)
     if not overwrite and (done := finished(out, STAGE, mapping, inputs)) is not None:
         return done
@@ -117,7 +118,8 @@ def train_rows(
     with open_stage(out, STAGE, mapping, inputs, overwrite=overwrite) as stage, fixed_threads(options.threads):
         if stage.pending(1):
             started = time.perf_counter()
-            engine = Engine(build(config, options.seed), options)
+            teacher = load_teacher(options, config, tokenizer.fingerprint)
+            engine = Engine(build(config, options.seed), options, teacher)
             Trainer(engine, data.rows, training, data.order, out, data.labels).run(stage.key, report)
             conclude(stage, engine.exported(), data, options, started)
         facts = files.read_json(out / DESCRIPTION)["training"]["facts"]
@@ -134,9 +136,11 @@ def conclude(stage: Stage, model: GLM, data: TrainingData, options: TrainOptions
     write_shard_record(stage.folder, _record(stage.folder, len(data.rows), facts), started)
 
 
-def run_inputs(data: TrainingData) -> tuple[InputFile, ...]:
+def run_inputs(data: TrainingData, options: TrainOptions) -> tuple[InputFile, ...]:
     """All files that a run depends on."""
-    return (*data.inputs, *(describe_input(path, path.name) for path in tokenizer_files(data.tokenizer)))
+    own = (describe_input(path, path.name) for path in tokenizer_files(data.tokenizer))
+    teacher = (describe_input(path, f"teacher/{path.name}") for path in teacher_files(options.teacher))
+    return (*data.inputs, *own, *teacher)
 
 
 def split_data(rows: Rows, options: TrainOptions) -> tuple[IntArray, IntArray]:
