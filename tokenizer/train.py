@@ -151,7 +151,7 @@ def train_counted(counted: Counted, options: TrainOptions) -> Tokenizer:
 
 def training_memory(words: int, word_bytes: int, options: TrainOptions) -> int:
     """Bytes that the process needs at its peak to train on so many different words (figures: docs/lab-notes.md)."""
-    per_byte = 60 if options.model_type == "unigram" else 20 + options.vocab_size / 12_500
+    per_byte = 60 if options.model_type == "unigram" else 26 + options.vocab_size / 12_500
     return 400_000_000 + int(word_bytes * per_byte) + 110 * words
 
 
