@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from typing import Any
 
 NOTHING = logging.CRITICAL + 1
 """A level above all log records."""
+_GONE_SECONDS = 5.0
+"""How long workers that were told to go are waited for."""
 
 
 @contextlib.contextmanager
@@ -69,4 +72,13 @@ def _quiet_threads(on_thread_error: Callable[[str], None] | None) -> Iterator[No
     try:
         yield
     finally:
+        _wait_for_worker_threads()
         threading.excepthook = before
+
+
+def _wait_for_worker_threads() -> None:
+    # A worker that is told to go may end in an error after Beam has returned; its thread would then say so to the user.
+    end = time.monotonic() + _GONE_SECONDS
+    for thread in threading.enumerate():
+        if thread.name == "run_worker":
+            thread.join(max(0.0, end - time.monotonic()))
