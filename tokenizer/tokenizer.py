@@ -37,6 +37,7 @@ _NOT_FOR_SENTENCEPIECE = re.compile(b"(\xe2\x96\x81|\xed[\xa0-\xbf][\x80-\xbf])"
 
 _WORDS_FROM_BYTES = 1 << 16
 """Batches of at least this size are encoded by :mod:`tokenizer.bpe`, whose kernels and tables take a moment to load."""
+_MOST_PART_BYTES = 1 << 20
 
 _FIRST_LINE_END = re.compile(rb"(?<!\n)\n")
 PROBES = (
@@ -139,15 +140,17 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str] | pa.StringArray, threads: int = 1) -> tuple[Ids, Offsets]:
         """Encode texts: ``ids: int32[n]`` one after another and ``offsets: int64[len(texts) + 1]`` into them.
 
-        On ``threads`` threads, each with about as many bytes; the ids are the same for any number.
+        On ``threads`` threads, in parts of about as many bytes; the ids are the same for any number.
         """
         text, offsets = _flat(texts)
         if threads < 1:
             raise TokenizerError(f"{threads} threads cannot encode; give 1 or more.")
-        if threads == 1 or len(text) < threads * _WORDS_FROM_BYTES:
+        if threads == 1 or len(text) < 2 * _WORDS_FROM_BYTES:
             return self._encode_flat(text, offsets)
-        wanted = np.linspace(0, offsets[-1], threads + 1)[1:-1]
-        cuts = [0, *np.searchsorted(offsets, wanted).tolist(), len(offsets) - 1]
+        # Parts by far smaller than a thread's share: some text takes several times as long as other.
+        size = min(_MOST_PART_BYTES, len(text) // threads)
+        inner = np.searchsorted(offsets, np.arange(size, len(text), size))
+        cuts = np.unique([0, *inner, len(offsets) - 1]).tolist()
         with ThreadPoolExecutor(threads) as pool:
             parts = list(pool.map(lambda cut: self._encode_flat(text, offsets[cut[0] : cut[1] + 1]), pairwise(cuts)))
         ends = np.cumsum([0, *(len(ids) for ids, _ in parts)])[:-1]
