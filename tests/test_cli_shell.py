@@ -103,6 +103,7 @@ def test_every_command_has_help_with_an_example_of_itself(name: str, capsys: pyt
         (["fliter"], "Did you mean 'filter'?"),
         (["tokenizer", "trian"], "Did you mean 'train'?"),
         (["fail", "0", "--kind-of-dya", "x"], "Did you mean '--kind-of-day'?"),
+        (["fail", "0", "--how"], "there is no option '--how'. See"),
         (["fail"], "Missing argument 'HOW'"),
         (["xyzzy"], "Commands: demo, run,"),
     ],

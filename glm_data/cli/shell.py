@@ -233,7 +233,7 @@ def _explain_usage(error: click.ClickException) -> int:
     said = error.format_message()
     context = getattr(error, "ctx", None)
     if isinstance(error, click.NoSuchOption) and context is not None:
-        flags = [flag for parameter in context.command.get_params(context) for flag in parameter.opts]
+        flags = [flag for item in context.command.get_params(context) for flag in item.opts if flag.startswith("-")]
         said = f"there is no option '{error.option_name}'.{did_you_mean(error.option_name, flags)}"
     if context is not None:
         said += f" See '{context.command_path} --help'."
