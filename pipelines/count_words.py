@@ -86,7 +86,7 @@ class _Counting:
         size = sum(count for name, count in surveyed.counts.items() if name.startswith("bytes/"))
         parts = 1 + size // TEXT_IN_PARTITION
         self._step("words", words_shard, parts=parts, survey=str(self._work / "survey"))
-        self._merge(stage, parts, size)
+        self._merge(stage, parts, size, surveyed)
         lost = unreadable_check(surveyed.unreadable, surveyed.records, self._options.max_bad_fraction)
         facts = {"rare_below": bound, "groups": _groups(surveyed.counts), "documents": surveyed.kept}
         success = stage.succeed(parts + 1, [lost], facts)
@@ -114,8 +114,11 @@ class _Counting:
                 np.save(handle, joined, allow_pickle=False)
         return rare_below(counts)
 
-    def _merge(self, stage: Stage, parts: int, size: int) -> None:
-        """Words by partition, on the runner or, if there are few, here; and, as a last shard, the characters."""
+    def _merge(self, stage: Stage, parts: int, size: int, surveyed: Success) -> None:
+        """Words by partition, on the runner or, if there are few, here; and, as a last shard, the characters.
+
+        Records are documents, and the last shard's: a word is none.
+        """
         settings = {"words": str(self._work / "words"), "parts": parts}
         tasks = [
             ShardTask(
@@ -140,7 +143,15 @@ class _Counting:
                 for batch in table.to_batches():
                     writer.write(batch)
             done = output_file(stage.folder, CHARACTERS, table.num_rows)
-            write_shard_record(stage.folder, ShardRecord(shard=parts, input=CHARACTERS, files=(done,)), started)
+            record = ShardRecord(
+                shard=parts,
+                input=CHARACTERS,
+                records=surveyed.records,
+                kept=surveyed.kept,
+                unreadable=surveyed.unreadable,
+                files=(done,),
+            )
+            write_shard_record(stage.folder, record, started)
 
 
 def _groups(counts: Mapping[str, int]) -> dict[str, dict[str, int]]:

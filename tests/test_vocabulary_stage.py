@@ -166,6 +166,8 @@ def test_the_stage_says_what_it_did(corpus: Path, trained: tuple[Path, Success],
     assert success.records == success.kept == 162
     assert success.facts["last_merge"] > 0
     assert train_tokenizer.run([corpus], out, OPTIONS) == success  # finished: read back
+    counted = read_success(counts)
+    assert counted.records == counted.kept == 162, "records are documents, not words"
     from_counts = train_tokenizer.run([counts], tmp_path / "again", OPTIONS)
     assert from_counts.digest == success.digest
     assert not (tmp_path / "again" / "_work").exists()

@@ -195,8 +195,6 @@ def merge_shard(task: ShardTask) -> ShardRecord:
     return ShardRecord(
         shard=task.shard,
         input=task.input.name,
-        records=rows,
-        kept=rows,
         counts={"occurrences": pc.sum(merged["count"]).as_py() or 0},
         files=(output_file(folder, name, rows),),
     )
