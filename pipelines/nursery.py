@@ -29,19 +29,24 @@ from pathlib import Path
 from typing import Any
 
 from glm_data import files
+from glm_data.errors import GlmDataError
 
 _SINGLE = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """A process that forks must not have threads."""
+_SOCKET = "nursery"
 _OURS = ("glm_data.", "pipelines.", "tokenizer.")
 _BACKLOG = 256
+_LONGEST_ADDRESS = 103
+"""Bytes in the address of a UNIX socket: 107 on Linux, 103 elsewhere."""
+_SECONDS_TO_END = 3.0
 
 
 class Nursery:
     """The process that workers are forked from; ``command`` is what Beam is to start as a worker."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="glm-data-"))
-        self._socket = self._folder / "nursery"
+        self._folder = _make_folder()
+        self._socket = self._folder / _SOCKET
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(str(self._socket))
             listening.listen(_BACKLOG)
@@ -70,7 +75,11 @@ class Nursery:
         if self._process.stdin:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
-        self._process.wait()
+        try:
+            self._process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:  # it may be compiling
+            self._process.kill()
+            self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -100,6 +109,21 @@ def close() -> None:
     if _nursery is not None:
         _nursery.close()
         _nursery = None
+
+
+def _make_folder() -> Path:
+    """A new folder for the socket, in ``/tmp`` if that of ``TMPDIR`` would make its address too long."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="glm-data-"))
+        if len(os.fsencode(folder / _SOCKET)) > _LONGEST_ADDRESS:
+            folder.rmdir()
+            folder = Path(tempfile.mkdtemp(prefix="glm-data-", dir="/tmp"))
+    except OSError as error:
+        raise GlmDataError(
+            f"there is no place for the socket of the worker processes ({error.strerror}); "
+            "set TMPDIR to a folder that can be written to and has a path of at most 70 bytes, or use --workers 1."
+        ) from None
+    return folder
 
 
 def _module_of(function: Callable[..., Any]) -> str:

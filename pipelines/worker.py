@@ -1,9 +1,9 @@
 """The nursery's own process, and the workers it forks: Beam's SDK harness, quiet, and gone as soon as the driver is.
 
 Started by path, not by name, as ``python -P .../pipelines/worker.py SOCKET_NUMBER SYS_PATH``, so that it can import
-whatever the driver can (:mod:`pipelines.nursery` starts it). It runs no thread: what is forked off is whole. Beam's own
-worker writes dozens of lines to the terminal and, on Ctrl-C, a traceback for each process; errors travel through
-:mod:`pipelines.marks` instead.
+whatever the driver can (:mod:`pipelines.nursery` starts it). It runs no thread (but one of the memory
+allocator's, which minds forks itself): what is forked off is whole. Beam's own worker writes dozens of lines to the
+terminal and, on Ctrl-C, a traceback for each process; errors travel through :mod:`pipelines.marks` instead.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Order(NamedTuple):
     """What a caller asks for."""
 
     settings_path: Path
+    working_folder: bytes
     environment: dict[bytes, bytes]
 
 
@@ -56,19 +57,21 @@ def main(listening: socket.socket, sys_path: list[str]) -> None:
             os._exit(0)
         if listening.fileno() in ready:
             caller, _ = listening.accept()
-            with contextlib.suppress(OSError, ValueError):
+            try:
                 order = _read_order(caller)
                 _prepare(order)
                 callers[_fork(order, (listening, ended, notice, caller, *callers.values()))] = caller
+            except (OSError, ValueError):  # no settings, no memory, too many processes
+                caller.close()  # or it would wait for ever
 
 
 def _read_order(caller: socket.socket) -> Order:
     caller.settimeout(_ASK_SECONDS)
     with caller.makefile("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
-        settings, *pairs = stream.read(size).split(b"\0")
+        settings, folder, *pairs = stream.read(size).split(b"\0")
     names_and_values = (pair.partition(b"=") for pair in pairs)
-    return Order(Path(os.fsdecode(settings)), {name: value for name, _, value in names_and_values})
+    return Order(Path(os.fsdecode(settings)), folder, {name: value for name, _, value in names_and_values})
 
 
 def _prepare(order: Order) -> None:
@@ -115,6 +118,7 @@ def _tell_callers(callers: dict[int, socket.socket]) -> None:
 def _work(order: Order, parent: int) -> None:
     """Serve the driver named by Beam's environment variables until it closes the connection."""
     (order.settings_path.parent / f"worker-{os.getpid()}").touch()
+    os.chdir(order.working_folder)
     os.environb.clear()
     os.environb.update(order.environment)
     os.environ.pop("LOGGING_API_SERVICE_DESCRIPTOR", None)  # else Beam sends records to the driver, which prints each

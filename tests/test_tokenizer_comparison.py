@@ -158,6 +158,31 @@ def test_the_command_prints_tables_json_and_a_page(folder: Path, other: Path, do
     assert found["kinds"][str(folder)]["en"]["round_trips"] == found["kinds"][str(folder)]["en"]["documents"]
 
 
+def test_models_of_one_file_name_stand_beside_each_other(folder: Path, other: Path, tmp_path: Path) -> None:
+    beside = [tmp_path / name / folder.name for name in ("first", "second")]
+    for path in beside:
+        path.mkdir(parents=True)
+        (path / "tokenizer.model").write_bytes((folder / "tokenizer.model").read_bytes())
+    made = make_report(Tokenizer.load(folder), folder.name, [*beside, other], TEXTS)
+    assert list(made["models"]) == list(made["kinds"]) == [folder.name, *map(str, beside), str(other)]
+
+
+def test_a_model_that_sentencepiece_refuses_is_a_sentence(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "tokenizer.model").read_bytes()
+    path = tmp_path / "damaged.model"
+    for damaged in (whole.replace(b"<0x41>", b"<0x4Z>"), whole.replace(b"<0x41>", b"<0x4\xff>")):
+        path.write_bytes(damaged)
+        for load in (Tokenizer.load, OtherModel):
+            with pytest.raises(TokenizerError, match=r"damaged\.model.*not a SentencePiece model"):
+                load(path)
+
+
+@pytest.mark.parametrize("size", ["-1", "0", "inf"])
+def test_a_sample_of_no_size_is_a_usage_error(folder: Path, documents: Path, size: str) -> None:
+    refused = CliRunner().invoke(command, [str(folder), str(documents), "--sample", size])
+    assert refused.exit_code == 2
+
+
 def test_what_is_no_model_is_a_usage_error(folder: Path, documents: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["tokenizer", "report", str(folder), str(documents), "--beside", str(documents)]
     with pytest.raises(SystemExit) as caught:

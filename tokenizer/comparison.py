@@ -11,12 +11,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import sentencepiece
 
 from tokenizer import model_file
 from tokenizer.errors import TokenizerError
 from tokenizer.special import SPECIAL
-from tokenizer.tokenizer import Ids, Tokenizer
+from tokenizer.tokenizer import Ids, Tokenizer, open_processor
 
 HAN_BANDS = (500, 1000, 2000, 3500, 6500)
 """Ends of the frequency bands of Han characters, by rank in the texts."""
@@ -53,9 +52,9 @@ class OtherModel:
             raise TokenizerError(f"'{path}' cannot be read ({error.strerror}); give a SentencePiece model.") from None
         try:
             parsed = model_file.parse_model(data)
+            self._processor = open_processor(data)
         except TokenizerError as error:
             raise TokenizerError(f"'{path}': {error}") from None
-        self._processor = sentencepiece.SentencePieceProcessor(model_proto=data)
         self.kind, self.pieces = parsed.model_type, len(parsed.pieces)
 
     def encode(self, text: str) -> Ids:

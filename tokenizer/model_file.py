@@ -24,6 +24,8 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 MODEL_TYPES = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 
+NOT_A_MODEL = "not a SentencePiece model (damaged, or another kind of file); train it again."
+
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _NORMALIZER_DEFAULTS: dict[int, int | bytes] = {2: b"", 3: 1, 4: 1, 5: 1}
 _TRAINER_DEFAULTS: dict[int, int | bytes] = {3: 1, 24: 0, 35: 0}
@@ -64,7 +66,7 @@ def parse_model(data: bytes) -> ModelFile:
     except (IndexError, struct.error):
         model = None
     if model is None or not model.pieces:
-        raise TokenizerError("not a SentencePiece model (damaged, or another kind of file); train it again.")
+        raise TokenizerError(NOT_A_MODEL)
     return model
 
 
@@ -147,7 +149,7 @@ def with_pieces(data: bytes, keep: Collection[int]) -> bytes:
     out, id = bytearray(), 0
     for number, value in _fields(data):
         if not isinstance(value, bytes):
-            raise TokenizerError("not a SentencePiece model (damaged, or another kind of file); train it again.")
+            raise TokenizerError(NOT_A_MODEL)
         if number != 1 or id in keep:
             out += _as_varint(number << 3 | _BYTES) + _as_varint(len(value)) + value
         id += number == 1

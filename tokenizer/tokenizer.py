@@ -67,7 +67,7 @@ class Tokenizer:
         parsed = model_file.parse_model(model)
         self._check(parsed)
         self._model = model
-        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self._processor = open_processor(model)
         self._parsed = parsed
         self._names = tuple(piece.decode("utf-8", "replace") for piece in parsed.pieces)
         self._bytes, self._byte_ids = _piece_bytes(parsed)
@@ -266,6 +266,14 @@ class Tokenizer:
             temporary = folder / f".tmp-{name}"
             temporary.write_bytes(data)
             temporary.replace(folder / name)
+
+
+def open_processor(model: bytes) -> sentencepiece.SentencePieceProcessor:
+    """SentencePiece on a model; raises :class:`TokenizerError` if that cannot use it."""
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=model)
+    except (RuntimeError, UnicodeDecodeError):  # the second for what it says of pieces that are not UTF-8
+        raise TokenizerError(model_file.NOT_A_MODEL) from None
 
 
 def _read_description(path: Path) -> dict[str, Any]:

@@ -30,7 +30,13 @@ from glm_data.cli.shell import Command
     type=click.Path(exists=True, path_type=Path),
     help="Another model to compare; repeatable.",
 )
-@click.option("--sample", default=2.0, show_default=True, help="MB of each kind of text to measure on.")
+@click.option(
+    "--sample",
+    type=click.FloatRange(0.001, 1e6),
+    default=2.0,
+    show_default=True,
+    help="MB of each kind of text to measure on.",
+)
 @click.option("--format", "form", default="auto", show_default=True, help="Format of the inputs.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with coloured pieces here.")
 @output_options

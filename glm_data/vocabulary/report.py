@@ -87,7 +87,7 @@ def report(tokenizer: Tokenizer, name: str, others: Sequence[Path], texts: Mappi
     """Everything the report says, as plain values. Raises :class:`InputError` without texts."""
     if not texts:
         raise InputError("tokenizer report: the inputs hold no document; give documents to measure with.")
-    models: dict[str, Model] = {name: tokenizer} | {path.name: _open(path) for path in others}
+    models: dict[str, Model] = {name: tokenizer} | {str(path): _open(path) for path in others}
     chinese = [*texts.get("zh-Hans", []), *texts.get("zh-Hant", []), *texts.get("mixed", [])]
     return {
         "tokenizer": {"name": name, **tokenizer.description()},
