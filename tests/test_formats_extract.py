@@ -1,10 +1,12 @@
 """Texts taken out of records by the compiled scan, beside the decoder that is trusted."""
 
+import itertools
 import json
 import random
 
 import msgspec
 import pytest
+import raw_files as raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,8 +26,8 @@ RECORDS = st.dictionaries(KEYS, VALUES, max_size=5)
 
 def taken(record):
     """The text and what is left, or None where the record has to be decoded whole."""
-    texts, ((start, end, first, last),) = extract_texts([record])
-    return None if start < 0 else (bytes(texts[first:last]).decode(), record[:start] + b'""' + record[end:])
+    found = extract_texts(raw.records([record]))
+    return (bytes(found.texts).decode(), found.rests) if found.rests else None
 
 
 @settings(deadline=None, max_examples=400)
@@ -93,5 +95,10 @@ def test_of_damaged_records_nothing_is_read_that_the_decoder_would_not_read(reco
 
 def test_many_records_keep_their_places():
     texts = ["".join(random.Random(i).choices('ab"\\\n字é', k=i % 30)) for i in range(500)]
-    data, spans = extract_texts([msgspec.json.encode({"text": text}) for text in texts])
-    assert [bytes(data[first:last]).decode() for _, _, first, last in spans] == texts
+    records = [msgspec.json.encode({"text": text, "n": i}) for i, text in enumerate(texts)]
+    records[7] = b"{"
+    data, text_bounds, rests, rest_bounds = extract_texts(raw.records(records))
+    texts[7] = ""
+    assert [bytes(data[a:b]).decode() for a, b in itertools.pairwise(text_bounds)] == texts
+    expected = [b'{"text":"","n":%d}' % i if i != 7 else b"" for i in range(len(texts))]
+    assert [rests[a:b] for a, b in itertools.pairwise(rest_bounds)] == expected

@@ -7,12 +7,12 @@ unusual about it (a field twice, a text that is no string, broken UTF-8, a lone 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glm_data.formats.blocks import Records
 from glm_data.text.compiled import compiled
 
 _SPACE = np.zeros(256, np.bool_)
@@ -34,23 +34,27 @@ _SLOW = -1
 
 
 class Extracted(NamedTuple):
-    """The texts of some records, taken out."""
+    """The texts of some records, taken out; of a record that has to be decoded whole, neither text nor rest."""
 
-    data: memoryview
-    """UTF-8 of all texts."""
-    spans: list[list[int]]
-    """A row a record: start and end of the text's JSON string in the record, start and end of the text in ``data``;
-    the first is negative for a record that has to be decoded whole."""
+    texts: memoryview
+    """UTF-8 of all texts, one after the other."""
+    text_bounds: NDArray[np.int64]
+    """``int64[records + 1]``."""
+    rests: bytes
+    """The records without their texts (an empty string stands there), one after the other."""
+    rest_bounds: NDArray[np.int64]
+    """``int64[records + 1]``."""
 
 
-def extract_texts(records: Sequence[bytes]) -> Extracted:
+def extract_texts(records: Records) -> Extracted:
     """Take the text (``text``, else ``content``, else ``raw_content``) out of JSON objects."""
-    joined = np.frombuffer(b"".join([*records, bytes(8)]), np.uint8)
-    bounds = np.zeros(len(records) + 1, np.int64)
-    np.cumsum([len(record) for record in records], out=bounds[1:])
-    data, spans = np.empty(joined.size, np.uint8), np.empty((len(records), 4), np.int64)
-    _extract_kernel(joined, joined[: joined.size & -8].view(np.uint64), bounds, data, spans)
-    return Extracted(data.data, spans.tolist())
+    data = np.frombuffer(records.data, np.uint8)
+    count = len(records.bounds)
+    texts, rests = np.empty(data.size, np.uint8), np.empty(data.size, np.uint8)
+    text_bounds, rest_bounds = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
+    words = data[: data.size & -8].view(np.uint64)
+    _extract_kernel(data, words, records.bounds, texts, text_bounds, rests, rest_bounds)
+    return Extracted(texts.data[: text_bounds[-1]], text_bounds, rests[: rest_bounds[-1]].tobytes(), rest_bounds)
 
 
 @compiled
@@ -58,16 +62,24 @@ def _extract_kernel(
     joined: NDArray[np.uint8],
     words: NDArray[np.uint64],
     bounds: NDArray[np.int64],
-    data: NDArray[np.uint8],
-    spans: NDArray[np.int64],
+    texts: NDArray[np.uint8],
+    text_bounds: NDArray[np.int64],
+    rests: NDArray[np.uint8],
+    rest_bounds: NDArray[np.int64],
 ) -> None:
-    used = 0
-    for record in range(bounds.size - 1):
-        start, end = bounds[record], bounds[record + 1]
-        value, value_end, size = _extract(joined, words, start, end, data, used)
-        spans[record, 0], spans[record, 1] = value - start if value >= 0 else _SLOW, value_end - start
-        spans[record, 2], spans[record, 3] = used, used + size
+    used = rest = 0
+    for record in range(bounds.shape[0]):
+        start, end = bounds[record, 0], bounds[record, 1]
+        value, value_end, size = _extract(joined, words, start, end, texts, used)
         used += size
+        if value >= 0:
+            for at in range(start, value + 1):
+                rests[_at(rest)] = joined[_at(at)]
+                rest += 1
+            for at in range(value_end - 1, end):
+                rests[_at(rest)] = joined[_at(at)]
+                rest += 1
+        text_bounds[record + 1], rest_bounds[record + 1] = used, rest
 
 
 @compiled

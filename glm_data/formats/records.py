@@ -14,7 +14,8 @@ from glm_data.formats.blocks import BadRecordError, Document
 TEXT_FIELDS = ("text", "content", "raw_content")
 """Where the text is looked for, in this order: Pile and most others, WuDao, CCNet."""
 
-_OWN_FIELDS = frozenset({"id", "text", "source", "lang", "meta"})
+_OWN_STRINGS = ("id", "text", "source", "lang")
+_OWN_FIELDS = frozenset({*_OWN_STRINGS, "meta"})
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _decoder = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder(enc_hook=str)
@@ -37,10 +38,12 @@ def decode_document(data: bytes, input_name: str, number: int) -> Document:
 
 def to_document(record: dict[str, Any], input_name: str, number: int) -> Document:
     """As :func:`decode_document`, of a decoded record, which it uses up."""
-    if record.keys() >= _OWN_FIELDS and all(type(record[name]) is str for name in ("id", "text", "source", "lang")):
+    if "lang" in record and record.keys() >= _OWN_FIELDS and all(type(record[name]) is str for name in _OWN_STRINGS):
         return _own(record)
-    field = next((name for name in TEXT_FIELDS if name in record), None)
-    if field is None:
+    for field in TEXT_FIELDS:
+        if field in record:
+            break
+    else:
         detail = f"no field {', '.join(TEXT_FIELDS)}; its fields: {', '.join(list(record)[:8]) or 'none'}"
         raise BadRecordError("no_text", detail)
     text = record.pop(field)

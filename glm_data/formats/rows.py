@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from glm_data.errors import InputError
 from glm_data.formats import DEFAULT_MAX_RECORD_BYTES, Unreadable
 from glm_data.formats.arrays import ArraySplitter
-from glm_data.formats.blocks import BadRecordError, Record, excerpt
+from glm_data.formats.blocks import BadRecordError, Record, Records, excerpt
 from glm_data.formats.lines import LineSplitter
 from glm_data.formats.records import decode_json
 from glm_data.formats.sniff import sniff
@@ -48,11 +48,11 @@ def read_rows(path: Path, split: str = "train") -> Iterator[tuple[int, Row] | Un
 
 def _read_json(path: Path, kind: str) -> Iterator[tuple[int, Row] | Unreadable]:
     limit = DEFAULT_MAX_RECORD_BYTES
-    for record in _split(path, ArraySplitter(limit) if kind == "wudao" else LineSplitter(limit)):
-        yield record if isinstance(record, Unreadable) else _decode(record)
+    for found in _split(path, ArraySplitter(limit) if kind == "wudao" else LineSplitter(limit)):
+        yield from [found] if isinstance(found, Unreadable) else map(_decode, found.each())
 
 
-def _split(path: Path, splitter: ArraySplitter | LineSplitter) -> Iterator[Record | Unreadable]:
+def _split(path: Path, splitter: ArraySplitter | LineSplitter) -> Iterator[Records | Unreadable]:
     broken = None
     try:
         for chunk in read_chunks(path):
