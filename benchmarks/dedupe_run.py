@@ -1,4 +1,4 @@
-"""De-duplication from compressed shard to finished output, one process: ours, datatrove's four stages, a script."""
+"""De-duplication from compressed shard to finished output, one process: ours, two peers, and a script."""
 
 from __future__ import annotations
 
@@ -110,6 +110,35 @@ def datasketch(language: str, folder: Path) -> tuple[Work, float]:
     return work, megabytes(texts)
 
 
+def text_dedup(language: str, folder: Path) -> tuple[Work, float]:
+    """text-dedup's MinHash command in this process, its defaults but for bands and rows."""
+    from text_dedup.minhash import main
+
+    texts = read_texts(folder / f"{language}.jsonl")
+    base = folder / "text-dedup" / language
+    shard = _shard(texts, base / "in.jsonl.zst")
+
+    def work() -> None:
+        shutil.rmtree(base / "cache", ignore_errors=True)
+        shutil.rmtree(base / "out", ignore_errors=True)
+        options = {
+            "path": "json",
+            "data_files": shard,
+            "split": "train",
+            "cache_dir": base / "cache",
+            "output": base / "out",
+            "column": "text",
+            "b": BANDS,
+            "r": ROWS,
+            "num_perm": BANDS * ROWS,
+            "ngram": 5,
+            "num_proc": 1,
+        }
+        main([word for name, value in options.items() for word in (f"--{name}", str(value))], standalone_mode=False)
+
+    return work, megabytes(texts)
+
+
 def _contest(language: str) -> Contest:
     return Contest(
         name=f"De-duplication, whole, {language}",
@@ -120,10 +149,11 @@ def _contest(language: str) -> Contest:
             Contestant(
                 f"datasketch and networkx script, {language}", lambda folder: datasketch(language, folder), is_peer=True
             ),
+            Contestant(f"text-dedup 0.4, {language}", lambda folder: text_dedup(language, folder), is_peer=True),
         ),
         note="Compressed JSON lines to the documents that stay, on disk, one process. Ours includes the start of Beam, "
         "the proof of every removal and the table of duplicates, and reads the larger sample, of like "
-        "documents, as it would end too soon.",
+        "documents, as it would end too soon. text-dedup needs an environment of its own.",
     )
 
 

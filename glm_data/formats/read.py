@@ -24,10 +24,10 @@ from glm_data.formats.blocks import (
     Unreadable,
     excerpt,
 )
-from glm_data.formats.extract import extract_texts
+from glm_data.formats.extract import CONTENT, NOT_FLAT, Extracted, extract_texts
 from glm_data.formats.lines import LineSplitter
 from glm_data.formats.parquet_files import read_parquet
-from glm_data.formats.records import decode_document, decode_json, to_document
+from glm_data.formats.records import decode_document, decode_json, name_source, to_document
 from glm_data.formats.sniff import FORMATS, sniff
 from glm_data.formats.streams import BrokenStreamError, read_chunks
 from glm_data.formats.text_files import read_text
@@ -112,8 +112,7 @@ class _Decoder:
     def decode(self, records: Records, builder: BlockBuilder) -> bool:
         """Add ``records`` to the block, many at a time; whether it is full now."""
         found = extract_texts(records)
-        rests = [found.rests[start:end] for start, end in itertools.pairwise(found.rest_bounds.tolist())]
-        rows = self._decode_rests(rests, records.number)
+        rows = self._describe(found, records.number)
         sizes, first, is_full = np.diff(found.text_bounds).astype(np.int32), 0, False
         for place in [*(place for place, row in enumerate(rows) if row is None), len(rows)]:
             if place > first:
@@ -124,12 +123,23 @@ class _Decoder:
             first = place + 1
         return is_full
 
-    def _decode_rests(self, rests: list[bytes], number: int) -> list[Document | None]:
+    def _describe(self, found: Extracted, number: int) -> list[Document | None]:
         """The documents but for their texts; None where anything is wrong, which is told better of the whole record."""
-        seen = [self._seen.get(rest) for rest in rests]
-        rows = [row and row._replace(id=document_id(self._name, number + i)) for i, row in enumerate(seen)]
-        places = [place for place, row in enumerate(rows) if row is None and rests[place]]
-        for place, record in zip(places, _decode_together([rests[place] for place in places]), strict=True):
+        rests = [found.rests[start:end] for start, end in itertools.pairwise(found.rest_bounds.tolist())]
+        metas = [found.metas[start:end] for start, end in itertools.pairwise(found.meta_bounds.tolist())]
+        rows: list[Document | None] = []
+        left: list[int] = []
+        for place, (rest, meta, (field, start, end)) in enumerate(zip(rests, metas, found.flat.tolist(), strict=True)):
+            key, row = document_id(self._name, number + place), None
+            if (seen := self._seen.get(rest)) is not None:
+                row = Document(key, "", *seen[2:])
+            elif field != NOT_FLAT:
+                source = name_source(rest[start:end].decode() if start >= 0 else "", self._name, field == CONTENT)
+                row = Document(key, "", source, "", meta.decode())
+            elif rest:
+                left.append(place)
+            rows.append(row)
+        for place, record in zip(left, _decode_together([rests[place] for place in left]), strict=True):
             row = None if record is None else self._row(record, number + place)
             if row is not None and len(self._seen) < _MOST_SEEN and row.id == document_id(self._name, number + place):
                 self._seen[rests[place]] = row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from glm_data.formats.blocks import BadRecordError, Document
 TEXT_FIELDS = ("text", "content", "raw_content")
 """Where the text is looked for, in this order: Pile and most others, WuDao, CCNet."""
 
+_SOURCE_FIELDS = ("pile_set_name", "source")
 _OWN_STRINGS = ("id", "text", "source", "lang")
 _OWN_FIELDS = frozenset({*_OWN_STRINGS, "meta"})
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -50,7 +52,8 @@ def to_document(record: dict[str, Any], input_name: str, number: int) -> Documen
     if type(text) is not str:
         raise BadRecordError("wrong_type", f"'{field}' is {_name(text)}, not a string")
     meta = _merge_meta(record)
-    source = _wudao_source(meta) if field == "content" else _source(meta, input_name)
+    is_wudao = field == "content"
+    source = name_source(_source(meta, ("dataType",) if is_wudao else _SOURCE_FIELDS), input_name, is_wudao)
     return Document(document_id(input_name, number), text, source, "", encode_meta(meta))
 
 
@@ -122,17 +125,17 @@ def _parse_meta(value: Any) -> dict[str, Any] | None:
     return None
 
 
-def _source(meta: dict[str, Any], input_name: str) -> str:
-    for name in ("pile_set_name", "source"):
+def _source(meta: dict[str, Any], names: Sequence[str]) -> str:
+    """Take out of ``meta`` what the first of its fields ``names`` that says something says."""
+    for name in names:
         if type(meta.get(name)) is str and meta[name]:
             found: str = meta.pop(name)
             return found
-    return input_name
+    return ""
 
 
-def _wudao_source(meta: dict[str, Any]) -> str:
-    kind = meta.get("dataType")
-    if type(kind) is not str or not kind:
-        return "WuDao"
-    del meta["dataType"]
-    return f"WuDao/{kind}"
+def name_source(said: str, input_name: str, is_wudao: bool) -> str:
+    """The source of a document whose record says ``said`` of it, or nothing."""
+    if is_wudao:
+        return f"WuDao/{said}" if said else "WuDao"
+    return said or input_name

@@ -193,21 +193,16 @@ def _shingle_kernel(data: Any, bounds: Any, tables: Any, modes: Any, ngram: int,
 @_inlined
 def _has_ideographs(data: Any, start: int, end: int) -> Any:
     """Whether one in :data:`IDEOGRAPHS_IN` visible characters begins like Han or Hangul (U+4000 to U+DFFF)."""
-    found, at = 0, start
-    while at < end and not found:  # most of English ends here
-        inside = _first_lanes(min(end - at, LANES))
-        found = count_ones(within(data, at, 0, 0xE4, 10) & inside)
-        at += LANES
-    if not found:
-        return False
-    found, seen = 0, 0
+    found = seen = np.int64(0)
     for at in range(start, end, LANES):
-        inside = _first_lanes(min(end - at, LANES))
-        found += count_ones(within(data, at, 0, 0xE4, 10) & inside)
-        seen += count_ones((within(data, at, 0, 0x21, 0x5F) | within(data, at, 0, 0xC0, 0x40)) & inside)
+        found += count_ones(within(data, at, 0, 0xE4, 10) & _first_lanes(min(end - at, LANES)))
+    if found == 0:  # most of English
+        return False
+    for at in range(start, end, LANES):
         # not U+3000, the space of full-width copies
         spaces = within(data, at, 0, 0xE3, 1) & within(data, at + 1, 0, 0x80, 1) & within(data, at + 2, 0, 0x80, 1)
-        seen -= count_ones(spaces & inside)
+        visible = (within(data, at, 0, 0x21, 0x5F) | within(data, at, 0, 0xC0, 0x40)) & ~spaces
+        seen += count_ones(visible & _first_lanes(min(end - at, LANES)))
     return found * IDEOGRAPHS_IN >= seen
 
 
@@ -259,16 +254,8 @@ def _read_characters(data: Any, at: int, end: int, tables: Any, fold_digits: Any
         if part < last:
             entry = expansions[_at(part)]
             part += 1
-        elif data[_at(at)] < 0x80:
-            entry = entries[data[_at(at)]]
-            at += 1
-        elif 0xE0 <= data[_at(at)] < 0xF0 and at + 3 <= end:
-            entry = entries[_at(_join_three(data[_at(at)], data[_at(at + 1)], data[_at(at + 2)]))]
-            at += 3
         else:
-            decoded = _decode(data, at, end)
-            entry = entries[_at(decoded & CODE_POINT_MASK)]
-            at += decoded >> 21
+            entry, at = _next_entry(data, at, end, entries)
         if entry == 0 or entry == _NOTHING_ENTRY:
             continue
         if entry & np.uint32(EXPANSION_FLAG):
@@ -349,23 +336,15 @@ def _read_words(data: Any, at: int, end: int, tables: Any, fold_digits: Any, tok
         if part < last:
             entry = expansions[_at(part)]
             part += 1
-        elif data[_at(at)] < 0x80:
-            if not in_word and not fold_digits:
+        else:
+            if not in_word and not fold_digits and data[_at(at)] < 0x80:
                 if used + LANES > tokens.size:
                     return -1
                 stop, used = _read_plain_words(data, at, end, tokens, used)
                 if stop > at:
                     at = stop
                     continue
-            entry = entries[data[_at(at)]]
-            at += 1
-        elif 0xE0 <= data[_at(at)] < 0xF0 and at + 3 <= end:
-            entry = entries[_at(_join_three(data[_at(at)], data[_at(at + 1)], data[_at(at + 2)]))]
-            at += 3
-        else:
-            decoded = _decode(data, at, end)
-            entry = entries[_at(decoded & CODE_POINT_MASK)]
-            at += decoded >> 21
+            entry, at = _next_entry(data, at, end, entries)
         kind = entry >> np.uint32(KIND_SHIFT)
         if kind in (BREAK, CHARACTER):
             if used + 2 > tokens.size:
@@ -424,9 +403,15 @@ def _hash_word(data: Any, at: int, length: int) -> Any:
 
 
 @_inlined
-def _join_three(first: Any, second: Any, third: Any) -> Any:
-    """The code point of three bytes."""
-    return (np.int64(first) & 0x0F) << 12 | (np.int64(second) & 0x3F) << 6 | np.int64(third) & 0x3F
+def _next_entry(data: Any, at: int, end: int, entries: Any) -> Any:
+    """The entry of the character at ``at``, and the place behind it."""
+    first, point, size = np.int64(data[_at(at)]), np.int64(data[_at(at)]), 1
+    if 0xE0 <= first < 0xF0 and at + 3 <= end:
+        point, size = (first & 0x0F) << 12 | (data[_at(at + 1)] & 0x3F) << 6 | data[_at(at + 2)] & 0x3F, 3
+    elif first >= 0x80:
+        decoded = _decode(data, at, end)
+        point, size = decoded & CODE_POINT_MASK, decoded >> 21
+    return entries[_at(point)], at + size
 
 
 @_inlined
