@@ -40,7 +40,8 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "demo_input": ("formats", "manifests"),
     "inspection": ("loading", "report"),
     "recipe": ("pipelines", "evaluation", "report", "demo_input"),
-    "cli": ("recipe", "exporting", "inspection"),
+    "viewer": ("inspection", "vocabulary"),
+    "cli": ("recipe", "exporting", "viewer"),
 }
 """Every room and those right below it; a room may import all that its house stands on, down to the ground."""
 

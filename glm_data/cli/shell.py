@@ -149,6 +149,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("glm_data.cli.generate:generate", "Continue a text."),
     "explain": ("glm_data.cli.explain:explain", "Tell the life of a document, from raw record to packed row."),
     "duplicates": ("glm_data.cli.duplicates:duplicates", "Look at what de-duplication removed; audit it."),
+    "view": ("glm_data.cli.view:view", "Look at all of it in the browser, on a local page."),
     "beam": ("glm_data.cli.beam:beam", "Run a Beam pipeline file, as 'beam run' does."),
     "doctor": ("glm_data.cli.doctor:doctor", "Say what is installed and what may go wrong."),
 }
