@@ -33,7 +33,7 @@ from glm_data.errors import GlmDataError, InterruptedRunError, MissingExtraError
 GUARD_RAIL_EXIT_CODE = 3
 INTERRUPTED_EXIT_CODE = InterruptedRunError.exit_code
 
-EXTRA_OF_MODULE = {"torch": "train", "safetensors": "train"}
+EXTRA_OF_MODULE = {"torch": "train", "safetensors": "train", "starlette": "web", "uvicorn": "web"}
 """Top-level modules that an optional extra brings."""
 
 _ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
@@ -218,14 +218,18 @@ def missing_extra(module: str) -> MissingExtraError:
     )
 
 
-def require_torch() -> None:
-    """Raise :class:`MissingExtraError` now rather than minutes into a run, without importing torch."""
+def require_extra(extra: str) -> None:
+    """Raise :class:`MissingExtraError` now rather than later, without importing what the extra brings."""
     import importlib.util
-    import os
 
-    for module in EXTRA_OF_MODULE:
-        if importlib.util.find_spec(module) is None:
+    for module, brought_by in EXTRA_OF_MODULE.items():
+        if brought_by == extra and importlib.util.find_spec(module) is None:
             raise missing_extra(module)
+
+
+def require_torch() -> None:
+    """:func:`require_extra` of ``train``, and threads of torch that wait without spinning."""
+    require_extra("train")
     # Threads that wait by spinning starve each other on a busy machine: five times slower. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

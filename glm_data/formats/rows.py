@@ -15,12 +15,10 @@ import pyarrow.parquet as pq
 
 from glm_data.errors import InputError
 from glm_data.formats import DEFAULT_MAX_RECORD_BYTES, Unreadable
-from glm_data.formats.arrays import ArraySplitter
 from glm_data.formats.blocks import BadRecordError, Record, excerpt
-from glm_data.formats.lines import LineSplitter
 from glm_data.formats.records import decode_json
 from glm_data.formats.sniff import sniff
-from glm_data.formats.streams import BrokenStreamError, read_chunks
+from glm_data.formats.splitting import read_records
 
 Row = Mapping[str, Any]
 _BATCH_ROWS = 1024
@@ -47,19 +45,8 @@ def read_rows(path: Path, split: str = "train") -> Iterator[tuple[int, Row] | Un
 
 
 def _read_json(path: Path, kind: str) -> Iterator[tuple[int, Row] | Unreadable]:
-    limit = DEFAULT_MAX_RECORD_BYTES
-    for record in _split(path, ArraySplitter(limit) if kind == "wudao" else LineSplitter(limit)):
+    for record in read_records(path, kind, DEFAULT_MAX_RECORD_BYTES):
         yield record if isinstance(record, Unreadable) else _decode(record)
-
-
-def _split(path: Path, splitter: ArraySplitter | LineSplitter) -> Iterator[Record | Unreadable]:
-    broken = None
-    try:
-        for chunk in read_chunks(path):
-            yield from splitter.feed(chunk)
-    except BrokenStreamError as error:
-        broken = error
-    yield from splitter.finish(broken)
 
 
 def _decode(record: Record) -> tuple[int, Row] | Unreadable:
