@@ -32,7 +32,8 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "exporting": ("loading",),
     "model": ("ground",),
     "training": ("model", "loading"),
-    "int4": ("model",),
+    "int4": ("training",),
+    "megatron": ("int4", "tokenizer"),
     "generation": ("training", "int4"),
     "evaluation": ("generation",),
     "report": ("ground",),
@@ -41,11 +42,11 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "inspection": ("loading", "report"),
     "recipe": ("pipelines", "evaluation", "report", "demo_input"),
     "viewer": ("inspection", "vocabulary"),
-    "cli": ("recipe", "exporting", "viewer"),
+    "cli": ("recipe", "exporting", "viewer", "megatron"),
 }
 """Every room and those right below it; a room may import all that its house stands on, down to the ground."""
 
-TORCH_ROOMS = {"model", "training", "int4", "generation", "evaluation"}
+TORCH_ROOMS = {"model", "training", "int4", "megatron", "generation", "evaluation"}
 WEB_ROOMS = {"serving", "viewer"}
 TORCH_ADAPTERS = {"glm_data/loading/torch_adapter.py"}
 MOST_FUNCTION_LINES, MOST_FILE_LINES = 60, 500

@@ -143,7 +143,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("glm_data.cli.plan:plan", "Say what a training run would take."),
     "train": ("glm_data.cli.train:train", "Train a GLM on a pack."),
     "prune": ("glm_data.cli.prune:prune", "Set weights of a trained model to zero, the loss shown."),
-    "quantize": ("glm_data.cli.quantize:quantize", "Quantise a trained model to INT4."),
+    "quantize": ("glm_data.cli.quantize:quantize", "Quantise a trained model to INT4 or INT8."),
+    "import": ("glm_data.cli.import_:import_", "Read a checkpoint of GLM-130B or GLM-10B."),
+    "export-checkpoint": (
+        "glm_data.cli.export_checkpoint:export_checkpoint",
+        "Write a model as such a checkpoint, in parts.",
+    ),
     "eval": ("glm_data.cli.evaluate:evaluate", "Measure a model on rows of a pack."),
     "infill": ("glm_data.cli.infill:infill", "Fill the [MASK]s of a text."),
     "generate": ("glm_data.cli.generate:generate", "Continue a text."),
