@@ -25,7 +25,7 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "filters": ("formats",),
     "dedupe": ("formats",),
     "decontaminate": ("formats", "bans"),
-    "mip": ("formats", "bans"),
+    "mip": ("formats", "decontaminate", "tokenizer"),
     "packing": ("filters", "dedupe", "mip", "tokenizer"),
     "vocabulary": ("formats", "tokenizer"),
     "loading": ("packing",),
