@@ -35,10 +35,10 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "int4": ("model",),
     "generation": ("training", "int4"),
     "evaluation": ("generation",),
-    "report": ("ground",),
+    "report": ("inspection",),
     "pipelines": ("packing", "vocabulary", "decontaminate"),
     "demo_input": ("formats", "manifests"),
-    "inspection": ("loading", "report"),
+    "inspection": ("loading",),
     "recipe": ("pipelines", "evaluation", "report", "demo_input"),
     "cli": ("recipe", "exporting", "inspection"),
 }
