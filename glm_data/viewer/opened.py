@@ -8,12 +8,11 @@ from pathlib import Path
 import msgspec
 
 from glm_data.errors import InputError, UsageError
-from glm_data.inspection import FinishedStage, locate_inputs, open_run
 from glm_data.inputs import find_inputs
-from glm_data.manifest import InputFile
+from glm_data.inspection import FinishedStage, locate_inputs, open_run
+from glm_data.manifest import STAGE_ORDER, InputFile
 from glm_data.mip import DataSet, read_mixture
 from glm_data.mip.mixture import Source
-from glm_data.report.collect import STAGE_ORDER
 
 _TABLES = ("data/", "dropped/", "ledger/", "duplicates.parquet", "signals/")
 _OF_DOCUMENTS = ("decontaminate", "dedupe", "filter")
@@ -53,7 +52,7 @@ def open_path(path: Path, beside: Sequence[Path] = ()) -> Opened:
     """
     others = {str(other): other for other in beside}
     if path.is_file() and path.suffix in (".yaml", ".yml"):
-        return _opened(path, {}, _sources(read_mixture(path)), others)
+        return _opened(path, {}, _sources(read_mixture(path).sources), others)
     if path.is_file() and path.suffix == ".model":
         return _opened(path, {}, {}, {str(path): path, **others})
     if not path.is_dir():
