@@ -41,7 +41,7 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "demo_input": ("formats", "manifests"),
     "inspection": ("loading",),
     "recipe": ("pipelines", "evaluation", "report", "demo_input"),
-    "viewer": ("inspection", "vocabulary"),
+    "viewer": ("report", "vocabulary"),
     "cli": ("recipe", "exporting", "viewer", "megatron"),
 }
 """Every room and those right below it; a room may import all that its house stands on, down to the ground."""
