@@ -82,6 +82,11 @@ class Loaded:
     generation: Any
     """``GenerationOptions`` for the prompts of ``infill``, or None for the defaults."""
 
+    def given(self, stage: str) -> tuple[str, ...]:
+        """The names of the options that the recipe's section of a stage gives."""
+        section = getattr(self.recipe, stage)
+        return tuple(section) if isinstance(section, dict) else ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:

@@ -121,8 +121,8 @@ class _Run:
 
     def _rows(self, step: int) -> tuple[IntArray, IntArray]:
         """Rows of a step, of all processes, and the epoch of each."""
-        before, end = self.bounds[step : step + 2]
-        return rows_of_samples(before, end, self.training, self.options.seed, self.data.order)
+        first, end = self.bounds[step], self.bounds[step + 1]
+        return rows_of_samples(first, end, self.training, self.options.seed, self.data.order)
 
     def _microbatches(self, step: int) -> tuple[IntArray, list[FlatBatch]]:
         """This process's rows, ``[microbatches, rows]`` of them, and what is in them. Those of the skip list stay, so
