@@ -14,7 +14,7 @@ from glm_data import files
 from glm_data.errors import InputError, UsageError
 from glm_data.formats import Unreadable
 from glm_data.formats.rows import read_rows
-from glm_data.mip import DataSet, Renderer, Rendered, Template, TemplateFile, prepare_row, read_templates
+from glm_data.mip import DataSet, Rendered, Renderer, Template, TemplateFile, prepare_row, read_templates
 from glm_data.mip.mixture import Source, source_templates
 from glm_data.viewer.styled import Span, clip, reveal
 

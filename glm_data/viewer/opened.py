@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from glm_data.errors import InputError, UsageError
-from glm_data.inspection import FinishedStage, locate_inputs, open_run
 from glm_data.inputs import find_inputs
+from glm_data.inspection import FinishedStage, locate_inputs, open_run
 from glm_data.manifest import InputFile
 from glm_data.mip import DataSet, read_mixture
 from glm_data.mip.mixture import Source
@@ -137,14 +137,14 @@ def _rendered(stage: FinishedStage) -> Iterator[tuple[str, Source]]:
 
 
 def _documents(stages: dict[str, FinishedStage]) -> tuple[InputFile, ...]:
-    """The first file of documents of the cleanest stage that has some, or of what a tokenizer was trained on."""
+    """The documents of the cleanest stage that has some, or what a tokenizer was trained on."""
     for kind in _OF_DOCUMENTS:
         for stage in stages.values():
             if stage.kind == kind:
-                return find_inputs([stage.folder])[:1]
+                return find_inputs([stage.folder])
     for stage in stages.values():
         if stage.kind == "tokenizer":
-            return _read_by(stage)[:1]
+            return _read_by(stage)
     return ()
 
 
