@@ -27,7 +27,7 @@ def rows() -> list[dict[str, Any]]:
 
 def ours(folder: Path) -> tuple[Work, float]:
     """Our renderer: budgeted sandbox, seeded choices, templates compiled once."""
-    from glm_data.mip.render import Renderer, prepare_row
+    from glm_data.mip import Renderer, prepare_row
     from glm_data.mip.templates import Template
 
     templates = [Template(id=name, name=name, jinja=body, answer_choices=CHOICES) for name, body in BODIES.items()]

@@ -82,6 +82,11 @@ class Loaded:
     generation: Any
     """``GenerationOptions`` for the prompts of ``infill``, or None for the defaults."""
 
+    def given(self, stage: str) -> tuple[str, ...]:
+        """The names of the options that the recipe's section of a stage gives."""
+        section = getattr(self.recipe, stage)
+        return tuple(section) if isinstance(section, dict) else ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -166,14 +171,9 @@ def _pack(step: Step, runner: Any, overwrite: bool) -> Success:
 
 
 def _train(step: Step, runner: Any, overwrite: bool) -> Success:
-    from glm_data.inputs import stage_files
-    from glm_data.loading import PackedRows
-    from glm_data.training.stage import TrainingData, train_rows
+    from glm_data.training.stage import train_stage
 
-    pack = Path(step.inputs[0])
-    rows = PackedRows.open(pack)
-    data = TrainingData(rows=rows, order=rows.order, inputs=stage_files(pack, "pack/"), tokenizer=pack)
-    return train_rows(data, step.out, step.options, overwrite=overwrite)
+    return train_stage(Path(step.inputs[0]), step.out, step.options, overwrite=overwrite)
 
 
 def _quantize(step: Step, runner: Any, overwrite: bool) -> Success:

@@ -17,7 +17,7 @@ from glm_data.formats import Unreadable
 from glm_data.formats.rows import read_rows
 from glm_data.manifest import read_success
 from glm_data.mip import MipOptions, render_stage
-from glm_data.mip.stage import SCHEMA
+from glm_data.mip.shard import SCHEMA
 from glm_data.stage import ShardRecord, ShardTask, Stage, Success, write_shard_record
 from pipelines import render_mip
 
@@ -96,7 +96,8 @@ def test_every_row_and_template_is_accounted_for(tmp_path: Path) -> None:
     first = table.slice(0, 1).to_pylist()[0]
     assert first == {
         "id": "toy/train#0/aaaa", "dataset": "toy", "subset": "", "split": "train", "row": 0, "template": "aaaa",
-        "template_name": "ask", "lang": "en", "shots": 0, "prompt": "one?", "target": "yes",
+        "template_name": "ask", "template_version": "", "lang": "en", "shots": 0, "options": "", "prompt": "one?",
+        "target": "yes",
     }  # fmt: skip
     assert success.counts["template/toy/train/ask/hidden_label"] == 1
     assert success.facts["datasets"]["toy/train"]["kept"] == success.kept
@@ -183,8 +184,9 @@ def test_the_demo_holds_the_lines_of_its_corpus() -> None:
         ({"weight": 0}, "must be above 0"),
         ({"cap": 0}, "must be at least 1"),
         ({"name": "other"}, "templates of 'toy', not of 'other'"),
-        ({"exclude": ["asks"]}, "Did you mean 'ask'"),
-        ({"exclude": ["ask", "copy", "divide"]}, "leaves no template"),
+        ({"exclude": {"asks": "noisy"}}, "Did you mean 'ask'"),
+        ({"exclude": dict.fromkeys(("ask", "copy", "divide"), "noisy")}, "leaves no template"),
+        ({"exclude": {"ask": " "}}, "excluded without a reason"),
         ({"langage": "en"}, "Did you mean 'language'"),
     ],
 )

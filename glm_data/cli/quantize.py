@@ -15,8 +15,11 @@ from glm_data.cli.stages import stage_command
 @stage_command(
     "quantize",
     "quantize",
-    help="Quantise the weights of a trained model to INT4, row by row. MODEL is a finished train stage.",
-    example="glm-data quantize run/train --out run/quantize",
+    help="Quantise the weights of a trained model to INT4 or INT8. MODEL is a finished train stage.",
+    example="""
+        glm-data quantize run/train --out run/quantize
+        glm-data quantize run/train --out run/quantize-8 --bits 8
+    """,
 )
 @click.argument("model", type=EXISTING_FOLDER)
 def quantize(model: Path) -> dict[str, Any]:

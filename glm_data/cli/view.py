@@ -15,8 +15,13 @@ from glm_data.cli.shell import Command, require_extra
     cls=Command,
     help="Open a local, read-only page on PATH: a run's folder, a stage's, a mixture.yaml of instruction data or a "
     "tokenizer.model. It shows packed rows, clusters of duplicates side by side, rules of a filter with thresholds to "
+<<<<<<< HEAD
     "move, templates on real rows, tokenizers on a text, tables and the run report. Only this machine reaches it, "
     "and nothing is written but templates, to the file that --save names. Ctrl-C ends it.",
+=======
+    "move, templates on real rows, tokenizers on a text, tables and the run report. Only this machine's programs reach "
+    "it, and nothing is written but templates, to the file that --save names. Ctrl-C ends it.",
+>>>>>>> main
     example="""
         glm-data view my-run
         glm-data view my-run/pack --port 8765 --no-open
@@ -35,6 +40,7 @@ from glm_data.cli.shell import Command, require_extra
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def view(path: Path, port: int, opens: bool, beside: tuple[Path, ...], save: Path | None, quiet: bool) -> None:
     """Serve until told to stop."""
+    import threading
     import webbrowser
 
     require_extra("web")
@@ -46,6 +52,7 @@ def view(path: Path, port: int, opens: bool, beside: tuple[Path, ...], save: Pat
     desk = Desk(open_path(path, beside), save)
     server = web.Server(make_app(desk), web.listen("127.0.0.1", port))
     Output(quiet=quiet).note(f"{path} is shown at {server.url}  (Ctrl-C to stop)")
+    threading.Thread(target=desk.warm, daemon=True).start()
     if opens:
         webbrowser.open(server.url)
     server.run()

@@ -21,9 +21,10 @@ class ModelConfig(Config, frozen=True, kw_only=True):
     norm: Annotated[
         Literal["deepnorm", "pre", "rms"], Doc("deepnorm as GLM-130B, pre-norm, or pre-norm by RMSNorm")
     ] = "deepnorm"
-    feed_forward: Annotated[Literal["geglu", "gelu"], Doc("geglu as GLM-130B, or gelu without a gate (GLM-10B)")] = (
-        "geglu"
-    )
+    feed_forward: Annotated[
+        Literal["geglu", "gelu", "gelu-tanh"],
+        Doc("geglu as GLM-130B; gelu without a gate, or its approximation by tanh (GLM-10B)"),
+    ] = "geglu"
     positions: Annotated[
         Literal["rotary", "learned-2d"], Doc("rotary as GLM-130B, or two learned tables (GLM-10B)")
     ] = "rotary"
@@ -126,7 +127,7 @@ def _glm_10b(vocab: int) -> ModelConfig:
         heads=64,
         ffn=16384,
         norm="pre",
-        feed_forward="gelu",
+        feed_forward="gelu-tanh",
         positions="learned-2d",
         shrink=1.0,
         embedding_std=0.02,

@@ -148,6 +148,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.gated, self.dropout = config.feed_forward == "geglu", config.dropout
+        self.approximate = "tanh" if config.feed_forward == "gelu-tanh" else "none"
         self.dense_h_to_4h = nn.Linear(config.hidden, config.ffn * (2 if self.gated else 1))
         self.dense_4h_to_h = nn.Linear(config.ffn, config.hidden)
 
@@ -155,7 +156,9 @@ class FeedForward(nn.Module):
         """What the feed-forward adds, ``[T, D]``."""
         inner = self.dense_h_to_4h(h_TD)
         x1_TF, x2_TF = inner.chunk(2, dim=-1) if self.gated else (1, inner)
-        return F.dropout(self.dense_4h_to_h(x1_TF * F.gelu(x2_TF)), self.dropout, self.training)
+        return F.dropout(
+            self.dense_4h_to_h(x1_TF * F.gelu(x2_TF, approximate=self.approximate)), self.dropout, self.training
+        )
 
 
 def make_norm(config: ModelConfig) -> nn.Module:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from glm_data.config import Config, Doc
+from glm_data.config import Config, Doc, to_mapping
 from glm_data.errors import ConfigError
 from glm_data.model.config import ModelConfig, preset
 from glm_data.training.schedule import shrink_points, steps_of_run
@@ -17,7 +17,7 @@ Weighting = Literal["token", "sequence"]
 
 
 class TrainOptions(Config, frozen=True, kw_only=True):
-    """What a training run is, next to its rows. Together they decide every byte of the result.
+    """What a training run is, next to its rows. Together they decide every byte of the result (``tensorboard`` none).
 
     The defaults are the ``tiny`` model's, for a run of a few hundred steps. GLM-130B: ``optimizer: adamw``,
     ``lr: 8e-5``, ``min_lr_ratio: 0.1``, ``weight_decay: 0.1``, ``weighting: sequence``.
@@ -80,6 +80,9 @@ class TrainOptions(Config, frozen=True, kw_only=True):
     seed: Annotated[int, Doc("seed of weights, order and dropout")] = 0
     threads: Annotated[int, Doc("CPU threads; another number may change the last bits of the result")] = 2
     log_every: Annotated[int, Doc("steps between lines of metrics.jsonl")] = 10
+    tensorboard: Annotated[
+        bool, Doc("also write what is logged for TensorBoard, into _run/tensorboard (extra: tensorboard)")
+    ] = False
     checkpoint_every: Annotated[int, Doc("steps between checkpoints; 0 means none")] = 100
     keep_checkpoints: Annotated[int, Doc("newest checkpoints to keep")] = 2
     teacher: Annotated[str, Doc("train folder of a model whose distributions are learned beside the targets")] = ""
@@ -151,6 +154,11 @@ class PruneOptions(Config, frozen=True, kw_only=True):
         for name in ("calibration_rows", "held_out_rows"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+
+
+def run_settings(options: TrainOptions) -> dict[str, Any]:
+    """The options that decide the result; a run may go on with other ones of the rest."""
+    return {name: value for name, value in to_mapping(options).items() if name != "tensorboard"}
 
 
 def model_config(options: TrainOptions, vocab: int) -> ModelConfig:

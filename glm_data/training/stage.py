@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from glm_data import files
-from glm_data.config import to_mapping
 from glm_data.errors import InputError, UsageError
 from glm_data.inputs import stage_files
 from glm_data.loading import PackedRows
@@ -35,10 +34,11 @@ from glm_data.training.batches import IntArray, OrderFunction, Rows, split_rows
 from glm_data.training.distill import load_teacher, teacher_files
 from glm_data.training.engine import Engine
 from glm_data.training.labels import PackLabels
-from glm_data.training.loop import METRICS, Labels, Report, Trainer, fixed_threads
+from glm_data.training.loop import Labels, Report, Trainer, fixed_threads
 from glm_data.training.losses import count_targets, measure, unigram_entropy
-from glm_data.training.metrics import CURVE, write_curve
-from glm_data.training.options import TrainOptions, model_config, step_bounds
+from glm_data.training.metrics import CURVE, METRICS, write_curve
+from glm_data.training.options import TrainOptions, model_config, run_settings, step_bounds
+from glm_data.training.tensorboard import require_tensorboard
 from tokenizer import Tokenizer
 
 STAGE = "train"
@@ -90,7 +90,7 @@ def pack_data(pack: Path, tokenizer: Path | None = None) -> TrainingData:
             f"'{pack}' was packed with another tokenizer than '{folder}' (fingerprint {str(made_with)[:12]}…, given "
             f"{given[:12]}…); give the one it was packed with."
         )
-    return TrainingData(rows, rows.order, stage_files(pack), folder, PackLabels(rows))
+    return TrainingData(rows, rows.order, stage_files(pack, "pack/"), folder, PackLabels(rows))
 
 
 def train_rows(
@@ -109,8 +109,10 @@ def train_rows(
     held out.
     """
     training, _ = split_data(data.rows, options)
+    if options.tensorboard:
+        require_tensorboard()
     inputs = run_inputs(data, options)
-    mapping = to_mapping(options)
+    mapping = run_settings(options)
     if not overwrite and (done := finished(out, STAGE, mapping, inputs)) is not None:
         return done
     tokenizer = Tokenizer.load(data.tokenizer)

@@ -17,8 +17,8 @@ from glm_data.report.render import render
 from glm_data.viewer.desk import GIVEN, READ, Answer, Desk
 
 PAGE = Path(__file__).with_name("page")
-REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'"
-"""The report is one file with everything in it; it asks for nothing."""
+REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+"""The report is one file with its styles in it; it runs nothing and asks for nothing."""
 
 
 def make_app(desk: Desk) -> web.App:

@@ -210,7 +210,7 @@ class RowPage {
     const next = Math.min(this.blanks.length - 1, Math.max(0, this.blank + by));
     if (next < 0 || !this.blanks.length) return;
     this.choose(next);
-    this.blanks[next].line.scrollIntoView({ block: "nearest" });
+    this.blanks[next].mark.scrollIntoView({ block: "center" });
   }
 
   /** Show what the token at `place` is, beside it. */
