@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from typing import Any
 import msgspec
 
 import glm_data
-from glm_data.errors import UsageError
+from glm_data.errors import GlmDataError, UsageError
 from glm_data.filters.tune import read_kept
 from glm_data.loading.provenance import Documents
 from glm_data.loading.rows import PackedRows
 from glm_data.mip import Template
+from glm_data.packing.tokenized import load_tokenizer
 from glm_data.viewer.clusters import view_clusters, view_pair
 from glm_data.viewer.mip import DataSetDesk
 from glm_data.viewer.opened import Opened, table_names
@@ -45,7 +46,7 @@ class PackDesk:
 
     @cached_property
     def _model(self) -> Tokenizer:
-        return Tokenizer.load(self._folder)
+        return load_tokenizer(self._folder)
 
     def row(self, number: int, epoch: int) -> RowView:
         """One row; :class:`UsageError` for one that there is not."""
@@ -81,6 +82,14 @@ class Desk:
             "datasets": list(self.opened.sources),
             "save": str(self.save or ""),
         }
+
+    def warm(self) -> None:
+        """Draw a row of the first pack, so that compiled code is loaded when the page asks for one."""
+        for thing in self.opened.things:
+            if thing.view == "rows":
+                with suppress(GlmDataError), self.use("rows", thing.name) as pack:
+                    msgspec.json.encode(pack.row(0, 0))
+                return
 
     @contextmanager
     def use(self, view: str, name: str) -> Iterator[Any]:

@@ -19,16 +19,19 @@ _OF_DOCUMENTS = ("decontaminate", "dedupe", "filter")
 """Stages that hold documents, the cleanest first."""
 
 
+VIEWS = ("report", "rows", "clusters", "filter", "mip", "tokenizers", "records")
+"""The ways to look at things, in the order of the page."""
+
+
 class Thing(msgspec.Struct, frozen=True, kw_only=True):
     """Something to look at, with a view of its own."""
 
     view: str
-    """``rows``, ``clusters``, ``filter``, ``mip``, ``tokenizers``, ``records`` or ``report``."""
+    """One of :data:`VIEWS`."""
     name: str
     """Unique among those of its view."""
-    path: str
-    size: int = 0
-    """Rows, removals, rules or whatever there is to count."""
+    size: int
+    """Rows, removed documents, data sets, tokenizers, tables or stages."""
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,14 +75,16 @@ def _opened(
     if not tokenizers and others:
         tokenizers = {name: stage.folder for name, stage in stages.items() if stage.kind == "pack"}
     tokenizers |= others
-    things = [*_things(stages.items()), *_mip_things(sources)]
+    things = list(_things(stages.items()))
+    if sources:
+        things.append(Thing(view="mip", name="mip", size=len(sources)))
     if tokenizers:
-        things.append(Thing(view="tokenizers", name="tokenizers", path=str(path), size=len(tokenizers)))
+        things.append(Thing(view="tokenizers", name="tokenizers", size=len(tokenizers)))
     if stages:
-        things.insert(0, Thing(view="report", name="report", path=str(path)))
+        things.append(Thing(view="report", name="report", size=len(stages)))
     return Opened(
         path=path,
-        things=tuple(things),
+        things=tuple(sorted(things, key=lambda thing: VIEWS.index(thing.view))),
         stages=stages,
         sources=sources,
         tokenizers=tokenizers,
@@ -89,16 +94,16 @@ def _opened(
 
 def _things(stages: Iterable[tuple[str, FinishedStage]]) -> Iterator[Thing]:
     for name, stage in sorted(stages, key=lambda item: _order(item[1].kind)):
-        success, path = stage.success, str(stage.folder)
+        success = stage.success
         if stage.kind == "pack":
-            yield Thing(view="rows", name=name, path=path, size=success.facts["rows"])
+            yield Thing(view="rows", name=name, size=success.facts["rows"])
         if stage.kind == "dedupe":
-            yield Thing(view="clusters", name=name, path=path, size=sum(success.dropped.values()))
+            yield Thing(view="clusters", name=name, size=sum(success.dropped.values()))
         if stage.kind == "filter" and stage.paths("signals"):
-            yield Thing(view="filter", name=name, path=path, size=sum(success.dropped.values()))
+            yield Thing(view="filter", name=name, size=sum(success.dropped.values()))
         tables = table_names(stage)
         if tables:
-            yield Thing(view="records", name=name, path=path, size=len(tables))
+            yield Thing(view="records", name=name, size=len(tables))
 
 
 def _order(kind: str) -> int:
@@ -110,15 +115,6 @@ def table_names(stage: FinishedStage) -> list[str]:
     """The tables of a stage that hold rows of text or of numbers to be read by people."""
     names = [item.name for item in stage.success.files if item.name.endswith(".parquet")]
     return [name for name in names if name.startswith(_TABLES)]
-
-
-def _mip_things(sources: dict[str, Source]) -> Iterator[Thing]:
-    if sources:
-        yield Thing(view="mip", name="mip", path="", size=len(sources))
-
-
-def _sources(found: Iterable[Source]) -> dict[str, Source]:
-    return {source.dataset.key: source for source in found}
 
 
 def _rendered(stage: FinishedStage) -> Iterator[tuple[str, Source]]:
@@ -136,14 +132,14 @@ def _rendered(stage: FinishedStage) -> Iterator[tuple[str, Source]]:
 
 
 def _documents(stages: dict[str, FinishedStage]) -> tuple[InputFile, ...]:
-    """The first file of documents of the cleanest stage that has some, or of what a tokenizer was trained on."""
+    """The documents of the cleanest stage that has some, or what a tokenizer was trained on."""
     for kind in _OF_DOCUMENTS:
         for stage in stages.values():
             if stage.kind == kind:
-                return find_inputs([stage.folder])[:1]
+                return find_inputs([stage.folder])
     for stage in stages.values():
         if stage.kind == "tokenizer":
-            return _read_by(stage)[:1]
+            return _read_by(stage)
     return ()
 
 
