@@ -100,6 +100,8 @@ class Step:
     tokenizer: Any = None
     """Folder of a tokenizer, for the stages that need one (tokenize, pack)."""
     mip: Path | None = None
+    pack: Path | None = None
+    """Rows that quantising looks at."""
 
 
 # --- what each stage is -----------------------------------------------------------------------------------------------
@@ -179,7 +181,7 @@ def _train(step: Step, runner: Any, overwrite: bool) -> Success:
 def _quantize(step: Step, runner: Any, overwrite: bool) -> Success:
     from glm_data.int4.stage import quantize_stage
 
-    return quantize_stage(Path(step.inputs[0]), step.out, step.options, overwrite=overwrite)
+    return quantize_stage(Path(step.inputs[0]), step.out, step.options, pack=step.pack, overwrite=overwrite)
 
 
 _KINDS = {
@@ -311,7 +313,8 @@ def steps(loaded: Loaded, folder: Path) -> Iterator[Step]:
             yield Step(stage=stage, inputs=inputs, out=out, options=options, tokenizer=tokenizer, mip=mip)
         else:
             before = "pack" if stage == "train" else "train"
-            yield Step(stage=stage, inputs=(str(folder / before),), out=out, options=options)
+            pack = folder / "pack" if getattr(options, "calibration", "none") != "none" else None
+            yield Step(stage=stage, inputs=(str(folder / before),), out=out, options=options, pack=pack)
 
 
 def _raw_inputs(loaded: Loaded, folder: Path) -> tuple[str, ...]:
@@ -333,6 +336,8 @@ def command(step: Step, flags: Sequence[str] | None, recipe: Path | None = None)
         arguments += ["--tokenizer", str(step.tokenizer)]
     if step.mip is not None:
         arguments += ["--mip", str(step.mip)]
+    if step.pack is not None:
+        arguments += ["--pack", str(step.pack)]
     arguments += ["--out", str(step.out)]
     if flags is not None:
         return arguments + list(flags)
