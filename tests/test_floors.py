@@ -34,17 +34,18 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "training": ("model", "loading"),
     "int4": ("model",),
     "generation": ("training", "int4"),
-    "evaluation": ("generation",),
+    "evaluation": ("generation", "decontaminate"),
+    "serving": ("generation",),
     "report": ("ground",),
     "pipelines": ("packing", "vocabulary", "decontaminate"),
     "demo_input": ("formats", "manifests"),
     "inspection": ("loading", "report"),
     "recipe": ("pipelines", "evaluation", "report", "demo_input"),
-    "cli": ("recipe", "exporting", "inspection"),
+    "cli": ("recipe", "exporting", "inspection", "serving"),
 }
 """Every room and those right below it; a room may import all that its house stands on, down to the ground."""
 
-TORCH_ROOMS = {"model", "training", "int4", "generation", "evaluation"}
+TORCH_ROOMS = {"model", "training", "int4", "generation", "evaluation", "serving"}
 WEB_ROOMS = {"serving", "viewer"}
 TORCH_ADAPTERS = {"glm_data/loading/torch_adapter.py"}
 MOST_FUNCTION_LINES, MOST_FILE_LINES = 60, 500
