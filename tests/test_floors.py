@@ -25,27 +25,29 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "filters": ("formats",),
     "dedupe": ("formats",),
     "decontaminate": ("formats", "bans"),
-    "mip": ("formats", "bans"),
+    "mip": ("formats", "decontaminate", "tokenizer"),
     "packing": ("filters", "dedupe", "mip", "tokenizer"),
     "vocabulary": ("formats", "tokenizer"),
     "loading": ("packing",),
     "exporting": ("loading",),
     "model": ("ground",),
     "training": ("model", "loading"),
-    "int4": ("model",),
+    "int4": ("training",),
+    "megatron": ("int4", "tokenizer"),
     "generation": ("training", "int4"),
     "evaluation": ("generation", "decontaminate"),
     "serving": ("generation",),
-    "report": ("ground",),
+    "report": ("inspection",),
     "pipelines": ("packing", "vocabulary", "decontaminate"),
     "demo_input": ("formats", "manifests"),
-    "inspection": ("loading", "report"),
+    "inspection": ("loading",),
     "recipe": ("pipelines", "evaluation", "report", "demo_input"),
-    "cli": ("recipe", "exporting", "inspection", "serving"),
+    "viewer": ("report", "vocabulary"),
+    "cli": ("recipe", "exporting", "viewer", "megatron", "serving"),
 }
 """Every room and those right below it; a room may import all that its house stands on, down to the ground."""
 
-TORCH_ROOMS = {"model", "training", "int4", "generation", "evaluation", "serving"}
+TORCH_ROOMS = {"model", "training", "int4", "megatron", "generation", "evaluation", "serving"}
 WEB_ROOMS = {"serving", "viewer"}
 TORCH_ADAPTERS = {"glm_data/loading/torch_adapter.py"}
 MOST_FUNCTION_LINES, MOST_FILE_LINES = 60, 500

@@ -27,7 +27,7 @@ from glm_data.generation.options import GenerationOptions
 from glm_data.generation.scoring import Query, losses
 from glm_data.generation.texts import MASK, Masked, TextStream, continuation, cut_at, stops_in, text_of, with_space
 from glm_data.generation.write import Job, Rules, Task, write
-from glm_data.int4.linear import prepare, with_int4_layers
+from glm_data.int4.linear import prepare, with_quantized_layers
 from glm_data.model.model import GLM
 from glm_data.model.store import read_description, read_tensors
 from tokenizer import SPECIAL, Tokenizer
@@ -217,7 +217,7 @@ def load_model(folder: Path, device: torch.device | None = None) -> GLM:
         # No gradient flows, and shrinking none would copy the embedding at every step.
         model = GLM(msgspec.structs.replace(description.model, shrink=1.0))
         if description.quantization is not None:
-            model = with_int4_layers(model, description.quantization.group)
+            model = with_quantized_layers(model, description.quantization)
     wide = {n: t.float() if t.dtype == torch.float16 and not n.endswith(".scales") else t for n, t in tensors.items()}
     try:
         model.load_state_dict(wide, assign=True)
