@@ -15,13 +15,8 @@ from glm_data.cli.shell import Command, require_extra
     cls=Command,
     help="Open a local, read-only page on PATH: a run's folder, a stage's, a mixture.yaml of instruction data or a "
     "tokenizer.model. It shows packed rows, clusters of duplicates side by side, rules of a filter with thresholds to "
-<<<<<<< HEAD
     "move, templates on real rows, tokenizers on a text, tables and the run report. Only this machine reaches it, "
     "and nothing is written but templates, to the file that --save names. Ctrl-C ends it.",
-=======
-    "move, templates on real rows, tokenizers on a text, tables and the run report. Only this machine's programs reach "
-    "it, and nothing is written but templates, to the file that --save names. Ctrl-C ends it.",
->>>>>>> main
     example="""
         glm-data view my-run
         glm-data view my-run/pack --port 8765 --no-open

@@ -20,7 +20,7 @@ from glm_data.errors import GlmDataError, UsageError
 from glm_data.filters.tune import read_kept
 from glm_data.loading.provenance import Documents
 from glm_data.loading.rows import PackedRows
-from glm_data.mip import Template
+from glm_data.mip import Template, TemplateError
 from glm_data.packing.tokenized import load_tokenizer
 from glm_data.viewer.clusters import view_clusters, view_pair
 from glm_data.viewer.mip import DataSetDesk
@@ -220,8 +220,12 @@ def _data_set(desk: Desk, asked: Asked) -> Any:
 
 
 def _render(desk: Desk, asked: TemplateGiven) -> Any:
+    """While a template is being written, most of what comes is none yet: being refused is an answer like others."""
     with desk.use("mip", asked.name) as data_set:
-        return data_set.render(asked.template, asked.rows[:_MOST_ROWS])
+        try:
+            return {"rendered": data_set.render(asked.template, asked.rows[:_MOST_ROWS]), "refused": ""}
+        except TemplateError as error:
+            return {"rendered": [], "refused": str(error)}
 
 
 def _save(desk: Desk, asked: TemplateGiven) -> Any:

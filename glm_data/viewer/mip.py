@@ -17,6 +17,8 @@ from glm_data.formats import Unreadable
 from glm_data.formats.rows import read_rows
 from glm_data.mip import DataSet, Rendered, Renderer, Template, TemplateFile, read_templates
 from glm_data.mip.mixture import Source, source_templates
+from glm_data.mip.rows import PROTECTED
+from glm_data.mip.templates import SEPARATOR
 from glm_data.viewer.styled import Span, clip, reveal
 
 ROWS = 500
@@ -65,7 +67,6 @@ class DataSetDesk:
     def __init__(self, source: Source, save: Path | None = None) -> None:
         self.dataset: DataSet = source.dataset
         self.save = save
-        self._source = source
         self._file = source_templates(source)
         with contextlib.suppress(UsageError):  # a file that cannot be added to is only told of when it is to be
             self._file = self._saved()
@@ -142,12 +143,14 @@ def _good_rows(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _said(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
+    """A value of a row as text; a ``|||`` in it as it was."""
+    text = value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
+    return text.replace(PROTECTED, SEPARATOR)
 
 
 def mark_values(text: str, row: Mapping[str, Any]) -> list[Span]:
     """``text`` as spans; where a string of the row stands in it, with the style ``value``, long ones first."""
-    values = sorted({value.strip() for value in row.values() if isinstance(value, str)}, key=len, reverse=True)
+    values = sorted({_said(value).strip() for value in row.values() if isinstance(value, str)}, key=len, reverse=True)
     parts = [(text, False)]
     for value in values:
         if len(value) >= _SHORTEST_VALUE:

@@ -55,7 +55,8 @@ def open_path(path: Path, beside: Sequence[Path] = ()) -> Opened:
     """
     others = {str(other): other for other in beside}
     if path.is_file() and path.suffix in (".yaml", ".yml"):
-        return _opened(path, {}, _sources(read_mixture(path).sources), others)
+        found = read_mixture(path, skip_missing=True).sources
+        return _opened(path, {}, {source.dataset.key: source for source in found}, others)
     if path.is_file() and path.suffix == ".model":
         return _opened(path, {}, {}, {str(path): path, **others})
     if not path.is_dir():
@@ -72,7 +73,7 @@ def _opened(
     path: Path, stages: dict[str, FinishedStage], sources: dict[str, Source], others: dict[str, Path]
 ) -> Opened:
     tokenizers = {name: stage.folder for name, stage in stages.items() if stage.kind == "tokenizer"}
-    if not tokenizers and others:
+    if not tokenizers:
         tokenizers = {name: stage.folder for name, stage in stages.items() if stage.kind == "pack"}
     tokenizers |= others
     things = list(_things(stages.items()))

@@ -75,11 +75,11 @@ class TemplatePage {
     const rows = Array.from({ length: AT_ONCE }, (_, place) => this.first + place);
     this.range.textContent = say("rows_to", number(this.first), number(Math.min(this.first + AT_ONCE, this.found.rows) - 1), number(this.found.rows));
     try {
-      const found = await give("mip/render", { name: this.found.key, template: this.edited(), rows });
+      const { rendered, refused } = await give("mip/render", { name: this.found.key, template: this.edited(), rows });
       if (mine !== this.turn) return;
-      this.status.textContent = "";
-      this.status.classList.remove("failed");
-      this.results.replaceChildren(...found.map(result));
+      this.status.textContent = refused;
+      this.status.classList.toggle("failed", Boolean(refused));
+      if (!refused) this.results.replaceChildren(...rendered.map(result));
     } catch (error) {
       if (mine === this.turn) this.fail(error);
     }

@@ -7,6 +7,8 @@ const MEASURES = ["padding", "targets", "bytes", "repetition"];
 const tip = document.getElementById("tip");
 let allArrows = false;
 let measure = MEASURES[0];
+/** Which of the worst rows was shown last. */
+let ranked = 0;
 
 const held = new Map();
 /** A row, held for a while, so that the next one is there when it is wanted. */
@@ -81,8 +83,8 @@ class RowPage {
   async worst(by) {
     this.note.textContent = say("loading");
     const { rows } = await fetchRanking(this.name, measure);
-    const at = rows.indexOf(this.view.row);
-    this.go(rows[at < 0 ? 0 : Math.min(rows.length - 1, Math.max(0, at + by))]);
+    ranked = rows[ranked] === this.view.row ? Math.min(rows.length - 1, Math.max(0, ranked + by)) : 0;
+    this.go(rows[ranked]);
     this.sayRank();
   }
 
