@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +11,20 @@ from typing import Any
 import msgspec
 
 from glm_data import files
-from glm_data.errors import InputError, UsageError
+from glm_data.errors import UsageError
 from glm_data.inputs import stage_files
 from glm_data.loading import PackedRows
 from glm_data.model.config import ModelConfig, count_parameters
 from glm_data.model.model import GLM, build
-from glm_data.model.store import DESCRIPTION, WEIGHTS, Description, save_model
+from glm_data.model.store import (
+    DESCRIPTION,
+    TOKENIZER_FILES,
+    WEIGHTS,
+    Description,
+    copy_files,
+    save_model,
+    tokenizer_files,
+)
 from glm_data.stage import (
     Check,
     InputFile,
@@ -42,7 +49,6 @@ from glm_data.training.tensorboard import require_tensorboard
 from tokenizer import Tokenizer
 
 STAGE = "train"
-TOKENIZER_MODEL, TOKENIZER_DESCRIPTION = "tokenizer.model", "tokenizer.json"
 COUNTED_ROWS = 4096
 """Rows whose targets are counted for the unigram entropy; more would not change it."""
 
@@ -81,7 +87,9 @@ def train_stage(
 def pack_data(pack: Path, tokenizer: Path | None = None) -> TrainingData:
     """What training on a finished pack reads; see :func:`train_stage`."""
     rows = PackedRows.open(pack)
-    folder = tokenizer or next((f for f in (pack, pack.parent / "tokenizer") if (f / TOKENIZER_MODEL).is_file()), None)
+    folder = tokenizer or next(
+        (f for f in (pack, pack.parent / "tokenizer") if (f / TOKENIZER_FILES[0]).is_file()), None
+    )
     if folder is None:
         raise UsageError(f"no tokenizer lies in '{pack}' or beside it; give the folder of the one it was packed with.")
     made_with, given = rows.manifest.facts.get("fingerprint"), Tokenizer.load(folder).fingerprint
@@ -155,15 +163,6 @@ def split_data(rows: Rows, options: TrainOptions) -> tuple[IntArray, IntArray]:
     return split_rows(len(rows), options.held_out_rows)
 
 
-def tokenizer_files(folder: Path) -> list[Path]:
-    """The two files of a tokenizer; :class:`InputError` if one is missing."""
-    paths = [folder / TOKENIZER_MODEL, folder / TOKENIZER_DESCRIPTION]
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing:
-        raise InputError(f"'{folder}' has no {' and no '.join(missing)}; give the folder of a trained tokenizer.")
-    return paths
-
-
 def _facts(
     model: GLM, rows: Rows, training: IntArray, held_out: IntArray, options: TrainOptions, out: Path
 ) -> dict[str, Any]:
@@ -194,9 +193,7 @@ def _write_results(
     paths: list[Path],
     facts: dict[str, Any],
 ) -> None:
-    for path in paths:
-        with files.atomic_path(stage.folder / path.name) as temporary:
-            shutil.copyfile(path, temporary)
+    copy_files(paths, stage.folder)
     description = Description(
         model=config,
         tokenizer=fingerprint,
@@ -206,7 +203,7 @@ def _write_results(
 
 
 def _record(out: Path, rows: int, facts: dict[str, Any]) -> ShardRecord:
-    names = (WEIGHTS, DESCRIPTION, METRICS, CURVE, TOKENIZER_MODEL, TOKENIZER_DESCRIPTION)
+    names = (WEIGHTS, DESCRIPTION, METRICS, CURVE, *TOKENIZER_FILES)
     outputs = [
         OutputFile(name=name, bytes=(out / name).stat().st_size, digest=files.digest_file(out / name)) for name in names
     ]
