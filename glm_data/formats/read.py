@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 
 from glm_data.documents import document_id
 from glm_data.errors import InputError, UsageError, did_you_mean
-from glm_data.formats.arrays import ArraySplitter
 from glm_data.formats.blocks import (
     DEFAULT_MAX_RECORD_BYTES,
     BadRecordError,
@@ -25,26 +24,15 @@ from glm_data.formats.blocks import (
     excerpt,
 )
 from glm_data.formats.extract import CONTENT, NOT_FLAT, Extracted, extract_texts
-from glm_data.formats.lines import LineSplitter
 from glm_data.formats.parquet_files import read_parquet
 from glm_data.formats.records import decode_document, decode_json, name_source, to_document
 from glm_data.formats.sniff import FORMATS, sniff
-from glm_data.formats.streams import BrokenStreamError, read_chunks
+from glm_data.formats.splitting import read_records
 from glm_data.formats.text_files import read_text
 from glm_data.stage import InputFile
 
 _MOST_SEEN = 4096
 _decoder = msgspec.json.Decoder(list[dict[str, Any]])
-
-
-class Splitter(Protocol):
-    """Cuts a stream into records; what comes from the stream's end may be missing something."""
-
-    def feed(self, chunk: bytes) -> Iterator[Records | Unreadable]:
-        """Yield the records that ``chunk`` completes."""
-
-    def finish(self, broken: BrokenStreamError | None) -> Iterator[Records | Unreadable]:
-        """Yield what the end of the stream leaves."""
 
 
 def read_blocks(
@@ -71,18 +59,7 @@ def _read(item: InputFile, format: str, max_record_bytes: int) -> Iterator[Block
         return read_parquet(path, item.name, max_record_bytes)
     if format == "text":
         return _blocks(read_text(path, item.name, max_record_bytes), _Decoder(item.name))
-    splitter: Splitter = ArraySplitter(max_record_bytes) if format == "wudao" else LineSplitter(max_record_bytes)
-    return _blocks(_split(path, splitter), _Decoder(item.name))
-
-
-def _split(path: Path, splitter: Splitter) -> Iterator[Records | Unreadable]:
-    broken = None
-    try:
-        for chunk in read_chunks(path):
-            yield from splitter.feed(chunk)
-    except BrokenStreamError as error:
-        broken = error
-    yield from splitter.finish(broken)
+    return _blocks(read_records(path, format, max_record_bytes), _Decoder(item.name))
 
 
 def _blocks(items: Iterator[Records | Document | Unreadable], decoder: _Decoder) -> Iterator[Block]:
