@@ -286,7 +286,7 @@ def _read_plain_characters(data: Any, at: int, end: int, plain: Any, tokens: Any
                 if token == _NOT_PLAIN:
                     return place, used
                 tokens[_at(used)] = token
-                used += np.int64(token != _NO_TOKEN)
+                used += 0 if token == _NO_TOKEN else 1
         else:
             stop = min(size, trailing_zeros(within(data, at, 0, 0x80, 0x80)))
             if stop == 0:
@@ -294,7 +294,7 @@ def _read_plain_characters(data: Any, at: int, end: int, plain: Any, tokens: Any
             for place in range(at, at + stop):
                 token = plain[data[_at(place)]]
                 tokens[_at(used)] = token
-                used += np.int64(token != _NO_TOKEN)
+                used += 0 if token == _NO_TOKEN else 1
         at += stop
     return at, used
 
