@@ -15,7 +15,7 @@ from glm_data import files
 from glm_data.errors import InputError, UsageError
 from glm_data.formats import Unreadable
 from glm_data.formats.rows import read_rows
-from glm_data.mip import DataSet, Rendered, Renderer, Template, TemplateFile, read_templates
+from glm_data.mip import DataSet, Refused, Rendered, Renderer, Template, TemplateFile, read_templates
 from glm_data.mip.mixture import Source, source_templates
 from glm_data.mip.rows import PROTECTED
 from glm_data.mip.templates import SEPARATOR
@@ -92,17 +92,7 @@ class DataSetDesk:
         return [self._render(renderer, *self._rows[place]) for place in places if 0 <= place < len(self._rows)]
 
     def _render(self, renderer: Renderer, number: int, row: Mapping[str, Any]) -> RenderedView:
-        outcome = renderer.render(0, row, number)
-        fields = [Field(name=name, value=clip(reveal(_said(value)), _CHARACTERS)) for name, value in row.items()]
-        if not isinstance(outcome, Rendered):
-            return RenderedView(number=number, fields=fields, reason=outcome.reason, detail=outcome.detail)
-        return RenderedView(
-            number=number,
-            fields=fields,
-            prompt=clip(mark_values(outcome.prompt, row), _CHARACTERS),
-            target=clip(reveal(outcome.target), _CHARACTERS),
-            choices=[reveal(choice) for choice in outcome.choices or ()],
-        )
+        return view_outcome(number, row, renderer.render(0, row, number))
 
     def store(self, template: Template) -> Path:
         """Write the data set's templates, ``template`` among them, to the file that was named for it."""
@@ -131,6 +121,20 @@ class DataSetDesk:
                 "name another file with --save."
             )
         return found
+
+
+def view_outcome(number: int, row: Mapping[str, Any], outcome: Rendered | Refused) -> RenderedView:
+    """What a template made of ``row``, as templates see it, for the eye."""
+    fields = [Field(name=name, value=clip(reveal(_said(value)), _CHARACTERS)) for name, value in row.items()]
+    if not isinstance(outcome, Rendered):
+        return RenderedView(number=number, fields=fields, reason=outcome.reason, detail=outcome.detail)
+    return RenderedView(
+        number=number,
+        fields=fields,
+        prompt=clip(mark_values(outcome.prompt, row), _CHARACTERS),
+        target=clip(reveal(outcome.target), _CHARACTERS),
+        choices=[reveal(choice) for choice in outcome.choices or ()],
+    )
 
 
 def _good_rows(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
