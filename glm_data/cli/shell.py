@@ -152,6 +152,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("glm_data.cli.evaluate:evaluate", "Measure a model on rows of a pack."),
     "infill": ("glm_data.cli.infill:infill", "Fill the [MASK]s of a text."),
     "generate": ("glm_data.cli.generate:generate", "Continue a text."),
+    "serve": ("glm_data.cli.serve:serve", "Serve a model over HTTP, with a page to fill blanks."),
     "report": ("glm_data.cli.report:report", "Write the report of a run, or of one stage, as a page and as JSON."),
     "explain": ("glm_data.cli.explain:explain", "Tell the life of a document, from raw record to packed row."),
     "duplicates": ("glm_data.cli.duplicates:duplicates", "Look at what de-duplication removed; audit it."),
