@@ -40,7 +40,8 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "demo_input": ("formats", "manifests"),
     "inspection": ("loading",),
     "recipe": ("pipelines", "evaluation", "report", "demo_input"),
-    "cli": ("recipe", "exporting", "inspection"),
+    "planning": ("recipe",),
+    "cli": ("planning", "exporting", "inspection"),
 }
 """Every room and those right below it; a room may import all that its house stands on, down to the ground."""
 
