@@ -25,6 +25,13 @@ EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
+device_option = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="Where the model runs: cpu, cuda, or one GPU of several, as cuda:1.",
+)
+
 
 def config_options(kind: type[msgspec.Struct]) -> Callable[[FunctionT], FunctionT]:
     """Decorate a command with one option a field of ``kind``; what is not given arrives as None or ``()``."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 from glm_data.documents import document_id
 from glm_data.errors import InputError, UsageError, did_you_mean
-from glm_data.formats.arrays import ArraySplitter
 from glm_data.formats.blocks import (
     DEFAULT_MAX_RECORD_BYTES,
     BadRecordError,
@@ -20,11 +18,10 @@ from glm_data.formats.blocks import (
     excerpt,
 )
 from glm_data.formats.extract import extract_texts
-from glm_data.formats.lines import LineSplitter
 from glm_data.formats.parquet_files import read_parquet
 from glm_data.formats.records import decode_document
 from glm_data.formats.sniff import FORMATS, sniff
-from glm_data.formats.streams import BrokenStreamError, read_chunks
+from glm_data.formats.splitting import read_records
 from glm_data.formats.text_files import read_text
 from glm_data.stage import InputFile
 
@@ -32,16 +29,6 @@ Row = tuple[Document, bytes | memoryview] | Unreadable
 """A document with its text as UTF-8, or what could not be read."""
 _BATCH_BYTES, _BATCH_RECORDS = 1 << 20, 4096
 _MOST_SEEN = 4096
-
-
-class Splitter(Protocol):
-    """Cuts a stream into records; what comes from the stream's end may be missing something."""
-
-    def feed(self, chunk: bytes) -> Iterator[Record | Unreadable]:
-        """Yield the records that ``chunk`` completes."""
-
-    def finish(self, broken: BrokenStreamError | None) -> Iterator[Record | Unreadable]:
-        """Yield what the end of the stream leaves."""
 
 
 def read_blocks(
@@ -69,18 +56,7 @@ def _read(item: InputFile, format: str, max_record_bytes: int) -> Iterator[Block
     if format == "text":
         texts = read_text(path, item.name, max_record_bytes)
         return _blocks(row if isinstance(row, Unreadable) else (row, row.text.encode()) for row in texts)
-    splitter: Splitter = ArraySplitter(max_record_bytes) if format == "wudao" else LineSplitter(max_record_bytes)
-    return _blocks(_decode(_split(path, splitter), item.name))
-
-
-def _split(path: Path, splitter: Splitter) -> Iterator[Record | Unreadable]:
-    broken = None
-    try:
-        for chunk in read_chunks(path):
-            yield from splitter.feed(chunk)
-    except BrokenStreamError as error:
-        broken = error
-    yield from splitter.finish(broken)
+    return _blocks(_decode(read_records(path, format, max_record_bytes), item.name))
 
 
 def _decode(records: Iterator[Record | Unreadable], name: str) -> Iterator[Row]:
