@@ -83,7 +83,8 @@ def explained() -> list[str]:
 
 
 _FILLED_IN = re.compile(
-    r"…%?|\b[NM]\b|HOST|\d[\d.]*%|_SUCCESS\.json|No space left on device|Permission denied|torch|train|: |wanted\. |\(limit"
+    r"…%?|\b[NM]\b|HOST|\d[\d.]*%|_SUCCESS\.json|No space left on device|Permission denied"
+    r"|torch|train|: |wanted\. |\(limit"
 )
 """What stands for something in an explained sentence, and where its parts are joined."""
 
