@@ -236,7 +236,9 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 
 
 async def _user_error(request: Request, error: GlmDataError) -> Response:
-    return _error(str(error), error.status if isinstance(error, RequestError) else 400)
+    status = error.status if isinstance(error, RequestError) else 400
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return _error(str(error), status, kind, {"retry-after": "1"} if status in (429, 503) else None)
 
 
 async def _gone(request: Request, error: Exception) -> Response:

@@ -35,18 +35,20 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "int4": ("training",),
     "megatron": ("int4", "tokenizer"),
     "generation": ("training", "int4"),
-    "evaluation": ("generation",),
+    "evaluation": ("generation", "decontaminate"),
+    "serving": ("generation",),
     "report": ("inspection",),
     "pipelines": ("packing", "vocabulary", "decontaminate"),
     "demo_input": ("formats", "manifests"),
     "inspection": ("loading",),
     "recipe": ("pipelines", "evaluation", "report", "demo_input"),
+    "planning": ("recipe",),
     "viewer": ("report", "vocabulary"),
-    "cli": ("recipe", "exporting", "viewer", "megatron"),
+    "cli": ("planning", "exporting", "viewer", "megatron", "serving"),
 }
 """Every room and those right below it; a room may import all that its house stands on, down to the ground."""
 
-TORCH_ROOMS = {"model", "training", "int4", "megatron", "generation", "evaluation"}
+TORCH_ROOMS = {"model", "training", "int4", "megatron", "generation", "evaluation", "serving"}
 WEB_ROOMS = {"serving", "viewer"}
 TORCH_ADAPTERS = {"glm_data/loading/torch_adapter.py"}
 MOST_FUNCTION_LINES, MOST_FILE_LINES = 60, 500

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,9 +76,10 @@ def output_options(function: FunctionT) -> FunctionT:
     )
 
 
-def show_stage(output: Output, folder: Path, success: Success) -> int:
-    """Print a finished stage's table (or JSON); returns the exit code, 3 if a guard rail tripped."""
-    output.value({"folder": str(folder), "ok": success.ok, "seconds": seconds_of(folder), **_plain(success)})
+def show_stage(output: Output, folder: Path, success: Success, more: Mapping[str, Any] | None = None) -> int:
+    """Print a finished stage's table (or JSON, with ``more``); returns the exit code, 3 if a guard rail tripped."""
+    said = {"folder": str(folder), "ok": success.ok, "seconds": seconds_of(folder), **_plain(success)}
+    output.value({**said, **(more or {})})
     if not output.quiet and not output.as_json:
         rows = stage_rows(folder, success)
         width = max(len(name) for name, _ in rows)
@@ -155,7 +156,7 @@ def seconds_of(folder: Path) -> float:
     return seconds
 
 
-def megabytes(size: int) -> str:
+def megabytes(size: float) -> str:
     """``1.2 MB``, with the decimal unit that fits the size."""
     unit, scale = ("GB", 1e9) if size >= 1e9 else ("MB", 1e6) if size >= 1e5 else ("kB", 1e3)
     return f"{size / scale:.1f} {unit}"

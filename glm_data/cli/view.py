@@ -7,16 +7,16 @@ from pathlib import Path
 import click
 
 from glm_data.cli.output import Output
-from glm_data.cli.shell import Command
+from glm_data.cli.shell import Command, require_extra
 
 
 @click.command(
     "view",
     cls=Command,
-    help="Open a local, read-only page on PATH: a run's folder, a stage's, a mixture.yaml of instruction data or a "
-    "tokenizer.model. It shows packed rows, clusters of duplicates side by side, rules of a filter with thresholds to "
-    "move, templates on real rows, tokenizers on a text, tables and the run report. Only this machine's programs reach "
-    "it, and nothing is written but templates, to the file that --save names. Ctrl-C ends it.",
+    help="Open a local, read-only page on PATH: a run's folder, a stage's, a mixture.yaml or templates.yaml of "
+    "instruction data, or a tokenizer.model. It shows packed rows, clusters of duplicates side by side, rules of a "
+    "filter with thresholds to move, templates on real rows, tokenizers on a text, tables and the run report. Only "
+    "this machine reaches it, and nothing is written but templates, to the file that --save names. Ctrl-C ends it.",
     example="""
         glm-data view my-run
         glm-data view my-run/pack --port 8765 --no-open
@@ -35,18 +35,19 @@ from glm_data.cli.shell import Command
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def view(path: Path, port: int, opens: bool, beside: tuple[Path, ...], save: Path | None, quiet: bool) -> None:
     """Serve until told to stop."""
+    import threading
     import webbrowser
 
+    require_extra("web")
     from glm_data import web
-    from glm_data.viewer.opened import open_path
-
-    opened = open_path(path, beside)
     from glm_data.viewer.app import make_app
     from glm_data.viewer.desk import Desk
+    from glm_data.viewer.opened import open_path
 
-    app = make_app(Desk(opened, save))
-    server = web.Server(app, web.listen("127.0.0.1", port))
+    desk = Desk(open_path(path, beside), save)
+    server = web.Server(make_app(desk), web.listen("127.0.0.1", port))
     Output(quiet=quiet).note(f"{path} is shown at {server.url}  (Ctrl-C to stop)")
+    threading.Thread(target=desk.warm, daemon=True).start()
     if opens:
         webbrowser.open(server.url)
     server.run()

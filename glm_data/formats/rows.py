@@ -32,6 +32,8 @@ class TableForm(NamedTuple):
     """Names of the columns of a file without a header line."""
     quoted: bool = True
     """Whether ``"`` encloses fields; else it is a character like others."""
+    escaped: bool = False
+    """Whether a line end inside a field is written as backslash and n."""
 
 
 def read_rows(
@@ -80,13 +82,13 @@ def _read(path: Path, split: str, form: TableForm, wanted: Wanted | None) -> Ite
 
 
 def _read_json(path: Path, kind: str, wanted: Wanted | None) -> Iterator[tuple[int, Row] | Unreadable]:
-    for record in read_records(path, kind, DEFAULT_MAX_RECORD_BYTES):
-        if isinstance(record, Unreadable):
-            yield record
-        elif wanted is None or record.number in wanted:
-            yield _decode(record)
-        else:
-            yield record.number, {}
+    for found in read_records(path, kind, DEFAULT_MAX_RECORD_BYTES):
+        if isinstance(found, Unreadable):
+            yield found
+            continue
+        for record in found.each():
+            is_wanted = wanted is None or record.number in wanted
+            yield _decode(record) if is_wanted else (record.number, {})
 
 
 def _decode(record: Record) -> tuple[int, Row] | Unreadable:
@@ -156,14 +158,31 @@ def _read_csv(path: Path, form: TableForm) -> Iterator[tuple[int, Row] | Unreada
     read = pa_csv.ReadOptions(use_threads=False, column_names=list(form.names) or None)
     try:
         table = pa_csv.read_csv(path, parse_options=parse, read_options=read)
-    except pa.ArrowException as error:
+        table.schema.names  # noqa: B018 - decoded here
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"'{path}' is no CSV table with a header ({_line(error)}); check it.") from None
     number = 0
+    has_bytes = any(pa.types.is_binary(kind) for kind in table.schema.types)  # a column with anything but UTF-8
     for batch in table.to_batches(_BATCH_ROWS):
-        yield from enumerate(batch.to_pylist(), number)
+        rows = batch.to_pylist()
+        if form.escaped:
+            rows = [{name: _unescape(value) for name, value in row.items()} for row in rows]
+        numbered = enumerate(rows, number)
+        yield from (_decode_bytes(place, row) for place, row in numbered) if has_bytes else numbered
         number += batch.num_rows
     for place, (detail, text) in enumerate(bad, number):
         yield Unreadable(place, 0, "wrong_type", detail, text)
+
+
+def _unescape(value: Any) -> Any:
+    return value.replace("\\n", "\n") if isinstance(value, str) else value
+
+
+def _decode_bytes(number: int, row: Row) -> tuple[int, Row] | Unreadable:
+    try:
+        return number, {name: value.decode() if isinstance(value, bytes) else value for name, value in row.items()}
+    except UnicodeDecodeError as error:
+        return Unreadable(number, 0, "invalid_utf8", str(error), excerpt(error.object))
 
 
 def _read_folder(path: Path, split: str, wanted: Wanted | None) -> Iterator[tuple[int, Row] | Unreadable]:

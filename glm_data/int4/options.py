@@ -16,6 +16,14 @@ class QuantizeOptions(Config, frozen=True, kw_only=True):
         Literal["mse", "absmax"], Doc("rule for the scales: mse searches the least squared error, absmax is GLM-130B's")
     ] = "mse"
     group: Annotated[int, Doc("columns that share a scale: 0 for a whole row as GLM-130B, or 32, 64, 128, 256")] = 0
+    calibration: Annotated[
+        Literal["none", "activation", "feedback"],
+        Doc(
+            "look at the matrices' inputs on rows of a pack: activation weighs columns by them in the search for "
+            "scales, feedback also makes good in later columns what earlier ones were rounded off by (GPTQ)"
+        ),
+    ] = "none"
+    calibration_rows: Annotated[int, Doc("rows of the pack to look at", least=1)] = 32
 
     def __post_init__(self) -> None:
         """Refuse what no kernel knows."""

@@ -30,6 +30,9 @@ POOL_ROWS = 512
 _FRAME = 2
 """Places of a packed piece besides prompt and target: [MASK] and <sop>."""
 _MOST_OPTIONS = 20
+_COLONS = (":", "：")
+_LONGEST_CUE = 30
+"""Characters of a last line such as ``Answer:``, which stays the last when choices are listed."""
 _UNIT = 1 << 53
 
 
@@ -149,7 +152,7 @@ class Arranger:
             examples = [made for item in examples if (made := with_options(template, item, form)) is not None]
         question = listed or sample
         drawn = FEW_SHOT[tongue][draws.below(len(FEW_SHOT[tongue]))]
-        asks = question.prompt.endswith((":", "："))  # "… Answer:" wants no second "Answer:" after it
+        asks = question.prompt.endswith(_COLONS)  # "… Answer:" wants no second "Answer:" after it
         separators = template.metadata.few_shot or (Separators() if asks else drawn)
         prompt, shots = self._fit(examples, question, separators)
         return Arranged(prompt, question.target, shots, form.name if listed else "")
@@ -184,7 +187,10 @@ def with_options(template: Template, sample: Rendered, form: OptionForm) -> Rend
     labels = [_label(form.label, place) for place in range(len(choices))]
     lines = [f"{label or '-'} {choice}" for label, choice in zip(labels, choices, strict=True)]
     target = labels[choices.index(sample.target)] or sample.target
-    return Rendered("\n".join([sample.prompt, form.head, *lines]), target, choices)
+    asked, _, cue = sample.prompt.rpartition("\n")
+    if not asked or len(cue) > _LONGEST_CUE or not cue.endswith(_COLONS):
+        return Rendered("\n".join([sample.prompt, form.head, *lines]), target, choices)
+    return Rendered("\n".join([asked.rstrip(), form.head, *lines, cue]), target, choices)
 
 
 def _label(pattern: str, place: int) -> str:

@@ -21,7 +21,8 @@
         exclude: {"a template's name or id": reason}
         allowed: we do not report it       # why a banned data set is in after all, see glm_data/bans.py
 
-Paths are relative to the manifest. The order of the data sets makes no difference.
+Paths are relative to the manifest, those of rows to its folder ``rows`` if it names one. The order of the data sets
+makes no difference.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import msgspec
 
 from glm_data import files
 from glm_data.config import Config, Doc, load_yaml, to_mapping
-from glm_data.errors import ConfigError
+from glm_data.errors import ConfigError, UsageError, did_you_mean
 from glm_data.formats.rows import TableForm
 from glm_data.mip.rows import RowMap
 from glm_data.mip.templates import TemplateFile, find_templates, read_templates
@@ -73,10 +74,11 @@ class DataSet(Config, frozen=True, kw_only=True):
     name: Annotated[str, Doc("name of the data set")]
     subset: Annotated[str | None, Doc("subset, if the data set has several")] = None
     split: Annotated[str, Doc("split that the rows are of")] = "train"
-    rows: Annotated[str, Doc("file or folder of the rows; empty: <name>[/<subset>]/<split>.* in the mixture's")] = ""
+    rows: Annotated[str, Doc("file or folder of the rows; empty: <name>[/<subset>]/<split>.*")] = ""
     train: Annotated[str, Doc("file or folder of rows for worked examples; empty: the rows, if they are of train")] = ""
     names: Annotated[tuple[str, ...], Doc("names of the columns of CSV without a header line")] = ()
     quoted: Annotated[bool, Doc("whether quotation marks enclose fields of CSV")] = True
+    escaped: Annotated[bool, Doc("whether a line end inside a field of CSV is written as backslash and n")] = False
     templates: Annotated[str, Doc("templates.yaml, a folder of <name>[/<subset>]/templates.yaml, or pack:<name>")] = ""
     language: Annotated[str, Doc("language of the samples; empty takes the template's first")] = ""
     side: Annotated[Literal["t0", "deepstruct"], Doc("which of the caps is its own")] = "t0"
@@ -112,7 +114,7 @@ class DataSet(Config, frozen=True, kw_only=True):
     @property
     def form(self) -> TableForm:
         """How its CSV is written."""
-        return TableForm(self.names, self.quoted)
+        return TableForm(self.names, self.quoted, self.escaped)
 
     def row_map(self) -> RowMap:
         """What makes its rows those of its templates."""
@@ -123,7 +125,7 @@ class Mixture(Config, frozen=True, kw_only=True):
     """A mixture manifest."""
 
     version: Annotated[str, Doc("version of the mixture, for people")] = ""
-    rows: Annotated[str, Doc("folder of the data sets that name no rows of their own")] = ""
+    rows: Annotated[str, Doc("folder that paths of rows are relative to")] = ""
     templates: Annotated[str, Doc("folder of the templates of data sets that name none")] = ""
     caps: Annotated[Caps, Doc("formula of the caps")] = "none"
     shots: Annotated[Shots, Doc("shares of zero-, one- and few-shot samples")] = Shots()
@@ -179,7 +181,8 @@ def _filled(dataset: DataSet, mixture: Mixture, rows: str, templates: str) -> Da
     caps = SAMPLE_CAPS[mixture.caps]
     return msgspec.structs.replace(
         dataset,
-        rows=dataset.rows or f"{rows}/{dataset.whole_name}/{dataset.split}",
+        rows=str(Path(rows, dataset.rows or f"{dataset.whole_name}/{dataset.split}")),
+        train=str(Path(rows, dataset.train)) if dataset.train else "",
         templates=dataset.templates or templates,
         cap=caps.get(dataset.name, caps.get(dataset.side)) if dataset.cap is None else dataset.cap,
         shots=dataset.shots or mixture.shots,
@@ -199,6 +202,20 @@ def _check(dataset: DataSet, where: str) -> None:
         raise ConfigError(f"{where}: options {dataset.options} must be from 0 to 1; it is a share.")
     if unexplained := [name for name, reason in dataset.exclude.items() if not reason.strip()]:
         raise ConfigError(f"{where}: template '{unexplained[0]}' is excluded without a reason; say why.")
+
+
+def find_mixture(given: str) -> Path:
+    """The manifest at the path ``given``, or the bundled one of that name (``mip-74``); :class:`UsageError` if none."""
+    path = Path(given)
+    if path.is_file():
+        return path
+    import manifests
+
+    name = given.removesuffix(".yaml")
+    if name in manifests.mixtures():
+        return manifests.path(f"{name}.yaml")
+    hint = did_you_mean(name, manifests.mixtures()) or f" Bundled: {', '.join(manifests.mixtures())}."
+    raise UsageError(f"there is no mixture '{given}'.{hint}")
 
 
 def read_mixture(path: Path, rows: str = "", templates: str = "", *, skip_missing: bool = False) -> Found:

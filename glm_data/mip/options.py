@@ -13,7 +13,7 @@ class MipOptions(Config, frozen=True, kw_only=True):
     """How a mixture is rendered."""
 
     seed: Annotated[int, Doc("seed of random choices in templates, of worked examples, of caps and of weights")] = 0
-    rows: Annotated[str, Doc("folder of rows, <name>[/<subset>]/<split>.*, in place of the mixture's own")] = ""
+    rows: Annotated[str, Doc("folder that paths of rows are relative to, in place of the mixture's own")] = ""
     templates: Annotated[str, Doc("folder of templates, in place of the mixture's own")] = ""
     missing: Annotated[
         Literal["error", "skip"], Doc("what to do about data sets whose rows or templates are not there")

@@ -156,16 +156,27 @@ class Renderer:
             raise TemplateError(f"{where}: cannot be rendered ({error}).") from None
 
 
-def render_row(
-    template: Template, row: Mapping[str, Any], *, dataset: str = "", subset: str | None = None, number: int = 0,
-    seed: int = 0, label: str = "label",
-) -> Rendered | Refused:  # fmt: skip
-    """Render one template on one raw row, as the stage would: what viewers and shells need.
+def render_row(template: Template, row: Mapping[str, Any], **about: Any) -> Rendered | Refused:
+    """Render one template on one raw row, as the stage would; ``about`` as in :func:`render_prepared`."""
+    return render_prepared(template, prepare_row(row), **about)
+
+
+def render_prepared(
+    template: Template,
+    row: Mapping[str, Any],
+    *,
+    dataset: str = "",
+    subset: str | None = None,
+    number: int = 0,
+    seed: int = 0,
+    label: str = "label",
+) -> Rendered | Refused:
+    """Render one template on one row that a :class:`~glm_data.mip.rows.RowMap` made: what viewers and shells need.
 
     Raises :class:`TemplateError` if the template is not of the dialect.
     """
     renderer = Renderer([template], dataset=dataset, subset=subset, seed=seed, label=label)
-    return renderer.render(0, prepare_row(row), number)
+    return renderer.render(0, row, number)
 
 
 def _split(text: str) -> tuple[str, ...]:

@@ -148,6 +148,12 @@ def run_settings(options: TrainOptions) -> dict[str, Any]:
     return {name: value for name, value in to_mapping(options).items() if name != "tensorboard"}
 
 
+def held_out_rows(training: dict[str, Any]) -> int:
+    """How many rows a run kept back, from the ``training`` part of its ``config.json``."""
+    options: dict[str, Any] = training.get("options", {})
+    return int(options.get("held_out_rows", TrainOptions().held_out_rows))
+
+
 def model_config(options: TrainOptions, vocab: int) -> ModelConfig:
     """The preset with the options' replacements, for a tokenizer of ``vocab`` ids."""
     names = ("layers", "hidden", "heads", "ffn", "norm", "shrink", "neighbours", "positions", "softmax", "dropout")

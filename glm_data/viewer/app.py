@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from glm_data.report.render import render
 from glm_data.viewer.desk import GIVEN, READ, Answer, Desk
 
 PAGE = Path(__file__).with_name("page")
-REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'"
-"""The report is one file with everything in it; it asks for nothing."""
+REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+"""The report is one file with its styles in it; it runs nothing and asks for nothing."""
 
 
 def make_app(desk: Desk) -> web.App:
@@ -69,14 +68,5 @@ def _parse(values: Any, kind: type[Any], *, strict: bool) -> Any:
 
 
 def _json(value: Any) -> Response:
-    plain = _finite(msgspec.to_builtins(value))
-    return Response(msgspec.json.encode(plain), media_type="application/json")
-
-
-def _finite(value: Any) -> Any:
-    """NaN and infinity as null: JSON has neither."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value
+    """NaN and infinity become null."""
+    return Response(msgspec.json.encode(value), media_type="application/json")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from typing import Any
 import msgspec
 
 import glm_data
-from glm_data.errors import UsageError
+from glm_data.errors import GlmDataError, UsageError
 from glm_data.filters.tune import read_kept
 from glm_data.loading.provenance import Documents
 from glm_data.loading.rows import PackedRows
-from glm_data.mip import Template
+from glm_data.mip import Template, TemplateError
+from glm_data.packing.tokenized import load_tokenizer
 from glm_data.viewer.clusters import view_clusters, view_pair
 from glm_data.viewer.mip import DataSetDesk
 from glm_data.viewer.opened import Opened, table_names
@@ -45,7 +46,7 @@ class PackDesk:
 
     @cached_property
     def _model(self) -> Tokenizer:
-        return Tokenizer.load(self._folder)
+        return load_tokenizer(self._folder)
 
     def row(self, number: int, epoch: int) -> RowView:
         """One row; :class:`UsageError` for one that there is not."""
@@ -78,15 +79,23 @@ class Desk:
             "path": str(self.opened.path),
             "name": self.opened.path.absolute().name,
             "things": [{"view": item.view, "name": item.name, "size": item.size} for item in self.opened.things],
-            "datasets": list(self.opened.sources),
+            "datasets": list(self.opened.datasets),
             "save": str(self.save or ""),
         }
+
+    def warm(self) -> None:
+        """Draw a row of the first pack, so that compiled code is loaded when the page asks for one."""
+        for thing in self.opened.things:
+            if thing.view == "rows":
+                with suppress(GlmDataError), self.use("rows", thing.name) as pack:
+                    msgspec.json.encode(pack.row(0, 0))
+                return
 
     @contextmanager
     def use(self, view: str, name: str) -> Iterator[Any]:
         """The thing ``name`` of ``view``, for one user at a time; :class:`UsageError` if there is none."""
         key = (view, name)
-        names = self.opened.sources if view == "mip" else [i.name for i in self.opened.things if i.view == view]
+        names = self.opened.datasets if view == "mip" else [i.name for i in self.opened.things if i.view == view]
         if name not in names:
             raise UsageError(f"'{self.opened.path}' has no '{name}' to be shown as {view}.")
         with self._lock:
@@ -99,7 +108,7 @@ class Desk:
     def _open(self, view: str, name: str) -> Any:
         opened = self.opened
         if view == "mip":
-            return DataSetDesk(opened.sources[name], self.save)
+            return DataSetDesk(opened.datasets[name], self.save)
         if view == "tokenizers":
             return Bench(opened.tokenizers, opened.documents)
         stage = opened.stages[name]
@@ -211,8 +220,12 @@ def _data_set(desk: Desk, asked: Asked) -> Any:
 
 
 def _render(desk: Desk, asked: TemplateGiven) -> Any:
+    """While a template is being written, most of what comes is none yet: being refused is an answer like others."""
     with desk.use("mip", asked.name) as data_set:
-        return data_set.render(asked.template, asked.rows[:_MOST_ROWS])
+        try:
+            return {"rendered": data_set.render(asked.template, asked.rows[:_MOST_ROWS]), "refused": ""}
+        except TemplateError as error:
+            return {"rendered": [], "refused": str(error)}
 
 
 def _save(desk: Desk, asked: TemplateGiven) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ import yaml
 
 from glm_data import files
 from glm_data.errors import InputError, UsageError
-from glm_data.formats import Unreadable
-from glm_data.formats.rows import read_rows
-from glm_data.mip import DataSet, Rendered, Renderer, Template, TemplateFile, prepare_row, read_templates
-from glm_data.mip.mixture import Source, source_templates
+from glm_data.mip import DataSet, Refused, Rendered, Renderer, Template, TemplateFile, read_templates
+from glm_data.mip.rows import PROTECTED
+from glm_data.mip.subjects import Subject, first_rows
+from glm_data.mip.templates import SEPARATOR
 from glm_data.viewer.styled import Span, clip, reveal
 
 ROWS = 500
@@ -59,24 +59,26 @@ class DataSetView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DataSetDesk:
-    """The templates and first rows of one data set of a mixture."""
+    """The templates and first rows of one data set of a mixture, or of a pack."""
 
-    def __init__(self, source: Source, save: Path | None = None) -> None:
-        self.dataset: DataSet = source.dataset
+    def __init__(self, found: Subject, save: Path | None = None) -> None:
+        self.dataset: DataSet = found.dataset
         self.save = save
-        self._source = source
-        self._file: TemplateFile = source_templates(source)
-        if save is not None and save.exists():
-            self._file = _same_data_set(read_templates(save), self._file, save)
-        self._rows = list(itertools.islice(_good_rows(source), ROWS))
+        self._name, self._file = found.name, found.file
+        with contextlib.suppress(UsageError):  # a file that cannot be added to is only told of when it is to be
+            self._file = self._saved()
+        self._rows = first_rows(found, ROWS)
         if not self._rows:
-            raise InputError(f"'{source.rows.path}' holds no row of data set '{source.dataset.key}'.")
+            raise InputError(
+                f"'{found.name}' has no rows to render templates on; give a mixture.yaml that names some, or add "
+                "'examples' to the templates."
+            )
 
     def view(self) -> DataSetView:
         """What there is to choose from."""
-        names = {name: None for _, row in self._rows for name in prepare_row(row, self.dataset.columns)}
+        names = {name: None for _, row in self._rows for name in row}
         return DataSetView(
-            key=self.dataset.key,
+            key=self._name,
             rows=len(self._rows),
             columns=list(names),
             templates=sorted(self._file.templates.values(), key=lambda item: item.name),
@@ -90,51 +92,60 @@ class DataSetDesk:
         return [self._render(renderer, *self._rows[place]) for place in places if 0 <= place < len(self._rows)]
 
     def _render(self, renderer: Renderer, number: int, row: Mapping[str, Any]) -> RenderedView:
-        prepared = prepare_row(row, self.dataset.columns)
-        outcome = renderer.render(0, prepared, number)
-        fields = [Field(name=name, value=clip(reveal(_said(value)), _CHARACTERS)) for name, value in prepared.items()]
-        if not isinstance(outcome, Rendered):
-            return RenderedView(number=number, fields=fields, reason=outcome.reason, detail=outcome.detail)
-        return RenderedView(
-            number=number,
-            fields=fields,
-            prompt=clip(mark_values(outcome.prompt, row), _CHARACTERS),
-            target=clip(reveal(outcome.target), _CHARACTERS),
-            choices=[reveal(choice) for choice in outcome.choices or ()],
-        )
+        return view_outcome(number, row, renderer.render(0, row, number))
 
     def store(self, template: Template) -> Path:
         """Write the data set's templates, ``template`` among them, to the file that was named for it."""
         if self.save is None:
             raise UsageError("no file was named to write templates to; start the viewer with --save FILE.")
         self.render(template, [0])
-        changed = msgspec.structs.replace(self._file, templates={**self._file.templates, template.id: template})
+        base = self._saved()
+        if any(item.name == template.name and item.id != template.id for item in base.templates.values()):
+            raise UsageError(f"another template of '{base.whole_name}' is named '{template.name}'; give another name.")
+        changed = msgspec.structs.replace(base, templates={**base.templates, template.id: template})
         files.write_bytes(self.save, dump_templates(changed).encode())
-        self._file = read_templates(self.save)
+        self._file = changed
         return self.save
 
+    def _saved(self) -> TemplateFile:
+        """The templates in the file to write to, or those of the data set where there is none yet.
 
-def _good_rows(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for row in read_rows(Path(source.rows.path), source.dataset.split):
-        if not isinstance(row, Unreadable):
-            yield row
+        Raises :class:`UsageError` for a file that is something else.
+        """
+        if self.save is None or not self.save.exists():
+            return self._file
+        found = read_templates(self.save)
+        if found.whole_name != self._file.whole_name:
+            raise UsageError(
+                f"'{self.save}' holds templates of '{found.whole_name}', not of '{self._file.whole_name}'; "
+                "name another file with --save."
+            )
+        return found
 
 
-def _same_data_set(found: TemplateFile, wanted: TemplateFile, path: Path) -> TemplateFile:
-    if (found.dataset, found.subset) != (wanted.dataset, wanted.subset):
-        raise UsageError(
-            f"'{path}' holds templates of '{found.dataset}', not of '{wanted.dataset}'; name another file with --save."
-        )
-    return found
+def view_outcome(number: int, row: Mapping[str, Any], outcome: Rendered | Refused) -> RenderedView:
+    """What a template made of ``row``, as templates see it, for the eye."""
+    fields = [Field(name=name, value=clip(reveal(_said(value)), _CHARACTERS)) for name, value in row.items()]
+    if not isinstance(outcome, Rendered):
+        return RenderedView(number=number, fields=fields, reason=outcome.reason, detail=outcome.detail)
+    return RenderedView(
+        number=number,
+        fields=fields,
+        prompt=clip(mark_values(outcome.prompt, row), _CHARACTERS),
+        target=clip(reveal(outcome.target), _CHARACTERS),
+        choices=[reveal(choice) for choice in outcome.choices or ()],
+    )
 
 
 def _said(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
+    """A value of a row as text; a ``|||`` in it as it was."""
+    text = value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
+    return text.replace(PROTECTED, SEPARATOR)
 
 
 def mark_values(text: str, row: Mapping[str, Any]) -> list[Span]:
     """``text`` as spans; where a string of the row stands in it, with the style ``value``, long ones first."""
-    values = sorted({value.strip() for value in row.values() if isinstance(value, str)}, key=len, reverse=True)
+    values = sorted({_said(value).strip() for value in row.values() if isinstance(value, str)}, key=len, reverse=True)
     parts = [(text, False)]
     for value in values:
         if len(value) >= _SHORTEST_VALUE:
@@ -171,21 +182,25 @@ def _represent(dumper: yaml.SafeDumper, value: _Tagged) -> yaml.Node:
     return dumper.represent_mapping(value.tag, value.items())
 
 
+def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+    """Texts of several lines as they read, where YAML can."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
 for _kind in (_Tagged, _Metadata):
     _Dumper.add_representer(_kind, _represent)
+_Dumper.add_representer(str, _represent_text)
 
 
 def dump_templates(file: TemplateFile) -> str:
     """A template file in promptsource's format; :func:`read_templates` reads it as it was."""
-    templates = {}
-    for key, template in sorted(file.templates.items()):
-        values = {name: value for name, value in msgspec.to_builtins(template).items() if name != "task_template"}
-        templates[key] = _Tagged({**values, "metadata": _Metadata(_filled(values["metadata"]))})
-    head = {"dataset": file.dataset, **({"subset": file.subset} if file.subset else {})}
+    head = {name: value for name, value in msgspec.to_builtins(file).items() if value and name != "templates"}
+    templates = {key: _tagged(template) for key, template in sorted(file.templates.items())}
     return yaml.dump({**head, "templates": templates}, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=110)
 
 
-def _filled(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata without the fields of ours that say nothing."""
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in metadata.items()}
-    return {name: value for name, value in plain.items() if value or name not in ("task", "version")}
+def _tagged(template: Template) -> _Tagged:
+    """A template without what says nothing."""
+    values = {name: value for name, value in msgspec.to_builtins(template).items() if value is not None}
+    metadata = {name: value for name, value in values["metadata"].items() if value not in (None, "")}
+    return _Tagged({**values, "metadata": _Metadata(metadata)})
