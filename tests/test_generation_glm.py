@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import msgspec
 import numpy as np
@@ -347,6 +348,11 @@ def test_choice_of_the_likeliest_of_what_is_allowed():
     assert choose(logits, [1, 2], {0, 3}, only, draws) == 1  # everything else is banned: the n-gram rule gives way
 
 
+def test_a_temperature_near_zero_takes_the_likeliest():
+    logits = torch.tensor([3.0, 5.0, -1e30, 4.0])
+    assert choose(logits, [], {0}, GenerationOptions(temperature=5e-324), torch.Generator()) == 1
+
+
 def test_cut_characters_are_left_out(glm):
     ids = glm.tokenizer.encode("aЖ")  # Ж is two byte pieces
     assert len(ids) >= 3
@@ -363,7 +369,16 @@ def test_what_cannot_be_meant_is_one_sentence(glm, folder, tmp_path):
         glm.generate("the fox " * 3000)
     with pytest.raises(InputError, match=r"config\.json is missing"):
         Glm.load(tmp_path)
-    for change in ({"temperature": -1.0}, {"top_p": 0.0}, {"max_length": 0}, {"min_length": 65}, {"stop": ("",)}):
+    for change in (
+        {"temperature": -1.0},
+        {"temperature": math.inf},
+        {"seed": -1},
+        {"seed": 2**63},
+        {"top_p": 0.0},
+        {"max_length": 0},
+        {"min_length": 65},
+        {"stop": ("",)},
+    ):
         with pytest.raises(ConfigError):
             GenerationOptions(**change)
     for change in ({"beams": 0}, {"beams": 2, "temperature": 1.0}):
