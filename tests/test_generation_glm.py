@@ -280,6 +280,13 @@ def test_streamed_pieces_are_the_text_and_cut_no_character(glm):
     assert all(pieces)
 
 
+def test_a_stream_that_waits_leaves_its_caller_in_no_mode(glm):
+    stream = glm.stream("the fox", OPTIONS)
+    next(stream)
+    assert not torch.is_inference_mode_enabled()
+    stream.close()
+
+
 def test_scores_are_the_sums_of_the_forwards_log_probabilities(glm):
     choices = ["the fox", "床", "aЖ b", ""]
     for text, running in (("the [MASK] fox", False), ("the fox", True), ("[MASK]", False)):

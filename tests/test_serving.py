@@ -410,6 +410,21 @@ def task_of(glm: Glm) -> Task:
     return continuation("the fox", glm.tokenizer)
 
 
+def test_no_more_batches_are_under_way_than_may_be(glm: Glm) -> None:
+    under_way: list[int] = []
+    done = threading.Event()
+    with Engine(glm, Limits(together=2, batches=2)) as engine:
+
+        def hear(event: Any) -> None:
+            under_way.append(engine.load()[1])
+            if event.ended and event.job == 8:
+                done.set()
+
+        engine.submit([glm.job(task_of(glm), OPTIONS) for _ in range(9)], hear)
+        assert done.wait(20)
+    assert max(under_way) == 4
+
+
 def test_a_failing_batch_is_an_error_for_its_own_and_the_engine_goes_on(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

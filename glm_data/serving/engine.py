@@ -16,7 +16,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from glm_data.generation.glm import Glm
 from glm_data.generation.write import Job, Written, write
 from glm_data.web import RequestError
 
+_DONE = object()
 _STOPPING = "the server is stopping; ask again once it runs."
 
 
@@ -121,17 +122,16 @@ class Engine:
             self._changed.notify()
 
     def _run(self) -> None:
-        batches: list[Iterator[None]] = []
-        with torch.inference_mode():
-            while True:
-                tickets = self._next_batch(wait=not batches)
-                if self._closed:
-                    break
-                if tickets:
-                    batches.append(self._write(tickets))
-                batches = [batch for batch in batches if next(batch, batch) is not batch]
-            for batch in batches:
-                batch.close()  # type: ignore[attr-defined]
+        batches: list[Generator[None]] = []
+        while True:
+            tickets = self._next_batch(wait=not batches) if len(batches) < self.limits.batches else []
+            if self._closed:
+                break
+            if tickets:
+                batches.append(self._write(tickets))
+            batches = [batch for batch in batches if next(batch, _DONE) is not _DONE]
+        for batch in batches:
+            batch.close()
         self._fail(self._waiting, RequestError(_STOPPING, 503))
 
     def _next_batch(self, *, wait: bool) -> list[_Ticket]:
@@ -146,7 +146,7 @@ class Engine:
             self._running += len(tickets)
             return tickets
 
-    def _write(self, tickets: Sequence[_Ticket]) -> Iterator[None]:
+    def _write(self, tickets: Sequence[_Ticket]) -> Generator[None]:
         """Write a batch, a step at a time."""
         try:
             for written in write(self.glm.model, [ticket.job for ticket in tickets]):
