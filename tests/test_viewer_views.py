@@ -15,7 +15,8 @@ from glm_data.filters.tune import change_profile, read_kept, reasons_of
 from glm_data.inspection import open_run
 from glm_data.loading import PackedRows
 from glm_data.loading.provenance import Documents
-from glm_data.mip import TemplateError, read_mixture, read_templates
+from glm_data.mip import TemplateError, packs, read_templates
+from glm_data.mip.subjects import subject, subjects_of
 from glm_data.viewer.clusters import view_clusters, view_pair
 from glm_data.viewer.mip import DataSetDesk, dump_templates, mark_values
 from glm_data.viewer.opened import open_path
@@ -163,8 +164,8 @@ def test_moved_thresholds_count_as_a_changed_profile_does(made: Path) -> None:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> DataSetDesk:
-    (source,) = read_mixture(write_mixture(tmp_path)).sources
-    return DataSetDesk(source, tmp_path / "mine.yaml")
+    (found,) = subjects_of(write_mixture(tmp_path))
+    return DataSetDesk(found, tmp_path / "mine.yaml")
 
 
 def test_templates_are_rendered_on_rows_with_their_values_marked(desk: DataSetDesk) -> None:
@@ -189,7 +190,7 @@ def test_only_the_named_file_is_written_and_it_reads_as_it_was_meant(desk: DataS
     assert found.templates == {"a-1": changed}
     assert {path: path.read_bytes() for path in before} == before
     assert "!Template" in (tmp_path / "mine.yaml").read_text(encoding="utf-8")
-    again = DataSetDesk(next(iter(read_mixture(tmp_path / "mixture.yaml").sources)), tmp_path / "mine.yaml")
+    again = DataSetDesk(*subjects_of(tmp_path / "mixture.yaml"), tmp_path / "mine.yaml")
     assert again.view().templates == [changed]
 
 
@@ -216,6 +217,16 @@ def test_published_fields_of_templates_are_kept_when_written(tmp_path: Path) -> 
         file = read_templates(path)
         (tmp_path / "copy.yaml").write_text(dump_templates(file), encoding="utf-8")
         assert read_templates(tmp_path / "copy.yaml") == file
+
+
+def test_every_bundled_pack_can_be_looked_at_and_written(tmp_path: Path) -> None:
+    for name in packs():
+        found = subject(name)
+        desk = DataSetDesk(found)
+        for template in desk.view().templates:
+            assert any(item.prompt and item.target for item in desk.render(template, range(20))), (name, template.name)
+        (tmp_path / "copy.yaml").write_text(dump_templates(found.file), encoding="utf-8")
+        assert read_templates(tmp_path / "copy.yaml") == found.file
 
 
 def test_marked_values_join_to_the_text() -> None:
@@ -270,6 +281,7 @@ def test_a_path_is_opened_as_what_it_is(made: Path, tmp_path: Path) -> None:
     assert [item.view for item in open_path(write_mixture(tmp_path)).things] == ["mip"]
     assert [item.view for item in open_path(made / "tokenizer/tokenizer.model").things] == ["tokenizers"]
     assert [item.view for item in open_path(made / "pack").things] == ["report", "rows", "tokenizers"]
+    assert list(open_path(tmp_path / "templates.yaml").datasets) == ["reviews"]
     for path in (tmp_path / "none", tmp_path / "rows.jsonl"):
         with pytest.raises(UsageError, match="nothing to look at"):
             open_path(path)
