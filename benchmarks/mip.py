@@ -1,4 +1,4 @@
-"""Rendering instruction data: templates compiled once and sandboxed, against compiled anew for every row."""
+"""Rendering instruction data: templates compiled once and sandboxed, against promptsource's algorithm."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ def rows() -> list[dict[str, Any]]:
 
 def ours(folder: Path) -> tuple[Work, float]:
     """Our renderer: budgeted sandbox, seeded choices, templates compiled once."""
-    from glm_data.mip.render import Renderer, prepare_row
-    from glm_data.mip.templates import Template
+    from glm_data.mip import Renderer, Template, prepare_row
 
     templates = [Template(id=name, name=name, jinja=body, answer_choices=CHOICES) for name, body in BODIES.items()]
     renderer, data = Renderer(templates, dataset="made-up"), rows()
@@ -42,18 +41,18 @@ def ours(folder: Path) -> tuple[Work, float]:
     return work, len(data) * len(BODIES)
 
 
-def compiled_per_row(folder: Path) -> tuple[Work, float]:
-    """Jinja as it is commonly used with such templates: ``from_string`` for choices and body of every sample."""
-    from jinja2 import BaseLoader, Environment
+def promptsource(folder: Path) -> tuple[Work, float]:
+    """promptsource's own way, as :mod:`benchmarks.promptsource` has it: values cut, choices and body compiled a row."""
+    from benchmarks.promptsource import Promptsource
+    from glm_data.mip import Template
 
-    environment, data = Environment(loader=BaseLoader()), rows()
+    templates = [Template(id=name, name=name, jinja=body, answer_choices=CHOICES) for name, body in BODIES.items()]
+    twin, data = Promptsource(), rows()
 
     def work() -> None:
         for row in data:
-            for body in BODIES.values():
-                choices = [part.strip() for part in environment.from_string(CHOICES).render(**row).split("|||")]
-                text = environment.from_string(body).render(**row, answer_choices=choices)
-                [part.strip() for part in text.split("|||")]
+            for template in templates:
+                twin.apply(template, row)
 
     return work, len(data) * len(BODIES)
 
@@ -62,7 +61,7 @@ CONTESTS = (
     Contest(
         name="Rendering MIP",
         unit="samples/s",
-        contestants=(Contestant("glm-data", ours), Contestant("Jinja, compiled for every sample", compiled_per_row)),
+        contestants=(Contestant("glm-data", ours), Contestant("promptsource's algorithm", promptsource)),
         note=f"{ROWS} rows through {len(BODIES)} templates with answer choices, one core.",
     ),
 )

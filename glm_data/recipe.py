@@ -82,6 +82,11 @@ class Loaded:
     generation: Any
     """``GenerationOptions`` for the prompts of ``infill``, or None for the defaults."""
 
+    def given(self, stage: str) -> tuple[str, ...]:
+        """The names of the options that the recipe's section of a stage gives."""
+        section = getattr(self.recipe, stage)
+        return tuple(section) if isinstance(section, dict) else ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -93,7 +98,7 @@ class Step:
     options: Any
     """Of the stage's own struct, see :func:`options_type`."""
     tokenizer: Any = None
-    """Folder of a tokenizer, for the stages that need one (tokenize, pack)."""
+    """Folder of a tokenizer, for the stages that use one (tokenize, mip, pack)."""
     mip: Path | None = None
     pack: Path | None = None
     """Rows that quantising looks at."""
@@ -157,7 +162,10 @@ def _tokenize(step: Step, runner: Any, overwrite: bool) -> Success:
 def _mip(step: Step, runner: Any, overwrite: bool) -> Success:
     from pipelines import render_mip as pipeline
 
-    return pipeline.run(Path(step.inputs[0]), step.out, step.options, runner, overwrite=overwrite)
+    options = step.options
+    if step.tokenizer is not None and not options.tokenizer:
+        options = msgspec.structs.replace(options, tokenizer=str(step.tokenizer))
+    return pipeline.run(Path(step.inputs[0]), step.out, options, runner, overwrite=overwrite)
 
 
 def _pack(step: Step, runner: Any, overwrite: bool) -> Success:
@@ -168,14 +176,9 @@ def _pack(step: Step, runner: Any, overwrite: bool) -> Success:
 
 
 def _train(step: Step, runner: Any, overwrite: bool) -> Success:
-    from glm_data.inputs import stage_files
-    from glm_data.loading import PackedRows
-    from glm_data.training.stage import TrainingData, train_rows
+    from glm_data.training.stage import train_stage
 
-    pack = Path(step.inputs[0])
-    rows = PackedRows.open(pack)
-    data = TrainingData(rows=rows, order=rows.order, inputs=stage_files(pack, "pack/"), tokenizer=pack)
-    return train_rows(data, step.out, step.options, overwrite=overwrite)
+    return train_stage(Path(step.inputs[0]), step.out, step.options, overwrite=overwrite)
 
 
 def _quantize(step: Step, runner: Any, overwrite: bool) -> Success:
@@ -307,7 +310,9 @@ def steps(loaded: Loaded, folder: Path) -> Iterator[Step]:
         elif stage == "tokenize":
             yield Step(stage=stage, inputs=corpus, out=out, options=options, tokenizer=tokenizer)
         elif stage == "mip":
-            yield Step(stage=stage, inputs=(str(loaded.mip_manifest),), out=out, options=options)
+            own = tokenizer if "tokenizer" in loaded.options else None
+            inputs = (str(loaded.mip_manifest),)
+            yield Step(stage=stage, inputs=inputs, out=out, options=options, tokenizer=own)
         elif stage == "pack":
             inputs = (str(folder / "tokenize"),)
             yield Step(stage=stage, inputs=inputs, out=out, options=options, tokenizer=tokenizer, mip=mip)

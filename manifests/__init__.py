@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-_NO_RECIPES = {"evaluation.yaml"}
+_NO_RECIPES = ("evaluation", "mip-")
 
 
 def path(name: str) -> Path:
@@ -20,4 +20,10 @@ def path(name: str) -> Path:
 def names() -> tuple[str, ...]:
     """The bundled recipes, as ``glm-data run`` takes them: file names without ``.yaml``."""
     root = Path(str(resources.files(__name__)))
-    return tuple(sorted(file.stem for file in root.glob("*.yaml") if file.name not in _NO_RECIPES))
+    return tuple(sorted(file.stem for file in root.glob("*.yaml") if not file.stem.startswith(_NO_RECIPES)))
+
+
+def mixtures() -> tuple[str, ...]:
+    """The bundled mixtures of instruction data: file names without ``.yaml``."""
+    root = Path(str(resources.files(__name__)))
+    return tuple(sorted(file.stem for file in root.glob("mip-*.yaml")))

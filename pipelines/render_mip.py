@@ -1,4 +1,4 @@
-"""Mip stage: a mixture of data sets rendered through prompt templates, one output shard a data set.
+"""Mip stage: a mixture of data sets rendered through prompt templates, one output shard or more a data set.
 
 ``python pipelines/render_mip.py MIXTURE.yaml --output DIR``
 """
@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from glm_data.errors import UsageError
-from glm_data.mip.stage import NAME, MipOptions, render_stage
+from glm_data.mip.options import MipOptions
+from glm_data.mip.stage import NAME, render_stage
 from glm_data.stage import ShardRecord, ShardTask, Stage, Success
 from pipelines.arguments import stage_main
 from pipelines.runner import RunnerOptions, run_tasks

@@ -4,83 +4,27 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mip_mixtures import ROWS, TEMPLATES, run_here, write_mixture
 
 from glm_data.errors import ConfigError, InputError, UsageError
 from glm_data.formats import Unreadable
 from glm_data.formats.rows import read_rows
 from glm_data.manifest import read_success
-from glm_data.mip import MipOptions, render_stage
-from glm_data.mip.stage import SCHEMA
-from glm_data.stage import ShardRecord, ShardTask, Stage, Success, write_shard_record
+from glm_data.mip import MipOptions
+from glm_data.mip.shard import SCHEMA
 from pipelines import render_mip
 
 DEMO = Path(__file__).parents[1] / "manifests" / "demo" / "mip" / "mixture.yaml"
 
-TEMPLATES = """
-dataset: toy
-templates:
-  aaaa: !Template
-    answer_choices: no ||| yes
-    id: aaaa
-    jinja: '{{text}}? ||| {{answer_choices[label]}}'
-    metadata: !TemplateMetadata {languages: [en]}
-    name: ask
-    reference: ''
-  bbbb: !Template
-    answer_choices: null
-    id: bbbb
-    jinja: '{% if label == 1 %}{{ ["Say", "Write", "Tell"] | choice }} {{text}} ||| {{text}}{% endif %}'
-    metadata: !TemplateMetadata {languages: [en]}
-    name: copy
-    reference: ''
-  cccc: !Template
-    answer_choices: null
-    id: cccc
-    jinja: '{{text}} ||| {{1 / number}}'
-    metadata: !TemplateMetadata {languages: [en]}
-    name: divide
-    reference: ''
-"""
-
-ROWS: list[dict[str, Any]] = [
-    {"text": "one", "label": 1, "number": 1},
-    {"text": "two", "label": 0, "number": 2},
-    {"text": "one", "label": 1, "number": 0},
-    {"text": "four", "label": -1, "number": 4},
-    {"text": "", "label": 1, "number": 5},
-]
-
-
-def write_mixture(folder: Path, lines: list[str] | None = None, **dataset: Any) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "templates.yaml").write_text(TEMPLATES, encoding="utf-8")
-    lines = [json.dumps(row) for row in ROWS] if lines is None else lines
-    (folder / "rows.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    entry = {"name": "toy", "rows": "rows.jsonl", "templates": "templates.yaml", **dataset}
-    path = folder / "mixture.yaml"
-    path.write_text(json.dumps({"datasets": [entry]}), encoding="utf-8")
-    return path
-
 
 def read_lines(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def run_here(manifest: Path, out: Path, options: MipOptions | None = None, *, backwards: bool = False) -> Success:
-    """The stage without a runner, shard after shard."""
-
-    def perform(stage: Stage, function: Callable[[ShardTask], ShardRecord], tasks: Sequence[ShardTask]) -> None:
-        for task in reversed(tasks) if backwards else tasks:
-            write_shard_record(out, function(task), 0.0)
-
-    return render_stage(manifest, out, options or MipOptions(), perform)
 
 
 def test_every_row_and_template_is_accounted_for(tmp_path: Path) -> None:
@@ -96,7 +40,8 @@ def test_every_row_and_template_is_accounted_for(tmp_path: Path) -> None:
     first = table.slice(0, 1).to_pylist()[0]
     assert first == {
         "id": "toy/train#0/aaaa", "dataset": "toy", "subset": "", "split": "train", "row": 0, "template": "aaaa",
-        "template_name": "ask", "lang": "en", "shots": 0, "prompt": "one?", "target": "yes",
+        "template_name": "ask", "template_version": "", "lang": "en", "shots": 0, "options": "", "prompt": "one?",
+        "target": "yes",
     }  # fmt: skip
     assert success.counts["template/toy/train/ask/hidden_label"] == 1
     assert success.facts["datasets"]["toy/train"]["kept"] == success.kept
@@ -183,8 +128,9 @@ def test_the_demo_holds_the_lines_of_its_corpus() -> None:
         ({"weight": 0}, "must be above 0"),
         ({"cap": 0}, "must be at least 1"),
         ({"name": "other"}, "templates of 'toy', not of 'other'"),
-        ({"exclude": ["asks"]}, "Did you mean 'ask'"),
-        ({"exclude": ["ask", "copy", "divide"]}, "leaves no template"),
+        ({"exclude": {"asks": "noisy"}}, "Did you mean 'ask'"),
+        ({"exclude": dict.fromkeys(("ask", "copy", "divide"), "noisy")}, "leaves no template"),
+        ({"exclude": {"ask": " "}}, "excluded without a reason"),
         ({"langage": "en"}, "Did you mean 'language'"),
     ],
 )

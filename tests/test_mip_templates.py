@@ -8,7 +8,7 @@ import pytest
 
 from glm_data.errors import ConfigError
 from glm_data.mip import Renderer, Template, TemplateError, read_templates
-from glm_data.mip.templates import Metadata, without
+from glm_data.mip.templates import Metadata, blocked_templates, usable_templates
 
 GOOD = """
 dataset: super_glue
@@ -97,14 +97,15 @@ def test_files_that_are_not_there_or_not_text(tmp_path: Path) -> None:
         read_templates(tmp_path / "templates.yaml")
 
 
-def test_templates_are_excluded_by_name_or_id_and_never_by_accident(tmp_path: Path) -> None:
-    path = write(tmp_path, GOOD)
+def test_templates_are_blocked_by_name_or_id_and_never_by_accident(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD + "blocked: {second: two answers fit}\n")
     file = read_templates(path)
-    assert [item.name for item in without(file, (), path)] == ["choose…", "second"]
-    assert [item.name for item in without(file, ("second",), path)] == ["choose…"]
-    assert [item.name for item in without(file, ("0ec5e4a5-0000-4000-8000-000000000001",), path)] == ["second"]
+    first, second = file.templates
+    assert blocked_templates(file, {first: "noisy"}, path) == {first: "noisy", second: "two answers fit"}
+    assert [item.name for item in usable_templates(file, {})] == ["choose…", "second"]
+    assert [item.name for item in usable_templates(file, {second: ""})] == ["choose…"]
     with pytest.raises(ConfigError, match="Did you mean 'second'"):
-        without(file, ("secnd",), path)
+        blocked_templates(file, {"secnd": "noisy"}, path)
 
 
 def test_a_refusal_names_file_template_line_and_reason() -> None:

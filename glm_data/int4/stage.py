@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,7 +23,15 @@ from glm_data.int4.options import QuantizeOptions
 from glm_data.int4.quantize import ROWS_AT_ONCE, check_packable, dequantize, quantize
 from glm_data.int4.safetensors_stream import TensorSpec, forget, write_tensors
 from glm_data.loading import PackedRows
-from glm_data.model.store import DESCRIPTION, WEIGHTS, Description, Quantization, read_description
+from glm_data.model.store import (
+    DESCRIPTION,
+    TOKENIZER_FILES,
+    WEIGHTS,
+    Description,
+    Quantization,
+    copy_files,
+    read_description,
+)
 from glm_data.stage import (
     Check,
     InputFile,
@@ -40,7 +47,6 @@ from glm_data.training.batches import FlatBatch, flatten, positions_of, split_ro
 from glm_data.training.options import held_out_rows
 
 STAGE = "quantize"
-TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json")
 REPORT = "quantize.json"
 WORST_ERROR = 0.5
 """Relative error of a matrix beyond which the guard rail trips; Gaussian rows of any width stay below 0.2."""
@@ -221,10 +227,7 @@ def _report(before: Path, after: Path, errors: dict[str, float]) -> dict[str, An
 
 
 def _write_rest(model: Path, out: Path, description: Description, options: QuantizeOptions) -> None:
-    for name in TOKENIZER_FILES:
-        if (model / name).is_file():
-            with files.atomic_path(out / name) as temporary:
-                shutil.copyfile(model / name, temporary)
+    copy_files((model / name for name in TOKENIZER_FILES if (model / name).is_file()), out)
     quantization = Quantization(bits=options.bits, group=options.group, scale=options.scale)
     files.write_json(out / DESCRIPTION, msgspec.structs.replace(description, quantization=quantization))
 

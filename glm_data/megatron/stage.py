@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,11 @@ from glm_data.megatron.model import Source, understand
 from glm_data.megatron.options import ImportOptions
 from glm_data.megatron.parts import PART, POINTERS, Parts, find_parts
 from glm_data.model.config import ModelConfig, count_parameters
-from glm_data.model.store import DESCRIPTION, WEIGHTS, Description, read_description
+from glm_data.model.store import DESCRIPTION, TOKENIZER_FILES, WEIGHTS, Description, copy_files, read_description
 from glm_data.stage import ShardRecord, Success, describe_input, finished, open_stage, output_file, write_shard_record
 from tokenizer import Tokenizer
 
 IMPORT, EXPORT = "import", "export-checkpoint"
-TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json")
 REPORT = "import.json"
 _ITERATION = "1"
 """Name of the only folder of parts that is written."""
@@ -71,9 +69,7 @@ def _facts(source: Source) -> dict[str, Any]:
 def _write(source: Source, out: Path, copies: list[Path], fingerprint: str, facts: dict[str, Any]) -> list[str]:
     with files.atomic_path(out / WEIGHTS) as temporary:
         write_tensors(temporary, source.specs(), source.tensors())
-    for path in copies:
-        with files.atomic_path(out / path.name) as temporary:
-            shutil.copyfile(path, temporary)
+    copy_files(copies, out)
     files.write_json(out / REPORT, facts)
     description = Description(
         model=source.config, quantization=source.quantization, tokenizer=fingerprint, training={"imported": facts}
@@ -101,9 +97,8 @@ def export_stage(model: Path, out: Path, parts: int, *, overwrite: bool = False)
         for rank in stage.pending(parts):
             started = time.perf_counter()
             name = f"{_ITERATION}/{PART.format(rank)}"
-            content = _part(model / WEIGHTS, family, description.model.heads, rank, parts)
-            with files.atomic_path(out / name) as temporary:
-                torch.save({"module": content}, temporary)
+            with files.atomic_path(out / name) as temporary:  # nothing of a part outlives its line
+                torch.save({"module": _part(model / WEIGHTS, family, description.model.heads, rank, parts)}, temporary)
             written = [name]
             if rank == 0:
                 files.write_bytes(out / POINTERS[0], _ITERATION.encode())

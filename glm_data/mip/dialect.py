@@ -72,7 +72,7 @@ class Checked:
 
 def check(source: str, where: str) -> Checked:
     """Parse and check a template's source; raises :class:`TemplateError` naming ``where``, the line and the reason."""
-    tree = _parse(source, where)
+    tree = parse(source, where)
     found = _walk(tree, where)
     if len(found) > MOST_NODES:
         raise TemplateError(f"{where}: has {len(found)} parts, more than {MOST_NODES}; split it.")
@@ -89,7 +89,8 @@ def check(source: str, where: str) -> Checked:
     return Checked(tree, variables, is_random, bool(MUTATORS & methods))
 
 
-def _parse(source: str, where: str) -> nodes.Template:
+def parse(source: str, where: str) -> nodes.Template:
+    """The plain syntax tree; raises :class:`TemplateError` for what is no Jinja."""
     if len(source) > MOST_CHARACTERS:
         raise TemplateError(f"{where}: has {len(source)} characters, more than {MOST_CHARACTERS}; shorten it.")
     try:
@@ -175,7 +176,7 @@ def _rewrite(node: nodes.Node) -> None:
     elif isinstance(node, nodes.Getitem):
         if isinstance(node.arg, nodes.Slice):
             node.node = _call(node.node, WEIGH)
-        elif _is_choices(node.node) and not _is_constant(node.arg):
+        elif is_choices(node.node) and not _is_constant(node.arg):
             node.arg = _call(node.arg, LABEL)
 
 
@@ -183,7 +184,8 @@ def _call(node: Any, name: str) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
 
 
-def _is_choices(node: nodes.Expr) -> bool:
+def is_choices(node: nodes.Expr) -> bool:
+    """Whether an expression is ``answer_choices`` or a list written out, which labels are looked up in."""
     return isinstance(node, nodes.List | nodes.Tuple) or (
         isinstance(node, nodes.Name) and node.name == "answer_choices"
     )

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import jinja2
 
 from glm_data.mip import dialect
+from glm_data.mip.rows import HIDDEN, PROTECTED, prepare_row
 from glm_data.mip.sandbox import (
     DEFAULT_LONGEST_OUTPUT,
     DEFAULT_MOST_STEPS,
@@ -26,10 +27,6 @@ from glm_data.mip.sandbox import (
 from glm_data.mip.templates import SEPARATOR, Template, TemplateError
 
 Reason = Literal["not_applicable", "empty_prompt", "empty_target", "hidden_label", "over_limit", "error"]
-
-HIDDEN = -1
-_PROTECTED = "\uf8ff\ue000\uf8ff"
-"""Stands for a ``|||`` of the data while a template is rendered (private-use characters)."""
 
 
 class Rendered(NamedTuple):
@@ -94,7 +91,10 @@ class Renderer:
         return tuple(compiled.template for compiled in self._compiled)
 
     def render(self, place: int, row: Mapping[str, Any], number: int) -> Rendered | Refused:
-        """Render template number ``place`` with a row made by :func:`prepare_row`; ``number`` is the row's own."""
+        """Render template number ``place`` with a row as :class:`~glm_data.mip.rows.RowMap` makes it.
+
+        ``number`` is the row's own, on which random choices depend.
+        """
         compiled = self._compiled[place]
         if self._label in compiled.reads and _is_hidden(row.get(self._label)):
             return Refused("hidden_label")
@@ -156,24 +156,27 @@ class Renderer:
             raise TemplateError(f"{where}: cannot be rendered ({error}).") from None
 
 
-def prepare_row(row: Mapping[str, Any], columns: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """A row as templates see it: ``columns`` renamed (new name: old name), ``-`` in names as ``_``, ``|||`` protected.
+def render_row(template: Template, row: Mapping[str, Any], **about: Any) -> Rendered | Refused:
+    """Render one template on one raw row, as the stage would; ``about`` as in :func:`render_prepared`."""
+    return render_prepared(template, prepare_row(row), **about)
 
-    Values that are neither JSON's nor sequences become strings where they are printed and have no attributes.
+
+def render_prepared(
+    template: Template,
+    row: Mapping[str, Any],
+    *,
+    dataset: str = "",
+    subset: str | None = None,
+    number: int = 0,
+    seed: int = 0,
+    label: str = "label",
+) -> Rendered | Refused:
+    """Render one template on one row that a :class:`~glm_data.mip.rows.RowMap` made: what viewers and shells need.
+
+    Raises :class:`TemplateError` if the template is not of the dialect.
     """
-    names = {old: new for new, old in (columns or {}).items()}
-    return {names.get(name, name).replace("-", "_"): _protect(value) for name, value in row.items()}
-
-
-def _protect(value: Any) -> Any:
-    kind = type(value)
-    if kind is str:
-        return value.replace(SEPARATOR, _PROTECTED) if SEPARATOR in value else value
-    if kind is list or kind is tuple:
-        return [_protect(item) for item in value]
-    if kind is dict:
-        return {key: _protect(item) for key, item in value.items()}
-    return value
+    renderer = Renderer([template], dataset=dataset, subset=subset, seed=seed, label=label)
+    return renderer.render(0, row, number)
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -185,12 +188,12 @@ def _finish(parts: list[str], choices: tuple[str, ...] | None) -> Rendered | Ref
         return Refused("not_applicable")
     if len(parts) > 2:
         return Refused("error", f"'{SEPARATOR}' stands {len(parts) - 1} times; there must be a prompt and a target")
-    prompt, target = (part.strip().replace(_PROTECTED, SEPARATOR) for part in parts)
+    prompt, target = (part.strip().replace(PROTECTED, SEPARATOR) for part in parts)
     if not target:
         return Refused("empty_target")
     if not prompt:
         return Refused("empty_prompt")
-    unprotected = None if choices is None else tuple(choice.replace(_PROTECTED, SEPARATOR) for choice in choices)
+    unprotected = None if choices is None else tuple(choice.replace(PROTECTED, SEPARATOR) for choice in choices)
     return Rendered(prompt, target, unprotected)
 
 
