@@ -82,13 +82,13 @@ def _read(path: Path, split: str, form: TableForm, wanted: Wanted | None) -> Ite
 
 
 def _read_json(path: Path, kind: str, wanted: Wanted | None) -> Iterator[tuple[int, Row] | Unreadable]:
-    for record in read_records(path, kind, DEFAULT_MAX_RECORD_BYTES):
-        if isinstance(record, Unreadable):
-            yield record
-        elif wanted is None or record.number in wanted:
-            yield _decode(record)
-        else:
-            yield record.number, {}
+    for found in read_records(path, kind, DEFAULT_MAX_RECORD_BYTES):
+        if isinstance(found, Unreadable):
+            yield found
+            continue
+        for record in found.each():
+            is_wanted = wanted is None or record.number in wanted
+            yield _decode(record) if is_wanted else (record.number, {})
 
 
 def _decode(record: Record) -> tuple[int, Row] | Unreadable:

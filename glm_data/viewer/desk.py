@@ -79,7 +79,7 @@ class Desk:
             "path": str(self.opened.path),
             "name": self.opened.path.absolute().name,
             "things": [{"view": item.view, "name": item.name, "size": item.size} for item in self.opened.things],
-            "datasets": list(self.opened.sources),
+            "datasets": list(self.opened.datasets),
             "save": str(self.save or ""),
         }
 
@@ -95,7 +95,7 @@ class Desk:
     def use(self, view: str, name: str) -> Iterator[Any]:
         """The thing ``name`` of ``view``, for one user at a time; :class:`UsageError` if there is none."""
         key = (view, name)
-        names = self.opened.sources if view == "mip" else [i.name for i in self.opened.things if i.view == view]
+        names = self.opened.datasets if view == "mip" else [i.name for i in self.opened.things if i.view == view]
         if name not in names:
             raise UsageError(f"'{self.opened.path}' has no '{name}' to be shown as {view}.")
         with self._lock:
@@ -108,7 +108,7 @@ class Desk:
     def _open(self, view: str, name: str) -> Any:
         opened = self.opened
         if view == "mip":
-            return DataSetDesk(opened.sources[name], self.save)
+            return DataSetDesk(opened.datasets[name], self.save)
         if view == "tokenizers":
             return Bench(opened.tokenizers, opened.documents)
         stage = opened.stages[name]

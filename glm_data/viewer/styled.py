@@ -9,6 +9,7 @@ special  a task token by its name, such as ``<eos>``
 bytes    a character spelt in byte pieces
 removed  stands on the left side only
 added    stands on the right side only
+value    a value of the row that a template was filled with
 dim      said by us, not by the text
 gmask    of a [gMASK] piece; so ``mask``, ``smask`` and ``mip``
 =======  =================================================================
@@ -20,7 +21,7 @@ not show become their escapes, so that no painter has to know of them.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple
 
@@ -54,6 +55,18 @@ def reveal(text: str, style: str = "") -> list[Span]:
 def visible(text: str) -> str:
     """``text`` on a line of its own: as :func:`reveal` shows it, with a blank after the sign of a line end."""
     return "".join(f"{span.text} " if "line" in span.style.split() else span.text for span in reveal(text))
+
+
+def lines(spans: Iterable[Span]) -> Iterator[list[Span]]:
+    """Spans cut at line ends, whose signs are left out."""
+    held: list[Span] = []
+    for span in spans:
+        if "line" in span.style.split():
+            yield held
+            held = []
+        else:
+            held.append(span)
+    yield held
 
 
 def clip(spans: Iterable[Span], characters: int) -> list[Span]:

@@ -65,9 +65,13 @@ function drawThings() {
   document.getElementById("path").title = about.path;
 }
 
-/** The address as `["#", view, name, …]`. */
+/** The address as `["#", view, name, …]`; empty for one that was typed wrongly. */
 function place() {
-  return location.hash.split("/").map(decodeURIComponent);
+  try {
+    return location.hash.split("/").map(decodeURIComponent);
+  } catch {
+    return [];
+  }
 }
 
 async function show() {
