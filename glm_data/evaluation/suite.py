@@ -16,7 +16,7 @@ import numpy as np
 from glm_data.errors import InputError
 from glm_data.evaluation.contamination import find_in_corpus
 from glm_data.evaluation.encode import encode_question, encode_windows
-from glm_data.evaluation.items import Item, Question, ask, read_items
+from glm_data.evaluation.items import Item, Question, ask, read_items, solve
 from glm_data.evaluation.statistics import Score, accuracy, bits_per_byte, weighted_bits_per_byte
 from glm_data.evaluation.tasks import Prompt, Task
 from glm_data.formats import read_blocks
@@ -124,7 +124,7 @@ def _found(questions: Sequence[Question], items: int, setup: Setup) -> Any:
     if not setup.corpus:
         return None
     found = np.zeros(items, bool)
-    texts = [question.text.replace("[MASK]", question.target) for question in questions]
+    texts = [solve(question.text, question.target) for question in questions]
     found[[question.item for question in questions]] = find_in_corpus(texts, setup.corpus)
     return found
 

@@ -110,11 +110,10 @@ class Glm:
             raise UsageError("beam search knows its answer only at the end; stream with beams 1.")
         job = self.job(continuation(text, self.tokenizer), options)
         stream = TextStream(self.tokenizer, options.stop)
-        with torch.inference_mode():
-            for written in write(self.model, [job]):
-                for item in written:
-                    if item.token is not None and (text := stream.add(item.token)):
-                        yield text
+        for written in write(self.model, [job]):
+            for item in written:
+                if item.token is not None and (piece := stream.add(item.token)):
+                    yield piece
         if rest := stream.end():
             yield rest
 
