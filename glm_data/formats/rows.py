@@ -88,6 +88,8 @@ def _read_json(path: Path, kind: str, wanted: Wanted | None) -> Iterator[tuple[i
     for record in _split(path, ArraySplitter(limit) if kind == "wudao" else LineSplitter(limit)):
         if isinstance(record, Unreadable):
             yield record
+        elif isinstance(wanted, range) and record.number >= wanted.stop:
+            return
         elif wanted is None or record.number in wanted:
             yield _decode(record)
         else:
@@ -218,7 +220,9 @@ def _read_dataset(dataset: Any, wanted: Wanted | None) -> Iterator[tuple[int, Ro
         return
     number = 0
     if isinstance(wanted, range):
-        number = min(wanted.start, len(dataset))
+        if wanted.start >= len(dataset):
+            return
+        number = wanted.start
         dataset = dataset.select(range(number, min(wanted.stop, len(dataset))))
     for table in dataset.with_format("arrow").iter(_BATCH_ROWS):
         yield from enumerate(table.to_pylist(), number)
