@@ -11,7 +11,18 @@ from pathlib import Path
 from benchmarks import harness, inputs, stages
 from benchmarks.contest import Contest
 
-MODULES = ("filters", "dedupe_signatures", "decontaminate", "encode", "vocabulary", "mip", "pack", "loader", "int4")
+MODULES = (
+    "filters",
+    "dedupe_signatures",
+    "decontaminate",
+    "encode",
+    "vocabulary",
+    "mip",
+    "pack",
+    "loader",
+    "int4",
+    "viewer",
+)
 PAGE = harness.ROOT / "docs" / "benchmarks.md"
 _INTRODUCTION = """# Benchmarks
 

@@ -15,7 +15,7 @@ from glm_data import files
 from glm_data.manifest import PLAN, RUN, SHARDS, SUCCESS, TASKS
 
 LOG_SECONDS = 10.0
-_METRICS_TAIL_BYTES = 4096
+_METRICS_TAIL_BYTES = 1 << 16  # a line has the loss of every source
 _IN_ONE_PIECE = {"tokenizer", "train", "prune", "quantize"}
 """Stages that are one shard however many files they read."""
 STEPS = {"dedupe": ("sign", "exact", "bands", "sets", "select", "output")}

@@ -42,8 +42,9 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "demo_input": ("formats", "manifests"),
     "inspection": ("loading",),
     "recipe": ("pipelines", "evaluation", "report", "demo_input"),
+    "planning": ("recipe",),
     "viewer": ("report", "vocabulary"),
-    "cli": ("recipe", "exporting", "viewer", "megatron", "serving"),
+    "cli": ("planning", "exporting", "viewer", "megatron", "serving"),
 }
 """Every room and those right below it; a room may import all that its house stands on, down to the ground."""
 

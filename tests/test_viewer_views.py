@@ -15,11 +15,12 @@ from glm_data.filters.tune import change_profile, read_kept, reasons_of
 from glm_data.inspection import open_run
 from glm_data.loading import PackedRows
 from glm_data.loading.provenance import Documents
-from glm_data.mip import TemplateError, read_mixture, read_templates
+from glm_data.mip import TemplateError, packs, read_templates
+from glm_data.mip.subjects import subject, subjects_of
 from glm_data.viewer.clusters import view_clusters, view_pair
 from glm_data.viewer.mip import DataSetDesk, dump_templates, mark_values
 from glm_data.viewer.opened import open_path
-from glm_data.viewer.packed import Cell, RowView, view_row
+from glm_data.viewer.packed import Cell, RowView, Vocabulary, view_row
 from glm_data.viewer.rank import MEASURES, rank
 from glm_data.viewer.records import PAGE_ROWS, Tables
 from glm_data.viewer.styled import reveal
@@ -38,8 +39,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def views(made: Path) -> list[RowView]:
-    pack, model, documents = PackedRows.open(made / "pack"), Tokenizer.load(made / "pack"), Documents(made / "pack")
-    return [view_row(pack, model, documents, row) for row in range(len(pack))]
+    return [view(made, row) for row in range(len(PackedRows.open(made / "pack")))]
+
+
+def view(made: Path, row: int, epoch: int = 0) -> RowView:
+    words = Vocabulary(Tokenizer.load(made / "pack"))
+    return view_row(PackedRows.open(made / "pack"), words, Documents(made / "pack"), row, epoch)
 
 
 def cells_of_row(view: RowView) -> list[Cell]:
@@ -89,9 +94,8 @@ def test_positions_and_targets_are_those_that_a_model_gets(made: Path, views: li
 
 
 def test_another_epoch_has_other_masks_over_the_same_text(made: Path, views: list[RowView]) -> None:
-    pack, model, documents = PackedRows.open(made / "pack"), Tokenizer.load(made / "pack"), Documents(made / "pack")
-    row = next(view.row for view in views if view.pieces[0].kind == "mask")
-    again = view_row(pack, model, documents, row, epoch=1)
+    row = next(found.row for found in views if found.pieces[0].kind == "mask")
+    again = view(made, row, epoch=1)
     assert again.origins == views[row].origins
     assert [b.mask for b in again.pieces[0].blanks] != [b.mask for b in views[row].pieces[0].blanks]
 
@@ -110,7 +114,7 @@ def test_rankings_are_those_of_a_plain_count(made: Path, views: list[RowView], b
             return 1 - sum(target >= 0 for target in view.wanted) / length
         if by == "bytes":
             return sum(model.piece(id).startswith("<0x") for id in ids) / used
-        return 1 - len({*ids, *([0] if used < length else [])}) / used
+        return 1 - len(set(ids)) / used
 
     values = [measure(view) for view in views]
     found = rank(pack, model, by)
@@ -163,8 +167,8 @@ def test_moved_thresholds_count_as_a_changed_profile_does(made: Path) -> None:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> DataSetDesk:
-    (source,) = read_mixture(write_mixture(tmp_path)).sources
-    return DataSetDesk(source, tmp_path / "mine.yaml")
+    (found,) = subjects_of(write_mixture(tmp_path))
+    return DataSetDesk(found, tmp_path / "mine.yaml")
 
 
 def test_templates_are_rendered_on_rows_with_their_values_marked(desk: DataSetDesk) -> None:
@@ -189,7 +193,7 @@ def test_only_the_named_file_is_written_and_it_reads_as_it_was_meant(desk: DataS
     assert found.templates == {"a-1": changed}
     assert {path: path.read_bytes() for path in before} == before
     assert "!Template" in (tmp_path / "mine.yaml").read_text(encoding="utf-8")
-    again = DataSetDesk(next(iter(read_mixture(tmp_path / "mixture.yaml").sources)), tmp_path / "mine.yaml")
+    again = DataSetDesk(*subjects_of(tmp_path / "mixture.yaml"), tmp_path / "mine.yaml")
     assert again.view().templates == [changed]
 
 
@@ -216,6 +220,16 @@ def test_published_fields_of_templates_are_kept_when_written(tmp_path: Path) -> 
         file = read_templates(path)
         (tmp_path / "copy.yaml").write_text(dump_templates(file), encoding="utf-8")
         assert read_templates(tmp_path / "copy.yaml") == file
+
+
+def test_every_bundled_pack_can_be_looked_at_and_written(tmp_path: Path) -> None:
+    for name in packs():
+        found = subject(name)
+        desk = DataSetDesk(found)
+        for template in desk.view().templates:
+            assert any(item.prompt and item.target for item in desk.render(template, range(20))), (name, template.name)
+        (tmp_path / "copy.yaml").write_text(dump_templates(found.file), encoding="utf-8")
+        assert read_templates(tmp_path / "copy.yaml") == found.file
 
 
 def test_marked_values_join_to_the_text() -> None:
@@ -270,6 +284,7 @@ def test_a_path_is_opened_as_what_it_is(made: Path, tmp_path: Path) -> None:
     assert [item.view for item in open_path(write_mixture(tmp_path)).things] == ["mip"]
     assert [item.view for item in open_path(made / "tokenizer/tokenizer.model").things] == ["tokenizers"]
     assert [item.view for item in open_path(made / "pack").things] == ["report", "rows", "tokenizers"]
+    assert list(open_path(tmp_path / "templates.yaml").datasets) == ["reviews"]
     for path in (tmp_path / "none", tmp_path / "rows.jsonl"):
         with pytest.raises(UsageError, match="nothing to look at"):
             open_path(path)

@@ -156,7 +156,7 @@ def seconds_of(folder: Path) -> float:
     return seconds
 
 
-def megabytes(size: int) -> str:
+def megabytes(size: float) -> str:
     """``1.2 MB``, with the decimal unit that fits the size."""
     unit, scale = ("GB", 1e9) if size >= 1e9 else ("MB", 1e6) if size >= 1e5 else ("kB", 1e3)
     return f"{size / scale:.1f} {unit}"

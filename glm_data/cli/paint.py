@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from glm_data.viewer.styled import Span, visible
+from glm_data.viewer.styled import Span, lines, visible
 
 if TYPE_CHECKING:
     from glm_data.viewer.differences import Facing
@@ -22,8 +22,10 @@ COLOURS = {
     "mask": "bold yellow",
     "mip": "bold green",
     "smask": "bold magenta",
+    "bytes": "red",
     "removed": "bold red",
     "added": "bold green",
+    "value": "underline",
     "dim": "dim",
 }
 NAMES = {"gmask": "[gMASK] text", "mask": "[MASK] text", "mip": "MIP", "smask": "[sMASK] text"}
@@ -63,6 +65,13 @@ def console() -> Console:
 def print_text(text: Text, indent: int = 0) -> None:
     """Print styled text, wrapped."""
     console().print(Padding(text, (0, 0, 0, indent), expand=False) if indent else text)
+
+
+def print_lines(spans: Iterable[Span], first: str, later: str, style: str = "") -> None:
+    """Print spans a line each, as long as they are, behind ``first`` and then ``later``."""
+    for place, line in enumerate(lines(spans)):
+        head = Text(later if place else first, style)
+        console().print(head.append(paint(line)), soft_wrap=True)
 
 
 def print_side_by_side(found: Sequence[Facing], titles: Sequence[str], most: int = 12) -> None:

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from glm_data import recipe as recipes
-from glm_data.cli.fields import EXISTING_FILE, FOLDER, build, config_options, flags
+from glm_data.cli.fields import EXISTING_FILE, FOLDER, build, flags, listed_options
 from glm_data.cli.output import Output, output_options, show_stage
 from glm_data.cli.progress import follow
 from glm_data.cli.shell import Command
@@ -76,8 +76,8 @@ def _own_parameters(function: Callable[..., Any]) -> list[click.Parameter]:
 def _stage_options(stage: str, function: FunctionT) -> FunctionT:
     function = output_options(function)
     if stage in recipes.CORPUS_STAGES:
-        function = config_options(runner_type())(function)
-    function = config_options(recipes.options_type(stage))(function)
+        function = listed_options("runner")(function)
+    function = listed_options(stage)(function)
     function = click.option(
         "--recipe", type=EXISTING_FILE, help=f"Take the options from this recipe's section '{stage}'; flags go first."
     )(function)

@@ -13,10 +13,10 @@ from glm_data.cli.shell import Command, require_extra
 @click.command(
     "view",
     cls=Command,
-    help="Open a local, read-only page on PATH: a run's folder, a stage's, a mixture.yaml of instruction data or a "
-    "tokenizer.model. It shows packed rows, clusters of duplicates side by side, rules of a filter with thresholds to "
-    "move, templates on real rows, tokenizers on a text, tables and the run report. Only this machine reaches it, "
-    "and nothing is written but templates, to the file that --save names. Ctrl-C ends it.",
+    help="Open a local, read-only page on PATH: a run's folder, a stage's, a mixture.yaml or templates.yaml of "
+    "instruction data, or a tokenizer.model. It shows packed rows, clusters of duplicates side by side, rules of a "
+    "filter with thresholds to move, templates on real rows, tokenizers on a text, tables and the run report. Only "
+    "this machine reaches it, and nothing is written but templates, to the file that --save names. Ctrl-C ends it.",
     example="""
         glm-data view my-run
         glm-data view my-run/pack --port 8765 --no-open

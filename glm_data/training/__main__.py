@@ -40,7 +40,10 @@ def main() -> int:
         layout = Layout(**{field.name: getattr(given, field.name) for field in msgspec.structs.fields(Layout)})
         start_processes(options.device)
         with in_lines(given.out, _say) if dist.get_rank() == 0 else contextlib.nullcontext():
-            train_parallel(pack_data(given.pack, given.tokenizer), given.out, options, layout)
+            success = train_parallel(pack_data(given.pack, given.tokenizer), given.out, options, layout)
+        if success is not None:
+            said = " ".join(check.sentence for check in success.checks)
+            _say(f"{success.facts['steps']} steps are done, '{given.out}' holds the model: {said}")
         dist.destroy_process_group()
     except GlmDataError as error:
         if not dist.is_initialized() or dist.get_rank() == 0:

@@ -18,11 +18,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from glm_data import files
 from glm_data.errors import UsageError
 from glm_data.model.attention import attended_pairs
 from glm_data.model.model import build
-from glm_data.stage import make_plan, open_stage
+from glm_data.stage import Success, finished, make_plan, open_stage
 from glm_data.training import sharded
 from glm_data.training.batches import KINDS, FlatBatch, IntArray, flatten, rows_of_samples
 from glm_data.training.checkpoint import FOLDER
@@ -42,18 +41,22 @@ from glm_data.training.metrics import Journal
 from glm_data.training.options import TrainOptions, model_config, run_settings, step_bounds
 from glm_data.training.parallel import Layout, ParallelEngine, only
 from glm_data.training.schedule import shrink_at
-from glm_data.training.stage import STAGE, TrainingData, conclude, run_inputs, split_data
+from glm_data.training.stage import STAGE, TrainingData, conclude, run_inputs, split_data, succeed
 from glm_data.training.tensorboard import require_tensorboard
 from tokenizer import Tokenizer
 
 
-def train_parallel(data: TrainingData, out: Path, options: TrainOptions, layout: Layout) -> None:
+def train_parallel(data: TrainingData, out: Path, options: TrainOptions, layout: Layout) -> Success | None:
     """Train on ``data`` into the stage folder ``out``, in each of the layout's processes; goes on from the newest
-    checkpoint of the same run, whatever layout wrote it."""
+    checkpoint of the same run, whatever layout wrote it. Process 0 is given what came of it, also if it was done."""
     if options.tensorboard:
         require_tensorboard()
     inputs, mapping = run_inputs(data, options), run_settings(options)
     key, started = make_plan(STAGE, mapping, inputs)["key"], time.perf_counter()
+    done = finished(out, STAGE, mapping, inputs)
+    dist.barrier()  # before process 0 changes anything that another has still to look at
+    if done is not None:
+        return done if dist.get_rank() == 0 else None
     with contextlib.ExitStack() as stack:
         stage = stack.enter_context(open_stage(out, STAGE, mapping, inputs)) if dist.get_rank() == 0 else None
         dist.barrier()
@@ -63,8 +66,9 @@ def train_parallel(data: TrainingData, out: Path, options: TrainOptions, layout:
         if stage is not None:
             model = sharded.read_whole(sharded.find_sharded(out / FOLDER)[0], config)
             conclude(stage, model, data, options, started)
-            stage.succeed(1, [], files.read_json(out / "config.json")["training"]["facts"])
+            done = succeed(stage)
         dist.barrier()
+    return done
 
 
 class _Run:
@@ -78,7 +82,7 @@ class _Run:
         self.skipped = read_skip_list(out / SKIP)
         self.names = (*KINDS, *chain.from_iterable(data.labels.names if data.labels else ()))
         self.sums, self.guard, self.loss_tokens, self.left_out = LossSums(), Guard(), 0, 0
-        self.norm = self.waited = 0.0
+        self.norm = 0.0
 
     def run(self) -> None:
         """All steps that are left, and a checkpoint behind the last."""
@@ -107,6 +111,9 @@ class _Run:
             stage.shrink = shrink_at(before, options.shrink_at, self.engine.config.shrink)
         losses = self.engine.gradients(batches)
         sums, (tokens, pairs) = self._sums_of_all(losses, batches, rows)
+        if not sums.total_tokens:
+            self.left_out += 1  # nothing is predicted in rows that are all skipped
+            return
         self.norm, loss = self.engine.norm(), sum(sums.nats[kind] for kind in KINDS) / max(1, sums.total_tokens)
         why = self.guard.verdict(loss, self.norm, options.spike_sigma)
         if why:
@@ -136,6 +143,7 @@ class _Run:
             keep = ~np.isin(numbers, self.skipped)[flat.row_P]
             flat = flat if keep.all() else only(flat, keep)
             in_parts = self.options.device == "cuda" and self.options.precision == "bfloat16"
+            in_parts = in_parts and self.engine.config.softmax == "fused"
             batches.append((flat.parts_apart() if in_parts else flat).to(torch.device(self.options.device)))
         return rows, batches
 

@@ -35,6 +35,13 @@ class TrainOptions(Config, frozen=True, kw_only=True):
     neighbours: Annotated[float | None, Doc("heads that start by looking at neighbours, instead of the preset's")] = (
         None
     )
+    positions: Annotated[
+        Literal["rotary", "learned-2d"] | None, Doc("rotary or learned-2d (GLM-10B), instead of the preset's")
+    ] = None
+    softmax: Annotated[
+        Literal["fused", "glm-130b"] | None,
+        Doc("fused, or glm-130b: scores divided by the layer's number, softmax in float32"),
+    ] = None
     dropout: Annotated[float | None, Doc("dropout, instead of the preset's")] = None
     steps: Annotated[int, Doc("optimiser steps; 0 means as many as `epochs` needs")] = 0
     epochs: Annotated[float, Doc("passes over the rows, if `steps` is 0")] = 1.0
@@ -149,7 +156,7 @@ def held_out_rows(training: dict[str, Any]) -> int:
 
 def model_config(options: TrainOptions, vocab: int) -> ModelConfig:
     """The preset with the options' replacements, for a tokenizer of ``vocab`` ids."""
-    names = ("layers", "hidden", "heads", "ffn", "norm", "shrink", "neighbours", "dropout")
+    names = ("layers", "hidden", "heads", "ffn", "norm", "shrink", "neighbours", "positions", "softmax", "dropout")
     changes: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     return msgspec.structs.replace(preset(options.model, vocab), **changes)
 

@@ -132,8 +132,7 @@ def train_rows(
             engine = Engine(build(config, options.seed), options, teacher)
             Trainer(engine, data.rows, training, data.order, out, data.labels).run(stage.key, report)
             conclude(stage, engine.exported(), data, options, started)
-        facts = files.read_json(out / DESCRIPTION)["training"]["facts"]
-        return stage.succeed(1, _checks(facts), facts)
+        return succeed(stage)
 
 
 def conclude(stage: Stage, model: GLM, data: TrainingData, options: TrainOptions, started: float) -> None:
@@ -211,7 +210,9 @@ def _record(out: Path, rows: int, facts: dict[str, Any]) -> ShardRecord:
     return ShardRecord(shard=0, input="rows", records=rows, kept=rows, counts=counts, files=tuple(outputs))
 
 
-def _checks(facts: dict[str, Any]) -> list[Check]:
+def succeed(stage: Stage) -> Success:
+    """Finish the stage whose results are written; the guard rail: a model has to beat guessing by frequency."""
+    facts = files.read_json(stage.folder / DESCRIPTION)["training"]["facts"]
     last, entropy = facts["last_loss"], facts["unigram_entropy"]
     sentence = f"last training loss {last:.2f} nats a token; guessing by frequency alone costs {entropy:.2f}."
-    return [Check(name="learned", ok=last < entropy, sentence=sentence)]
+    return stage.succeed(1, [Check(name="learned", ok=last < entropy, sentence=sentence)], facts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,9 @@ import yaml
 
 from glm_data import files
 from glm_data.errors import InputError, UsageError
-from glm_data.formats import Unreadable
-from glm_data.formats.rows import read_rows
-from glm_data.mip import DataSet, Rendered, Renderer, Template, TemplateFile, read_templates
-from glm_data.mip.mixture import Source, source_templates
+from glm_data.mip import DataSet, Refused, Rendered, Renderer, Template, TemplateFile, read_templates
 from glm_data.mip.rows import PROTECTED
+from glm_data.mip.subjects import Subject, first_rows
 from glm_data.mip.templates import SEPARATOR
 from glm_data.viewer.styled import Span, clip, reveal
 
@@ -62,23 +59,26 @@ class DataSetView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DataSetDesk:
-    """The templates and first rows of one data set of a mixture."""
+    """The templates and first rows of one data set of a mixture, or of a pack."""
 
-    def __init__(self, source: Source, save: Path | None = None) -> None:
-        self.dataset: DataSet = source.dataset
+    def __init__(self, found: Subject, save: Path | None = None) -> None:
+        self.dataset: DataSet = found.dataset
         self.save = save
-        self._file = source_templates(source)
+        self._name, self._file = found.name, found.file
         with contextlib.suppress(UsageError):  # a file that cannot be added to is only told of when it is to be
             self._file = self._saved()
-        self._rows = list(itertools.islice(_good_rows(source), ROWS))
+        self._rows = first_rows(found, ROWS)
         if not self._rows:
-            raise InputError(f"'{source.rows.path}' holds no row of data set '{source.dataset.key}'.")
+            raise InputError(
+                f"'{found.name}' has no rows to render templates on; give a mixture.yaml that names some, or add "
+                "'examples' to the templates."
+            )
 
     def view(self) -> DataSetView:
         """What there is to choose from."""
         names = {name: None for _, row in self._rows for name in row}
         return DataSetView(
-            key=self.dataset.key,
+            key=self._name,
             rows=len(self._rows),
             columns=list(names),
             templates=sorted(self._file.templates.values(), key=lambda item: item.name),
@@ -92,17 +92,7 @@ class DataSetDesk:
         return [self._render(renderer, *self._rows[place]) for place in places if 0 <= place < len(self._rows)]
 
     def _render(self, renderer: Renderer, number: int, row: Mapping[str, Any]) -> RenderedView:
-        outcome = renderer.render(0, row, number)
-        fields = [Field(name=name, value=clip(reveal(_said(value)), _CHARACTERS)) for name, value in row.items()]
-        if not isinstance(outcome, Rendered):
-            return RenderedView(number=number, fields=fields, reason=outcome.reason, detail=outcome.detail)
-        return RenderedView(
-            number=number,
-            fields=fields,
-            prompt=clip(mark_values(outcome.prompt, row), _CHARACTERS),
-            target=clip(reveal(outcome.target), _CHARACTERS),
-            choices=[reveal(choice) for choice in outcome.choices or ()],
-        )
+        return view_outcome(number, row, renderer.render(0, row, number))
 
     def store(self, template: Template) -> Path:
         """Write the data set's templates, ``template`` among them, to the file that was named for it."""
@@ -133,13 +123,18 @@ class DataSetDesk:
         return found
 
 
-def _good_rows(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Rows as templates see them, with their numbers."""
-    dataset = source.dataset
-    mapped = dataset.row_map()
-    for item in read_rows(Path(source.rows.path), dataset.split, dataset.form):
-        if not isinstance(item, Unreadable):
-            yield item[0], mapped(item[1])
+def view_outcome(number: int, row: Mapping[str, Any], outcome: Rendered | Refused) -> RenderedView:
+    """What a template made of ``row``, as templates see it, for the eye."""
+    fields = [Field(name=name, value=clip(reveal(_said(value)), _CHARACTERS)) for name, value in row.items()]
+    if not isinstance(outcome, Rendered):
+        return RenderedView(number=number, fields=fields, reason=outcome.reason, detail=outcome.detail)
+    return RenderedView(
+        number=number,
+        fields=fields,
+        prompt=clip(mark_values(outcome.prompt, row), _CHARACTERS),
+        target=clip(reveal(outcome.target), _CHARACTERS),
+        choices=[reveal(choice) for choice in outcome.choices or ()],
+    )
 
 
 def _said(value: Any) -> str:

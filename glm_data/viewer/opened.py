@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from glm_data.errors import InputError, UsageError
+from glm_data.errors import GlmDataError, InputError, UsageError
 from glm_data.inputs import find_inputs
 from glm_data.inspection import FinishedStage, locate_inputs, open_run
 from glm_data.manifest import STAGE_ORDER, InputFile
-from glm_data.mip import DataSet, read_mixture
-from glm_data.mip.mixture import Source
+from glm_data.mip import DataSet, read_templates
+from glm_data.mip.subjects import Subject, subject, subjects_of
 
 _TABLES = ("data/", "dropped/", "ledger/", "duplicates.parquet", "signals/")
 _OF_DOCUMENTS = ("decontaminate", "dedupe", "filter")
@@ -41,44 +42,44 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     things: tuple[Thing, ...]
     stages: dict[str, FinishedStage]
     """By the name of their things."""
-    sources: dict[str, Source]
-    """Data sets of a mixture, by their keys."""
+    datasets: dict[str, Subject]
+    """Templates with rows to try them on, by name."""
     tokenizers: dict[str, Path]
     documents: tuple[InputFile, ...]
     """To measure tokenizers on."""
 
 
 def open_path(path: Path, beside: Sequence[Path] = ()) -> Opened:
-    """Open a run, a stage, a mixture manifest or a tokenizer's model; ``beside`` are further tokenizers to compare.
+    """Open a run, a stage, a mixture, templates or a tokenizer's model; ``beside`` are further tokenizers to compare.
 
     Raises :class:`UsageError` for a path that is none of these.
     """
     others = {str(other): other for other in beside}
     if path.is_file() and path.suffix in (".yaml", ".yml"):
-        found = read_mixture(path, skip_missing=True).sources
-        return _opened(path, {}, {source.dataset.key: source for source in found}, others)
+        return _opened(path, {}, {found.name: found for found in _subjects(path)}, others)
     if path.is_file() and path.suffix == ".model":
         return _opened(path, {}, {}, {str(path): path, **others})
     if not path.is_dir():
         raise UsageError(
-            f"'{path}' is nothing to look at; give the folder of a run or a stage, a mixture.yaml or a tokenizer.model."
+            f"'{path}' is nothing to look at; give the folder of a run or a stage, a mixture.yaml, a templates.yaml "
+            "or a tokenizer.model."
         )
     run = open_run(path)
     stages = {stage.folder.name: stage for stage in run.stages}
-    sources = {key: source for stage in run.stages if stage.kind == "mip" for key, source in _rendered(stage)}
-    return _opened(path, stages, sources, others)
+    datasets = {found.name: found for stage in run.stages if stage.kind == "mip" for found in _rendered(stage)}
+    return _opened(path, stages, datasets, others)
 
 
 def _opened(
-    path: Path, stages: dict[str, FinishedStage], sources: dict[str, Source], others: dict[str, Path]
+    path: Path, stages: dict[str, FinishedStage], datasets: dict[str, Subject], others: dict[str, Path]
 ) -> Opened:
     tokenizers = {name: stage.folder for name, stage in stages.items() if stage.kind == "tokenizer"}
     if not tokenizers:
         tokenizers = {name: stage.folder for name, stage in stages.items() if stage.kind == "pack"}
     tokenizers |= others
     things = list(_things(stages.items()))
-    if sources:
-        things.append(Thing(view="mip", name="mip", size=len(sources)))
+    if datasets:
+        things.append(Thing(view="mip", name="mip", size=len(datasets)))
     if tokenizers:
         things.append(Thing(view="tokenizers", name="tokenizers", size=len(tokenizers)))
     if stages:
@@ -87,7 +88,7 @@ def _opened(
         path=path,
         things=tuple(sorted(things, key=lambda thing: VIEWS.index(thing.view))),
         stages=stages,
-        sources=sources,
+        datasets=datasets,
         tokenizers=tokenizers,
         documents=_documents(stages) if tokenizers else (),
     )
@@ -118,18 +119,29 @@ def table_names(stage: FinishedStage) -> list[str]:
     return [name for name in names if name.startswith(_TABLES)]
 
 
-def _rendered(stage: FinishedStage) -> Iterator[tuple[str, Source]]:
+def _subjects(path: Path) -> list[Subject]:
+    """The data sets of a mixture manifest, or a file of templates; errors are those of what it looks like."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    is_templates = re.search("^templates:", text, re.MULTILINE) and not re.search("^datasets:", text, re.MULTILINE)
+    return [subject(str(path))] if is_templates else subjects_of(path)
+
+
+def _rendered(stage: FinishedStage) -> Iterator[Subject]:
     """The data sets that a mip stage rendered, as far as their files still lie where it read them."""
     try:
-        inputs = {item.name: item for item in locate_inputs(stage)}
-    except InputError:
-        return
-    for plan in stage.plan["options"].get("datasets", ()):
-        dataset = msgspec.convert({**plan, "rows": "", "templates": ""}, DataSet)
-        templates = f"{dataset.key}/templates.yaml"
-        rows = next((name for name in inputs if name.rpartition("/")[0] == dataset.key and name != templates), None)
-        if rows and templates in inputs:
-            yield dataset.key, Source(dataset=dataset, rows=inputs[rows], templates=inputs[templates])
+        inputs = {item.name: item.path for item in locate_inputs(stage)}
+        for plan in stage.plan["options"].get("datasets", ()):
+            dataset = msgspec.convert(plan | {"rows": ""}, DataSet)
+            templates = f"{dataset.key}/templates.yaml"
+            rows = next((name for name in inputs if name.rpartition("/")[0] == dataset.key and name != templates), None)
+            if rows and templates in inputs:
+                file = read_templates(Path(inputs[templates]))
+                yield Subject(dataset.key, file, {}, dataset, Path(inputs[rows]))
+    except (GlmDataError, msgspec.ValidationError):
+        return  # inputs that have moved, or a plan of another version: there is nothing to try templates on
 
 
 def _documents(stages: dict[str, FinishedStage]) -> tuple[InputFile, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,7 +17,7 @@ from tokenizer.comparison import Model, Text, measure, open_model, spans
 
 MOST_CHARACTERS = 20_000
 """Of a text to be cut into pieces."""
-_SAMPLE_DOCUMENTS, _SAMPLE_CHARACTERS = 600, 4_000
+_SAMPLE_DOCUMENTS, _SAMPLE_CHARACTERS = 240, 1_000
 """Documents to measure on, and what is read of each."""
 _SHOWN_CHARACTERS = 600
 
@@ -83,15 +83,19 @@ def sample(inputs: Sequence[InputFile]) -> dict[str, list[Text]]:
 def cut(model: Model, name: str, text: str) -> Cut:
     """``text`` in the pieces of ``model``."""
     ids = model.encode(text)
-    pieces = spans(model, text)
     return Cut(
         name=name,
         tokens=len(ids),
         bytes_per_token=len(text.encode("utf-8", "surrogatepass")) / max(len(ids), 1),
         byte_pieces=sum(model.piece(id).startswith("<0x") for id in ids.tolist()),
         exact=model.decode(ids) == text,
-        pieces=[reveal(piece, "bytes" if is_byte else "") for piece, is_byte in pieces],
+        pieces=pieces_of(spans(model, text)),
     )
+
+
+def pieces_of(parts: Iterable[tuple[str, bool]]) -> list[list[Span]]:
+    """What :func:`tokenizer.comparison.spans` found, each piece as spans."""
+    return [reveal(piece, "bytes" if is_byte else "") for piece, is_byte in parts]
 
 
 def _open(path: Path) -> Model:

@@ -4,6 +4,8 @@ import { address, el, give, number, painted, read, settled } from "./dom.js";
 import { say } from "./words.js";
 
 const AT_ONCE = 3;
+/** Changes that are not saved, by the template's id. */
+const drafts = new Map();
 
 export async function show({ main, rest, about, isCurrent }) {
   const key = about.datasets.includes(rest[0]) ? rest[0] : about.datasets[0];
@@ -27,12 +29,13 @@ class TemplatePage {
     const names = el("select", { "aria-label": say("template"), on: { change: () => go(found.key, names.value) } },
       found.templates.map((item) => el("option", { value: item.id }, item.name)));
     names.value = template.id;
+    const draft = drafts.get(template.id) ?? template;
     this.boxes = {
-      name: el("input", { type: "text", value: template.name }),
-      jinja: el("textarea", { rows: 14, spellcheck: "false" }, template.jinja),
-      answer_choices: el("input", { type: "text", value: template.answer_choices ?? "", spellcheck: "false" }),
+      name: el("input", { type: "text", value: draft.name }),
+      jinja: el("textarea", { rows: 14, spellcheck: "false" }, draft.jinja),
+      answer_choices: el("input", { type: "text", value: draft.answer_choices ?? "", spellcheck: "false" }),
     };
-    for (const box of Object.values(this.boxes)) box.addEventListener("input", () => this.changed());
+    for (const box of Object.values(this.boxes)) box.addEventListener("input", () => this.changed(drafts.set(template.id, this.edited())));
     this.status = el("p", { class: "note", role: "status" });
     this.range = el("span", { class: "soft" });
     this.results = el("div", { class: "results" });
@@ -66,6 +69,7 @@ class TemplatePage {
   }
 
   revert() {
+    drafts.delete(this.template.id);
     for (const [name, box] of Object.entries(this.boxes)) box.value = this.template[name] ?? "";
     this.render();
   }
@@ -94,6 +98,7 @@ class TemplatePage {
     try {
       const { saved } = await give("mip/save", { name: this.found.key, template: this.edited() });
       this.template = this.edited();
+      drafts.delete(this.template.id);
       this.status.classList.remove("failed");
       this.status.textContent = say("saved", saved);
     } catch (error) {
