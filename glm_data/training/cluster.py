@@ -82,7 +82,7 @@ class _Run:
         self.skipped = read_skip_list(out / SKIP)
         self.names = (*KINDS, *chain.from_iterable(data.labels.names if data.labels else ()))
         self.sums, self.guard, self.loss_tokens, self.left_out = LossSums(), Guard(), 0, 0
-        self.norm = self.waited = 0.0
+        self.norm = 0.0
 
     def run(self) -> None:
         """All steps that are left, and a checkpoint behind the last."""
@@ -111,6 +111,9 @@ class _Run:
             stage.shrink = shrink_at(before, options.shrink_at, self.engine.config.shrink)
         losses = self.engine.gradients(batches)
         sums, (tokens, pairs) = self._sums_of_all(losses, batches, rows)
+        if not sums.total_tokens:
+            self.left_out += 1  # nothing is predicted in rows that are all skipped
+            return
         self.norm, loss = self.engine.norm(), sum(sums.nats[kind] for kind in KINDS) / max(1, sums.total_tokens)
         why = self.guard.verdict(loss, self.norm, options.spike_sigma)
         if why:
