@@ -65,13 +65,14 @@ def _blocks(texts: list[str]) -> Iterator[Any]:
     for text in texts:
         held.append(text)
         if sum(map(len, held[-64:])) > _BLOCK_BYTES or len(held) >= 1024:
-            yield documents.make_block(*_columns(held))
+            yield documents.make_block(*columns(held))
             held = []
     if held:
-        yield documents.make_block(*_columns(held))
+        yield documents.make_block(*columns(held))
 
 
-def _columns(texts: list[str]) -> list[list[str]]:
+def columns(texts: list[str]) -> list[list[str]]:
+    """The columns of a block of ``texts``."""
     ids = [str(number) for number in range(len(texts))]
     return [ids, texts, *([value] * len(texts) for value in ("benchmark", "", "{}"))]
 
@@ -158,7 +159,7 @@ def our_verdicts(folder: Path, language: str) -> dict[str, list[str]]:
     from glm_data.text import statistics
 
     texts = read_texts(folder / f"{language}.jsonl")
-    block = documents.make_block(*_columns(texts))
+    block = documents.make_block(*columns(texts))
     signals = gather(block, statistics.count(block.column("text")), FilterOptions(), {})
     profile = load_profile("fineweb" if language == "english" else "fineweb2-cmn")
     fineweb = ("end_marks", "short_lines", "duplicate_characters", "list")

@@ -1,4 +1,4 @@
-"""Train a tiny GLM on a pack, quantise it, fill in a blank.
+"""Train a tiny GLM on a pack, fill in a blank.
 
     python examples/train_and_infill.py
 
@@ -14,8 +14,6 @@ from pack_for_hf_trainer import TEXTS, make_pack
 
 from glm_data.generation.glm import Glm
 from glm_data.generation.options import GenerationOptions
-from glm_data.int4 import QuantizeOptions
-from glm_data.int4.stage import quantize_stage
 from glm_data.packing.options import PackOptions
 from glm_data.training.options import TrainOptions
 from glm_data.training.stage import train_stage
@@ -23,23 +21,19 @@ from glm_data.training.stage import train_stage
 PROMPT = "The quick brown fox [MASK] over the lazy dog."
 
 
-def train_on(pack: Path, out: Path, options: TrainOptions) -> dict[str, float]:
-    """Train on the rows of a pack; returns the first and the last loss, nats a token."""
-    facts = train_stage(pack, out, options).facts
-    return {name: facts[name] for name in ("first_loss", "last_loss")}
+def train_and_infill(pack: Path, folder: Path, steps: int) -> str:
+    """Train on the rows of a pack in ``folder/train``, then fill the blank of the prompt."""
+    options = TrainOptions(steps=steps, batch_rows=2, norm="pre", shrink=1.0, log_every=max(1, steps // 10))
+    facts = train_stage(pack, folder / "train", options).facts
+    print(f"loss {facts['first_loss']:.2f} -> {facts['last_loss']:.2f} nats a token")
+    return Glm.load(folder / "train").infill(PROMPT, GenerationOptions(max_length=16)).text
 
 
-def main(steps: int = 100) -> str:
-    """The whole way; returns the prompt with its blank filled."""
+def main() -> None:
+    """The whole way, from texts to a filled blank."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        pack = make_pack(TEXTS, folder / "work", PackOptions(seq_length=256, mask_share=1.0, mask_rate=0.3))
-        losses = train_on(pack, folder / "train", TrainOptions(steps=steps, batch_rows=2, norm="pre", shrink=1.0))
-        quantize_stage(folder / "train", folder / "int4", QuantizeOptions())
-        filled = Glm.load(folder / "int4").infill(PROMPT, GenerationOptions(max_length=16))
-    print(f"loss {losses['first_loss']:.2f} -> {losses['last_loss']:.2f} nats a token")
-    print(filled.text)
-    return filled.text
+        pack = make_pack(TEXTS, Path(name) / "work", PackOptions(seq_length=256, mask_share=1.0, mask_rate=0.3))
+        print(train_and_infill(pack, Path(name), steps=100))
 
 
 if __name__ == "__main__":

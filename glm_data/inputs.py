@@ -25,13 +25,19 @@ def describe_input(path: Path, name: str, *, digest: bool = True) -> InputFile:
         raise InputError(f"'{path}' cannot be read ({error.strerror}); check the file and its permissions.") from error
 
 
+def files_inside(folder: Path) -> list[Path]:
+    """All files of a folder that is one input, such as one of ``datasets``, but hidden ones; sorted."""
+    return sorted(item for item in folder.rglob("*") if item.is_file() and not item.name.startswith("."))
+
+
 def check_unchanged(item: InputFile) -> None:
-    """Raise :class:`InputError` if an input file is no longer as long as when the stage was planned.
+    """Raise :class:`InputError` if an input file, or folder, is no longer as long as when the stage was planned.
 
     A shard calls this after reading, so that a file that was still being written does not pass for the planned one.
     """
     path = Path(item.path)
-    size = path.stat().st_size if path.is_file() else 0
+    found = files_inside(path) if path.is_dir() else [path] if path.is_file() else []
+    size = sum(file.stat().st_size for file in found)
     if size != item.bytes:
         raise InputError(
             f"'{path}' changed while the stage ran ({item.bytes} bytes when planned, {size} now); "

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from glm_data.errors import UsageError
+from glm_data.mip.mixture import find_mixture
 from glm_data.mip.options import MipOptions
 from glm_data.mip.stage import NAME, render_stage
 from glm_data.stage import ShardRecord, ShardTask, Stage, Success
@@ -42,7 +43,7 @@ def _run_arguments(
 ) -> Success:
     if len(inputs) != 1:
         raise UsageError(f"{len(inputs)} inputs; give one mixture manifest, which lists the data sets.")
-    return run(Path(inputs[0]), out, options, runner, overwrite)
+    return run(find_mixture(str(inputs[0])), out, options, runner, overwrite)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,65 @@ def test_bundled_tasks_are_of_the_form_and_their_prompts_of_the_dialect() -> Non
     assert {"eval"} == {path.parent.name for path in manifests.path("eval").glob("*")}
 
 
+CLUE = {
+    "afqmc": '{"sentence1": "甲", "sentence2": "乙", "label": "1"}',
+    "cmnli": '{"sentence1": "甲", "sentence2": "乙", "label": "contradiction"}',
+    "ocnli": '{"level": "hard", "sentence1": "甲", "sentence2": "乙", "label": "neutral"}',
+    "cluewsc2020": '{"target": {"span1_text": "甲", "span2_text": "它"}, "label": "false", "text": "甲说它"}',
+}
+FEW_CLUE = {
+    "eprstmt": '{"id": 0, "sentence": "很好", "label": "Negative"}',
+    "bustm": '{"id": 0, "sentence1": "甲", "sentence2": "乙", "label": "0"}',
+    "ocnli": CLUE["ocnli"],
+    "csl": '{"id": 1, "abst": "文", "keyword": ["甲", "乙"], "label": "1"}',
+    "chid": '{"id": 1, "candidates": ["甲甲甲甲", "乙乙乙乙"], "content": "他#idiom#。", "answer": 1}',
+    "cluewsc": CLUE["cluewsc2020"],
+    "tnews": '{"label": 104, "label_desc": "news_finance", "sentence": "句", "keywords": "", "id": 1}',
+    "csldcp": '{"content": "文", "label": "药学", "id": 3}',
+    "iflytek": '{"label": 56, "label_des": "英语", "sentence": "文", "id": 4}',
+}
+LAID_OUT = {
+    "mmlu/test/anatomy_test.csv": '"Which, of these?",one,"two, or",3,TRUE,C\n',
+    "mmlu/dev/anatomy_dev.csv": "question,choice0,choice1,choice2,choice3,answer\nq,a,b,c,d,1\n",
+    "cmmlu/test/agronomy.csv": ",Question,A,B,C,D,Answer\n0,题,甲,乙,丙,丁,B\n",
+    "cmmlu/dev/agronomy.csv": ",Question,A,B,C,D,Answer\n0,例,1,2,3,4,A\n",
+    **{f"clue/{name}/dev.json": row + "\n" for name, row in CLUE.items()},
+    **{f"fewclue/{name}/test_public.json": row + "\n" for name, row in FEW_CLUE.items()},
+    "llm-foundry/language_understanding/lambada_openai.jsonl": '{"context": "He saw the", "continuation": "signs"}\n',
+    "bigbench_lite/operators/task.json": '{"task_prefix": "P", "example_input_prefix": "\\n", '
+    '"example_output_prefix": " = ", "examples": [{"input": "op 1", "target": "1"}]}',
+}
+ANSWERS = {
+    "MMLU": "C", "CMMLU": "B", "LAMBADA": "signs", "BIG-bench-lite, strings": "1",
+    "AFQMC": "相同", "CMNLI": "不是", "OCNLI 50k": "也许", "CLUEWSC 2020": "不是",
+    "EPRSTMT": "差", "BUSTM": "不同", "OCNLI": "也许", "CSL": "是", "CHID": "乙乙乙乙", "CLUEWSC": "不是",
+    "TNEWS": "财经", "CSLDCP": "药学", "IFLYTEK": "英语",
+}  # fmt: skip
+
+
+def test_bundled_tasks_read_files_as_their_publishers_lay_them_out(tmp_path: Path) -> None:
+    for name, content in LAID_OUT.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    found = {}
+    for name in ("mmlu", "cmmlu", "clue", "fewclue", "lambada", "bigbench-lite"):
+        for each in load_tasks(name):
+            if each.name == "BIG-bench-lite, choices":
+                continue
+            items = read_items(each, tmp_path, each.files)
+            examples = read_items(each, tmp_path, each.examples) if each.shots else []
+            asked = [ask(each, prompt, items, examples) for prompt in each.prompts]
+            assert not any(one.refused for one in asked), (each.name, [one.refused for one in asked])
+            found[each.name] = asked[0].questions[0]
+    assert {name: question.target for name, question in found.items()} == ANSWERS
+    assert found["MMLU"].text == "Which, of these?\n(A) one (B) two, or (C) 3 (D) TRUE\nAnswer: ([MASK])"
+    assert found["MMLU"].shots == ("q\n(A) a (B) b (C) c (D) d\nAnswer: (B)",)
+    assert found["CMMLU"].shots == ("题目：例\nA. 1\nB. 2\nC. 3\nD. 4\n答案是：A",)
+    assert found["CHID"].text == "他[MASK]。"
+    assert len(found["CSLDCP"].choices) == 67
+    assert len(found["IFLYTEK"].choices) == 119
+
+
 def test_csv_items_are_texts_as_written_with_or_without_a_header(data: Path) -> None:
     each = task(**SUBJECTS)
     items = read_items(each, data, each.files)

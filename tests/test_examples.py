@@ -73,10 +73,10 @@ def test_the_page_of_the_format_draws_who_sees_whom() -> None:
     assert drawn == attention(np.array([0, 3, 8, 1])).astype(int).tolist()
 
 
-def test_a_model_is_trained_and_fills_in(capsys: pytest.CaptureFixture[str]) -> None:
-    from train_and_infill import main
+def test_a_model_is_trained_and_fills_in(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from train_and_infill import train_and_infill
 
-    filled = main(steps=4)
+    filled = train_and_infill(pack, tmp_path, steps=6)
     assert filled.startswith("The quick brown fox")
     assert filled.endswith("over the lazy dog.")
     first, last = capsys.readouterr().out.split("loss ")[1].split(" nats")[0].split(" -> ")

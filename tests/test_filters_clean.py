@@ -13,18 +13,19 @@ from hypothesis import strategies as st
 from glm_data import documents
 from glm_data.filters import ALL_STEPS
 from glm_data.filters.clean import (
-    clean_block,
     clean_text,
     drop_last_fragment,
     fix_newlines,
     fix_white_space,
-    join_title,
     remove_controls,
     remove_html,
     shorten_repeats,
+    title_line,
     to_simplified,
 )
+from glm_data.filters.cleaning import clean_block
 from glm_data.filters.encodings import fix_mojibake
+from glm_data.filters.options import DEFAULT_STEPS, Step
 from glm_data.text.defects import MOJIBAKE, find_defects
 
 
@@ -73,7 +74,7 @@ def test_steps(function, before: str, after: str) -> None:
     ],
 )
 def test_titles_are_joined_unless_they_are_there(text: str, title: str, expected: str) -> None:
-    assert join_title(text, title) == expected
+    assert title_line(text.encode(), title).decode() + text == expected
 
 
 def make(texts: list[str], source: str = "Pile-CC", meta: str = "{}") -> pa.RecordBatch:
@@ -119,7 +120,8 @@ PIECES = [
     "中文", "word", "é", "…", "Ã©", "â€™", "\r", "\n", "\n\n\n", " ", "\t", "\u3000", "\xa0", "\x00", "\u200b",
     "\u200d", "\u200c", "！", "！！！！", "????", "，，，，，", "\ufeff", "\u2028", "\x85", "😀", "Â", "°", "\xad",
     "می", "……", "…………", "&nbsp;", "<p>", "bob@ex.org", "13812345678", "QQ:12345", "114.114.115.119 ", "鐨勬槸",
-    "2001:4860:4860::8888", "(021)5555 6666", "ÖÐ¹úÀúÊ·", "扣扣12345", " &#8220;", "加我", ".",
+    "2001:4860:4860::8888", "2606:4700::1111 ", "2a00:1450:4001:81b:0:0:0:200E,", "ab::", "12:30:45",
+    "+44 20 7946 0958", "5 +1 2 34 56", "(021)5555 6666", "ÖÐ¹úÀúÊ·", "扣扣12345", " &#8220;", "加我", ".",
 ]  # fmt: skip
 
 
@@ -128,16 +130,38 @@ PIECES = [
 @settings(deadline=None, max_examples=300)
 def test_the_cheap_test_never_misses_work(pieces: list[str]) -> None:
     text = "".join(pieces)
-    flags = int(find_defects(pa.array([text]))[0])
+    flags = int(find_defects(pa.array([text])).documents[0])
     every = -1 if flags & MOJIBAKE else ~MOJIBAKE
     assert clean_text(text, flags, ALL_STEPS, Counter()) == clean_text(text, every, ALL_STEPS, Counter())
+
+
+@example(["\x00", " ", "\n", "\n", "\x00", "\n", "a"], ("control", "white_space"))
+@example(["<p>", "html", "\n", "bob@ex.org", " ", "\n"], ALL_STEPS)
+@given(
+    st.lists(st.sampled_from(PIECES) | st.sampled_from(["\n", "a ", "HTML", "qq1234567", "v1.2.3.4 "]), max_size=16),
+    st.sampled_from([ALL_STEPS, DEFAULT_STEPS, *((step,) for step in DEFAULT_STEPS)])
+    | st.just(("html", "white_space")),
+)
+@settings(deadline=None, max_examples=400)
+def test_lines_one_by_one_become_what_whole_texts_become(pieces: list[str], steps: tuple[Step, ...]) -> None:
+    text = "".join(pieces)
+    flags = int(find_defects(pa.array([text])).documents[0])
+    expected: Counter[str] = Counter()
+    whole = clean_text(text, -1 if flags & MOJIBAKE else ~MOJIBAKE, steps, expected)
+    if "last_fragment" in steps:
+        expected["last_fragment"] += drop_last_fragment(whole) != whole
+        whole = drop_last_fragment(whole)
+    block, counts = clean_block(make(["before\n", text, "", "after"]), steps)
+    assert block.column("text").to_pylist()[1:] == [whole, "", "after"]
+    counts["white_space"] -= "white_space" in steps  # of the first text
+    assert +counts == +expected
 
 
 @given(st.text("aé中文“”—😀 \n", min_size=1), st.sampled_from(["latin-1", "cp1252"]))
 @settings(deadline=None)
 def test_text_read_in_the_wrong_encoding_is_always_looked_at(text: str, encoding: str) -> None:
     misread = text.encode().decode(encoding, "replace")
-    assert misread.isascii() or find_defects(pa.array([misread]))[0] & MOJIBAKE
+    assert misread.isascii() or find_defects(pa.array([misread])).documents[0] & MOJIBAKE
 
 
 def test_traditional_becomes_simplified_by_phrases() -> None:

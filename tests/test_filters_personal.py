@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from glm_data import documents
 from glm_data.filters import ALL_STEPS
-from glm_data.filters.clean import clean_block
+from glm_data.filters.cleaning import clean_block
 from glm_data.filters.personal import is_bank_card, is_id_card, replace_personal
 
 ID_CARD = "11010519491231002X"  # the example of GB 11643
@@ -39,7 +39,7 @@ def test_personal_data_becomes_a_typed_placeholder(before: str, after: str) -> N
     "text",
     [
         "see http://bob@host.org/x?mail=a@b.com&t=13812345678 or www.x.cn/13812345678",
-        "git@github.com:foo/bar.git, @someone, a @ b.c",
+        "git@github.com:foo/bar.git, @someone, a @ b.c, a@-b.com, a@b-.-c.com",
         'send(to="bob@ex.org", 13812345678);',
         "    return '13812345678'  # call me {",
         "110105194912310020, 4111 1111 1111 1112 and 20201231123456789",

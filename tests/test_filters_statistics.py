@@ -28,6 +28,7 @@ PIECES = [
     "。www.",
     "a line of five words.", "three short words.[1][edit]", "{", "JavaScript ", "Privacy Policy ", "lorem ipsum ",
     "一段长一点的中文，会重复很多次的那一种。", "a sentence that repeats.", "again and again and again. ",
+    "\x00\n", "\x00\x00\n",
 ]  # fmt: skip
 pieces = st.sampled_from(PIECES) | st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 

@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import msgspec
 import numpy as np
@@ -279,6 +280,13 @@ def test_streamed_pieces_are_the_text_and_cut_no_character(glm):
     assert all(pieces)
 
 
+def test_a_stream_that_waits_leaves_its_caller_in_no_mode(glm):
+    stream = glm.stream("the fox", OPTIONS)
+    next(stream)
+    assert not torch.is_inference_mode_enabled()
+    stream.close()
+
+
 def test_scores_are_the_sums_of_the_forwards_log_probabilities(glm):
     choices = ["the fox", "床", "aЖ b", ""]
     for text, running in (("the [MASK] fox", False), ("the fox", True), ("[MASK]", False)):
@@ -347,6 +355,11 @@ def test_choice_of_the_likeliest_of_what_is_allowed():
     assert choose(logits, [1, 2], {0, 3}, only, draws) == 1  # everything else is banned: the n-gram rule gives way
 
 
+def test_a_temperature_near_zero_takes_the_likeliest():
+    logits = torch.tensor([3.0, 5.0, -1e30, 4.0])
+    assert choose(logits, [], {0}, GenerationOptions(temperature=5e-324), torch.Generator()) == 1
+
+
 def test_cut_characters_are_left_out(glm):
     ids = glm.tokenizer.encode("aЖ")  # Ж is two byte pieces
     assert len(ids) >= 3
@@ -363,7 +376,16 @@ def test_what_cannot_be_meant_is_one_sentence(glm, folder, tmp_path):
         glm.generate("the fox " * 3000)
     with pytest.raises(InputError, match=r"config\.json is missing"):
         Glm.load(tmp_path)
-    for change in ({"temperature": -1.0}, {"top_p": 0.0}, {"max_length": 0}, {"min_length": 65}, {"stop": ("",)}):
+    for change in (
+        {"temperature": -1.0},
+        {"temperature": math.inf},
+        {"seed": -1},
+        {"seed": 2**63},
+        {"top_p": 0.0},
+        {"max_length": 0},
+        {"min_length": 65},
+        {"stop": ("",)},
+    ):
         with pytest.raises(ConfigError):
             GenerationOptions(**change)
     for change in ({"beams": 0}, {"beams": 2, "temperature": 1.0}):

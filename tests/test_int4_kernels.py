@@ -40,7 +40,7 @@ def test_kernels_against_the_twin(isa, bits, rows, columns, group):
     for tokens in (1, 2, 3, 4, 5, 9, 300):
         x, packed, scales = case(rows, columns, group, tokens, bits)
         size = cpu.activation_group(columns, group)
-        found = cpu.matmul(x, cpu.tile(packed), cpu.tile_scales(scales), size, isa, 1)[:, :rows]
+        found = cpu.matmul(x, cpu.tile(packed, isa), cpu.tile_scales(scales, isa), size, isa, 1)[:, :rows]
         assert relative(found, twin(x, packed, scales, group)) < 2e-3  # a tie may round to the other side
         assert relative(found, x.double() @ dequantize(packed, scales, group).double().T) < 0.02
 
@@ -48,7 +48,9 @@ def test_kernels_against_the_twin(isa, bits, rows, columns, group):
 @pytest.mark.parametrize("isa", cpu.supported_isas(), ids=lambda isa: isa.name)
 def test_threads_change_no_bit(isa):
     x, packed, scales = case(1040, 1024, 128, 5)
-    parts = [cpu.matmul(x, cpu.tile(packed), cpu.tile_scales(scales), 128, isa, threads) for threads in (1, 2, 3)]
+    parts = [
+        cpu.matmul(x, cpu.tile(packed, isa), cpu.tile_scales(scales, isa), 128, isa, threads) for threads in (1, 2, 3)
+    ]
     assert torch.equal(parts[0], parts[1])
     assert torch.equal(parts[0], parts[2])
 
@@ -62,7 +64,7 @@ def test_extreme_levels_and_activations_do_not_overflow(isa, level):
     scales = torch.ones(16, 1, dtype=torch.float16)
     for value in (-2.0, 2.0):
         x = torch.full((3, 4096), value)
-        found = cpu.matmul(x, cpu.tile(packed), cpu.tile_scales(scales), 128, isa, 1)
+        found = cpu.matmul(x, cpu.tile(packed, isa), cpu.tile_scales(scales, isa), 128, isa, 1)
         assert torch.allclose(found, torch.tensor(value * level * 4096), rtol=1e-5)
 
 
@@ -71,33 +73,35 @@ def test_zeros_give_zeros_and_what_is_not_finite_shows(isa):
     _, packed, scales = case(16, 64, 32, 1)
     x = torch.zeros(4, 64)
     x[1, 3], x[2, 40] = float("nan"), float("inf")
-    found = cpu.matmul(x, cpu.tile(packed), cpu.tile_scales(scales), 32, isa, 1)
+    found = cpu.matmul(x, cpu.tile(packed, isa), cpu.tile_scales(scales, isa), 32, isa, 1)
     assert torch.equal(found[0], torch.zeros(16))
     assert torch.equal(found[3], torch.zeros(16))
     assert not found[1:3].isfinite().any()
 
 
-@given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 99))
-@settings(deadline=None, max_examples=20)
-def test_tiles_hold_every_nibble_at_its_documented_place(rows, eights, seed):
+@pytest.mark.parametrize("isa", cpu.supported_isas(), ids=lambda isa: isa.name)
+@given(st.integers(1, 40), st.integers(1, 3), st.integers(0, 99))
+@settings(deadline=None, max_examples=8)
+def test_tiles_hold_every_nibble_at_its_documented_place(isa, rows, fours, seed):
+    eights = 4 * fours
     packed = torch.randint(0, 256, (rows, 4 * eights), dtype=torch.uint8, generator=torch.manual_seed(seed))
-    tiles = cpu.tile(packed)
-    assert tiles.shape == (-(-rows // 16), eights, 16, 4)
+    tiles = cpu.tile(packed, isa)
+    assert tiles.shape == (-(-rows // isa.rows), eights, isa.rows, 4)
     for row in range(rows):
         for column in range(8 * eights):
-            byte = tiles[row // 16, column // 8, row % 16, column % 4]
+            byte = tiles[row // isa.rows, column // 8, row % isa.rows, column % 4]
             found = (byte >> 4) if column % 8 >= 4 else byte & 15
             whole = packed[row, column // 2]
             assert found == ((whole >> 4) if column % 2 else whole & 15)
 
 
-def test_int8_tiles_hold_every_byte_at_its_documented_place():
-    packed = torch.randint(-127, 128, (20, 24), dtype=torch.int8, generator=torch.manual_seed(0))
-    tiles = cpu.tile(packed)
-    assert tiles.shape == (2, 6, 16, 4)
-    expected = torch.zeros(32, 24, dtype=torch.int64)
+@pytest.mark.parametrize("isa", cpu.supported_isas(), ids=lambda isa: isa.name)
+def test_int8_tiles_hold_every_byte_at_its_documented_place(isa):
+    packed = torch.randint(-127, 128, (20, 32), dtype=torch.int8, generator=torch.manual_seed(0))
+    tiles = cpu.tile(packed, isa)
+    expected = torch.zeros(-(-20 // isa.rows) * isa.rows, 32, dtype=torch.int64)
     expected[:20] = packed
-    assert torch.equal(tiles.long() - 128, expected.view(2, 16, 6, 4).transpose(1, 2))
+    assert torch.equal(tiles.long() - 128, expected.view(-1, isa.rows, 8, 4).transpose(1, 2))
 
 
 def test_every_instruction_set_is_valid_llvm():

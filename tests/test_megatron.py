@@ -215,9 +215,17 @@ def test_what_we_quantise_by_absmax_is_what_glm_130b_reads(tmp_path):
     whole = dequantize(quantised[stem + ".qweight"], quantised[stem + ".scales"], 0)
     found = [official_matrix(part, f"transformer.{stem}.weight", 4) for part in read_parts(tmp_path / "out-4")]
     assert torch.equal(torch.cat(found, 1), whole)
+    narrow = msgspec.structs.replace(GLM_130B, ffn=44)
+    save_model(tmp_path / "model", weights(narrow), Description(model=narrow))
+    quantize_stage(tmp_path / "model", tmp_path / "narrow", QuantizeOptions())
+    with pytest.raises(UsageError, match="even widths"):
+        export_stage(tmp_path / "narrow", tmp_path / "no", 4)  # 11 columns each
+    (tmp_path / "narrow" / "model.safetensors").write_bytes(b"x" * 99)
+    with pytest.raises(InputError, match="damaged"):
+        export_stage(tmp_path / "narrow", tmp_path / "no", 2)
     quantize_stage(tmp_path / "model", tmp_path / "grouped", QuantizeOptions(group=32))
     with pytest.raises(UsageError, match="group 0"):
-        export_stage(tmp_path / "grouped", tmp_path / "no", 1)
+        export_stage(tmp_path / "grouped", tmp_path / "neither", 1)
 
 
 def test_commands_and_tokenizer(tmp_path, tokenizer_folder, capsys):  # noqa: F811

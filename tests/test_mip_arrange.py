@@ -10,7 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glm_data.mip import Rendered, Renderer, Template, prepare_row
-from glm_data.mip.arrange import FEW_SHOT, OPTIONS, Arranged, Arranger, OptionForm, Pool, compose, with_options
+from glm_data.mip.arrange import (
+    FEW_SHOT,
+    OPTIONS,
+    Arranged,
+    Arranger,
+    OptionForm,
+    Pool,
+    Question,
+    compose,
+    last_of,
+    with_options,
+)
 from glm_data.mip.mixture import Shots
 from glm_data.mip.templates import Metadata, Separators
 from glm_data.mip.tokens import TokenCounter, estimate_tokens
@@ -30,12 +41,12 @@ def arranged(made: Template, shots: Shots, options: float = 0.0, window: int = 2
     rows = [prepare_row(row) for row in ROWS]
     pool = Pool(renderer, list(enumerate(rows[:40])))
     arranger = Arranger(other.get("key", "0"), shots, options, pool, TokenCounter(), window)
-    results = []
-    for number, row in enumerate(rows):
-        sample = renderer.render(0, row, number)
-        assert isinstance(sample, Rendered)
-        results.append(arranger.arrange(made, 0, number, sample))
-    return results
+    samples = [renderer.render(0, row, number) for number, row in enumerate(rows)]
+    questions = [
+        Question(made, 0, number, sample) for number, sample in enumerate(samples) if isinstance(sample, Rendered)
+    ]
+    assert len(questions) == len(ROWS)
+    return arranger.arrange(questions)
 
 
 def test_no_question_is_among_its_own_examples_and_each_stands_once() -> None:
@@ -55,7 +66,8 @@ def test_a_row_of_another_file_that_asks_the_same_is_no_example() -> None:
     pool = Pool(renderer, [(-1, row), (-2, prepare_row(ROWS[1])), (-3, row)])
     sample = renderer.render(0, row, 7)
     assert isinstance(sample, Rendered)
-    made = Arranger("k", Shots(zero=0, one=1), 0, pool, TokenCounter(), 2048).arrange(template(), 0, 7, sample)
+    arranger = Arranger("k", Shots(zero=0, one=1), 0, pool, TokenCounter(), 2048)
+    (made,) = arranger.arrange([Question(template(), 0, 7, sample)])
     assert made.shots == 1
     assert "text 1 good?" in made.prompt
     assert made.prompt.count("text 0 good?") == 1
@@ -142,6 +154,13 @@ def test_composition_holds_every_part_in_order(pairs: list[tuple[str, str]], pro
     separators = Separators(query="<q>", answer="<a>", example="<e>")
     text = compose([Rendered(*pair, None) for pair in pairs], prompt, separators)
     assert text == "".join(f"<q>{asked}<a>{answered}<e>" for asked, answered in pairs) + f"<q>{prompt}<a>".rstrip()
+
+
+def test_examples_that_cannot_fit_are_left_out_before_they_are_counted() -> None:
+    examples = [Rendered("x" * size, "y", None) for size in (10, 10_000, 10, 10)]
+    assert last_of(examples, 100) == examples[2:]
+    assert last_of(examples, 10_000) == examples
+    assert last_of(examples, 1) == []
 
 
 def test_estimates_are_near_what_tokenizers_count() -> None:

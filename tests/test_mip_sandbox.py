@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jinja2 import Environment
 
 from glm_data.mip import Refused, Rendered, Renderer, Template, TemplateError, dialect, prepare_row
+from glm_data.mip.rows import TooDeepError
 
 
 def renderer(body: str, choices: str | None = None, **options: Any) -> Renderer:
@@ -147,6 +148,20 @@ def test_rows_are_data_and_never_templates(row: dict[str, Any]) -> None:
     assert isinstance(outcome, Rendered | Refused)
     if isinstance(outcome, Rendered) and isinstance(row["text"], str):
         assert outcome.prompt == outcome.target == row["text"]
+
+
+def test_half_a_character_is_refused_and_never_written() -> None:
+    for body in ('{{ "\\ud800" }}', "{{ '%c' | format(55296) }}", "\ud800"):
+        outcome = renderer(body + " {{ text }} ||| x").render(0, prepare_row({"text": "a"}), 0)
+        assert outcome == Refused("error", "the text holds half of a surrogate pair, which is no character")
+
+
+def test_a_row_that_is_nested_too_deeply_is_refused_by_name() -> None:
+    deep: Any = "x"
+    for _ in range(600):
+        deep = [deep]
+    with pytest.raises(TooDeepError, match="more than 100 levels"):
+        prepare_row({"text": deep})
 
 
 def test_a_row_cannot_smuggle_in_functions() -> None:

@@ -65,6 +65,14 @@ def test_bad_rows_are_counted_and_kept_aside(tmp_path: Path) -> None:
     assert [item["record"] for item in lost] == [1, 2]
 
 
+def test_hostile_rows_cost_themselves_and_nothing_else(tmp_path: Path) -> None:
+    deep = '{"text": ' + "[" * 400 + "1" + "]" * 400 + ', "label": 1, "number": 1}'
+    lines = [json.dumps(ROWS[0]), deep, '{"text": "\\ud800", "label": 1}', json.dumps(ROWS[1])]
+    success = run_here(write_mixture(tmp_path / "in", lines), tmp_path / "out", MipOptions(max_bad_fraction=1))
+    assert success.records == 12 == success.kept + sum(success.dropped.values()) + sum(success.unreadable.values())
+    assert success.unreadable == {"too_deep": 3, "lone_surrogate": 3}
+
+
 def test_cap_and_weight_choose_by_hash_and_say_so(tmp_path: Path) -> None:
     lines = [json.dumps({"text": f"row {i}", "label": 1, "number": 1}) for i in range(200)]
 

@@ -13,6 +13,7 @@ from mip_mixtures import ROWS, run_here, write_mixture
 
 from glm_data.errors import UsageError
 from glm_data.mip import MipOptions, Template
+from glm_data.mip.arrange import Arranged
 from glm_data.mip.summary import summarize
 from glm_data.mip.tally import SAMPLES, TemplateTally, merge, new_tally
 
@@ -23,7 +24,7 @@ def tally(events: list[tuple[str, int]]) -> TemplateTally:
     made = new_tally("toy/train", TEMPLATE, "en")
     for number, (kind, size) in enumerate(events):
         if kind == "kept":
-            made.keep(f"id{size}-{number}", "p" * size, "t", size % 3, "")
+            made.keep(f"id{size}-{number}", Arranged("p" * size, "t", size % 3, "", size, 1), 5)
         else:
             made.drop(kind)
     return made
@@ -47,9 +48,9 @@ def test_the_sum_of_tallies_is_the_tally_of_all(one: list[tuple[str, int]], othe
 
 def test_long_samples_are_clipped_where_they_are_shown() -> None:
     made = new_tally("d", TEMPLATE, "en")
-    made.keep("id", "x" * 3000, "y", 0, "")
+    made.keep("id", Arranged("x" * 3000, "y", 0, "", 900, 1), 512)
     assert len(made.samples[0].prompt) == 2001
-    assert made.prompt_characters == 3000
+    assert (made.prompt_characters, made.prompt_tokens, made.over_long) == (3000, 900, 1)
 
 
 def test_the_report_accounts_for_every_template(tmp_path: Path) -> None:

@@ -89,6 +89,18 @@ def test_what_does_not_fit_is_named(old: str, new: str, message: str, tmp_path: 
     assert "templates.yaml" in str(caught.value)
 
 
+def test_a_file_cannot_blow_up_by_aliases_or_hold_half_a_character(tmp_path: Path) -> None:
+    bomb = "examples:\n  - {a: &a0 [x, x]}\n"
+    bomb += "".join(f"  - {{a: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 12))
+    with pytest.raises(ConfigError, match="more than 1,000,000 values"):
+        read_templates(write(tmp_path, GOOD + bomb))
+    with pytest.raises(ConfigError, match="recursive"):
+        read_templates(write(tmp_path, GOOD + "examples: [{a: &a [*a]}]\n"))
+    for name in ('"\\ud800"', '{"\\udc00": 1}'):
+        with pytest.raises(ConfigError, match=r"half of a surrogate pair|not valid YAML|does not fit"):
+            read_templates(write(tmp_path, GOOD.replace("name: second", f"name: {name}")))
+
+
 def test_files_that_are_not_there_or_not_text(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_templates(tmp_path / "none.yaml")

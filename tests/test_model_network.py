@@ -8,7 +8,7 @@ import torch
 from glm_data.errors import ConfigError
 from glm_data.model.attention import PieceAttention, lay_out, mask_of_pieces, scaled_softmax
 from glm_data.model.config import PRESETS, ModelConfig, count_parameters, preset
-from glm_data.model.model import GLM, build, rotary_table, rotate, shrink_gradient
+from glm_data.model.model import GLM, build, rotary_table, rotate, shrink_gradient, valueless
 from glm_data.model.neighbours import OFFSETS
 
 TOY = ModelConfig(vocab=23, layers=2, hidden=8, heads=2, ffn=6, norm="deepnorm", shrink=0.1, embedding_std=0.5)
@@ -269,3 +269,16 @@ def test_rotary_scores_depend_on_the_distance_only():
 
     assert score(7, 3) == pytest.approx(score(2004, 2000), abs=1e-12)
     assert score(7, 3) != pytest.approx(score(7, 4), abs=1e-6)
+
+
+@pytest.mark.parametrize("config", [TOY, RMS])
+def test_a_valueless_network_has_the_names_and_shapes_and_draws_nothing(config, monkeypatch):
+    whole = GLM(config).state_dict()
+
+    def refuse(*_, **__):
+        raise AssertionError("nothing is to be initialised")
+
+    monkeypatch.setattr(torch.nn.init, "_no_grad_normal_", refuse)
+    found = valueless(config).state_dict()
+    assert {name: tensor.shape for name, tensor in found.items()} == {n: t.shape for n, t in whole.items()}
+    assert all(tensor.is_meta for tensor in found.values())

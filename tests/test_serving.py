@@ -251,7 +251,7 @@ REFUSED = {
     "much heat": ({"prompt": "a", "temperature": 1e308}, "give 0 to 100"),
     "share": ({"prompt": "a", "top_p": 0}, "top_p is 0"),
     "draws": ({"prompt": "a", "n": 17}, "n is 17"),
-    "answers": ({"prompt": ["a"] * 9, "n": 2}, "18 answers"),
+    "answers": ({"prompt": ["a"] * 7, "n": 2}, "14 answers are asked for (prompts times n); ask for 1 to 12."),
     "no prompts": ({"prompt": []}, "0 answers"),
     "logprobs": ({"prompt": "a", "logprobs": 6}, "give 0 to 5"),
     "echo": ({"prompt": "a", "echo": True}, "echo is not served"),
@@ -259,6 +259,8 @@ REFUSED = {
     "best of": ({"prompt": "a", "best_of": 3}, "best_of is not served"),
     "blanks": ({"prompt": "a [MASK]"}, "fill them with infill"),
     "blanks around": ({"prompt": "a [MASK]", "suffix": "b"}, "fill several blanks with /infill"),
+    "stops": ({"prompt": "a", "stop": ["x"] * 17}, "stop holds 17 texts; give at most 16."),
+    "half a character": (b'{"prompt": "\\ud800"}', "is no JSON"),
     "empty stop": ({"prompt": "a", "stop": [""]}, "stop holds an empty text"),
     "too long": ({"prompt": "the fox " * 3000}, "2048 fit"),
 }
@@ -286,6 +288,8 @@ def test_bad_requests_are_refused_in_one_sentence(client: httpx.Client, what: st
         ({"text": "[MASK]", "beams": 4}, "beams are not served"),
         ({"text": "[MASK]", "max_length": 41}, "give at most 40"),
         ({"text": "[MASK]", "alternatives": 11}, "give 0 to 10"),
+        ({"text": "[MASK]", "seed": 2**70}, "seed"),
+        ({"text": "[MASK]", "stop": ["x"] * 17}, "stop holds 17 texts"),
         ({"text": "[MASK]", "temprature": 1}, "Did you mean 'temperature'?"),
         ({"text": "[MASK]" * 13, "parallel": True, "max_length": 2}, "13 blanks"),
         ({"max_length": 4}, "missing required field `text`"),
@@ -404,6 +408,21 @@ def test_a_short_request_does_not_wait_for_a_long_one(glm: Glm) -> None:
 
 def task_of(glm: Glm) -> Task:
     return continuation("the fox", glm.tokenizer)
+
+
+def test_no_more_batches_are_under_way_than_may_be(glm: Glm) -> None:
+    under_way: list[int] = []
+    done = threading.Event()
+    with Engine(glm, Limits(together=2, batches=2)) as engine:
+
+        def hear(event: Any) -> None:
+            under_way.append(engine.load()[1])
+            if event.ended and event.job == 8:
+                done.set()
+
+        engine.submit([glm.job(task_of(glm), OPTIONS) for _ in range(9)], hear)
+        assert done.wait(20)
+    assert max(under_way) == 4
 
 
 def test_a_failing_batch_is_an_error_for_its_own_and_the_engine_goes_on(

@@ -31,7 +31,7 @@ def test_hidden_characters_become_escapes_and_all_else_stays(text: str) -> None:
         if "hidden" in kinds:
             back += "".join(chr(int(code, 16)) for code in span.text.split("\\u")[1:])
         else:
-            back += "\n" if "line" in kinds else span.text
+            back += "\n" if "line" in kinds else "\t" if "tab" in kinds else span.text
     assert back == text
 
 
@@ -62,7 +62,7 @@ def test_sides_hold_what_each_text_has_alone(parts: list[str], data: st.DataObje
     for passage in found:
         for spans, style, text in ((passage.left, "removed", left), (passage.right, "added", right)):
             assert "".join(span.text for span in spans) in "".join(span.text for span in reveal(text))
-            assert {kind for span in spans for kind in span.style.split()} <= {style, "hidden", "line"}
+            assert {kind for span in spans for kind in span.style.split()} <= {style, "hidden", "line", "tab"}
 
 
 def test_a_terminal_without_colour_gets_brackets_around_what_differs() -> None:

@@ -20,7 +20,7 @@ from glm_data.mip.subjects import subject, subjects_of
 from glm_data.viewer.clusters import view_clusters, view_pair
 from glm_data.viewer.mip import DataSetDesk, dump_templates, mark_values
 from glm_data.viewer.opened import open_path
-from glm_data.viewer.packed import Cell, RowView, view_row
+from glm_data.viewer.packed import Cell, RowView, Vocabulary, view_row
 from glm_data.viewer.rank import MEASURES, rank
 from glm_data.viewer.records import PAGE_ROWS, Tables
 from glm_data.viewer.styled import reveal
@@ -39,8 +39,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def views(made: Path) -> list[RowView]:
-    pack, model, documents = PackedRows.open(made / "pack"), Tokenizer.load(made / "pack"), Documents(made / "pack")
-    return [view_row(pack, model, documents, row) for row in range(len(pack))]
+    return [view(made, row) for row in range(len(PackedRows.open(made / "pack")))]
+
+
+def view(made: Path, row: int, epoch: int = 0) -> RowView:
+    words = Vocabulary(Tokenizer.load(made / "pack"))
+    return view_row(PackedRows.open(made / "pack"), words, Documents(made / "pack"), row, epoch)
 
 
 def cells_of_row(view: RowView) -> list[Cell]:
@@ -90,9 +94,8 @@ def test_positions_and_targets_are_those_that_a_model_gets(made: Path, views: li
 
 
 def test_another_epoch_has_other_masks_over_the_same_text(made: Path, views: list[RowView]) -> None:
-    pack, model, documents = PackedRows.open(made / "pack"), Tokenizer.load(made / "pack"), Documents(made / "pack")
-    row = next(view.row for view in views if view.pieces[0].kind == "mask")
-    again = view_row(pack, model, documents, row, epoch=1)
+    row = next(found.row for found in views if found.pieces[0].kind == "mask")
+    again = view(made, row, epoch=1)
     assert again.origins == views[row].origins
     assert [b.mask for b in again.pieces[0].blanks] != [b.mask for b in views[row].pieces[0].blanks]
 
@@ -111,7 +114,7 @@ def test_rankings_are_those_of_a_plain_count(made: Path, views: list[RowView], b
             return 1 - sum(target >= 0 for target in view.wanted) / length
         if by == "bytes":
             return sum(model.piece(id).startswith("<0x") for id in ids) / used
-        return 1 - len({*ids, *([0] if used < length else [])}) / used
+        return 1 - len(set(ids)) / used
 
     values = [measure(view) for view in views]
     found = rank(pack, model, by)

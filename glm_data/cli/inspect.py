@@ -42,7 +42,7 @@ def inspect(pack: Path, row: int, rows: int, places: bool, epoch: int, as_json: 
     """Print the rows."""
     from glm_data.loading.provenance import Documents
     from glm_data.loading.rows import PackedRows
-    from glm_data.viewer.packed import view_row
+    from glm_data.viewer.packed import Vocabulary, view_row
     from tokenizer import Tokenizer
 
     packed = PackedRows.open(pack)
@@ -50,7 +50,8 @@ def inspect(pack: Path, row: int, rows: int, places: bool, epoch: int, as_json: 
         raise UsageError(f"--row {row} is outside '{pack}', which has {len(packed)} rows; the first is 0.")
     model, documents = Tokenizer.load(pack), Documents(pack)
     wanted = range(row, min(row + rows, len(packed)))
-    views = [view_row(packed, model, documents, number, epoch) for number in wanted]
+    words = Vocabulary(model)
+    views = [view_row(packed, words, documents, number, epoch) for number in wanted]
     Output(as_json=as_json, quiet=quiet).value([tell_row(view, model) for view in views])
     if as_json:
         return

@@ -152,11 +152,11 @@ def _solved(task: Task, renderer: Renderer, examples: Sequence[Item]) -> dict[st
         if len(own) <= task.shots:
             rendered = renderer.render(0, item.row, item.number)
             if isinstance(rendered, Rendered):
-                own.append((item.id, _solve(rendered.prompt, rendered.target)))
+                own.append((item.id, solve(rendered.prompt, rendered.target)))
     return solved
 
 
-def _solve(prompt: str, target: str) -> str:
+def solve(prompt: str, target: str) -> str:
     """A prompt with its answer in place, behind a space unless Chinese or a bracket goes before."""
     if MASK in prompt:
         return prompt.replace(MASK, target)

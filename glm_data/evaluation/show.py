@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from glm_data.evaluation.statistics import Score
+from glm_data.evaluation.statistics import Estimate
 from glm_data.evaluation.suite import TaskResult
 
 HEADER = ("task", "prompt", "items", "score", "95 %", "by chance", "in the corpus", "on the rest")
@@ -60,5 +60,5 @@ def _value(result: TaskResult, value: float) -> str:
     return f"{value:.1%}" if result.metric == "accuracy" else f"{value:.3f}"
 
 
-def _interval(result: TaskResult, score: Score) -> str:
+def _interval(result: TaskResult, score: Estimate) -> str:
     return f"{_value(result, score.low)} to {_value(result, score.high)}"

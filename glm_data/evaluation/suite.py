@@ -16,8 +16,8 @@ import numpy as np
 from glm_data.errors import InputError
 from glm_data.evaluation.contamination import find_in_corpus
 from glm_data.evaluation.encode import encode_question, encode_windows
-from glm_data.evaluation.items import Item, Question, ask, read_items
-from glm_data.evaluation.statistics import Score, accuracy, bits_per_byte, weighted_bits_per_byte
+from glm_data.evaluation.items import Item, Question, ask, read_items, solve
+from glm_data.evaluation.statistics import Estimate, accuracy, bits_per_byte, weighted_bits_per_byte
 from glm_data.evaluation.tasks import Prompt, Task
 from glm_data.formats import read_blocks
 from glm_data.generation.glm import MAX_TOKENS, Glm
@@ -35,15 +35,15 @@ class PromptResult(msgspec.Struct, frozen=True, kw_only=True):
     """What one way of asking scored."""
 
     name: str
-    score: Score
-    groups: dict[str, Score]
+    score: Estimate
+    groups: dict[str, Estimate]
     """By group of items: the subject, or the source of documents."""
     refused: dict[str, int]
     """Items that could not be asked, by reason."""
     cut: int
     """Questions that lost their beginning for want of room."""
-    clean: Score | None = None
-    """The score on items that were not found in the corpus, if one was searched."""
+    clean: Estimate | None = None
+    """The score on items that were not found in the corpus, if one was searched and any are left."""
 
 
 class TaskResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ class TaskResult(msgspec.Struct, frozen=True, kw_only=True):
     """Over prompts; of bits per byte the largest is not the best."""
     chance: float | None = None
     """What guessing among the choices scores."""
-    weighted: Score | None = None
+    weighted: Estimate | None = None
     """Bits per byte weighted by source."""
     found: int | None = None
     """Items found in the corpus, if one was searched."""
@@ -124,7 +124,7 @@ def _found(questions: Sequence[Question], items: int, setup: Setup) -> Any:
     if not setup.corpus:
         return None
     found = np.zeros(items, bool)
-    texts = [question.text.replace("[MASK]", question.target) for question in questions]
+    texts = [solve(question.text, question.target) for question in questions]
     found[[question.item for question in questions]] = find_in_corpus(texts, setup.corpus)
     return found
 
@@ -155,7 +155,7 @@ def _run_prompt(
         groups={group: accuracy(own) for group, own in sorted(by_group.items())} if len(by_group) > 1 else {},
         refused=refused,
         cut=sum(pair[1] for pair in encoded if pair is not None),
-        clean=None if found is None else accuracy(correct[~found[where]]),
+        clean=None if found is None or found[where].all() else accuracy(correct[~found[where]]),
     )
 
 

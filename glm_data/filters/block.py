@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -12,10 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from glm_data.filters.border import Example, find_examples
-from glm_data.filters.clean import clean_block, replace_column, to_simplified
+from glm_data.filters import fasttext, paragraphs
+from glm_data.filters.border import Example, Limits, find_examples
+from glm_data.filters.clean import to_simplified
+from glm_data.filters.cleaning import clean_block, replace_column, replace_texts
 from glm_data.filters.language import LANGUAGES, detect
 from glm_data.filters.options import FilterOptions
+from glm_data.filters.paragraphs import label_paragraphs
 from glm_data.filters.rules import Profile, Verdicts, judge
 from glm_data.filters.signals import SIGNALS, Signals, gather
 from glm_data.text import statistics
@@ -42,23 +47,30 @@ class Filtered(NamedTuple):
 
 
 def filter_block(
-    block: pa.RecordBatch, options: FilterOptions, profile: Profile, digests: Mapping[str, str] | None = None
+    block: pa.RecordBatch,
+    options: FilterOptions,
+    profile: Profile,
+    digests: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
 ) -> Filtered:
     """Part the documents of a block into kept (cleaned, with ``lang``) and dropped (the same, with the verdict).
 
     Counts: ``text_bytes_in`` (before cleaning), ``text_bytes_kept`` (after), ``cleaned/<step>`` documents changed,
     ``in/<source>``, ``kept/<source>``, ``dropped/<source>/<reason>``, ``dropped_language/<lang>/<reason>``,
-    ``kept_documents/<lang>``, ``kept_bytes/<lang>``. ``digests`` are those of the files that ``options`` name.
+    ``kept_documents/<lang>``, ``kept_bytes/<lang>``. ``digests`` are those of the files that ``options`` name;
+    examples beyond ``limits`` are left out.
     """
     counts = Counter({"text_bytes_in": text_bytes(block)})
     block, cleaned = clean_block(block, options.steps)
+    model = _language_model(options.language_model, (digests or {}).get(options.language_model, ""))
+    block, mixed = _label(block, options, model, cleaned)
     texts = block.column("text")
     measured = statistics.count(texts)
-    languages = detect(texts, measured)
+    languages = np.where(mixed, LANGUAGES.index("mixed"), detect(texts, measured, model)).astype(np.int8)
     drop_sources = (*options.drop_sources, *profile.drop_sources)
     signals = gather(block, measured, options, digests or {}, profile.drop_url_words, drop_sources)
     verdicts = judge(profile, signals, languages)
-    examples = list(find_examples(block, profile, signals, languages, verdicts))
+    examples = list(find_examples(block, profile, signals, languages, verdicts, limits))
     if options.to_simplified:
         block, languages, cleaned["to_simplified"] = _simplify(block, measured, languages)
     counts.update({f"cleaned/{step}": count for step, count in cleaned.items() if count})
@@ -87,6 +99,27 @@ def text_bytes(block: pa.RecordBatch) -> int:
     return pc.sum(pc.binary_length(block.column("text"))).as_py() or 0
 
 
+@lru_cache(maxsize=2)
+def _language_model(path: str, digest: str) -> fasttext.Model | None:
+    """The model at ``path``, if one is named; ``digest`` tells versions of the file apart."""
+    return fasttext.load(Path(path)) if path else None
+
+
+def _label(
+    block: pa.RecordBatch, options: FilterOptions, model: fasttext.Model | None, cleaned: Counter[str]
+) -> tuple[pa.RecordBatch, NDArray[np.bool_]]:
+    """The block with its paragraphs' languages, as far as ``options`` ask for it, and which documents are mixed."""
+    if not (options.paragraph_languages or options.drop_paragraphs):
+        return block, np.zeros(block.num_rows, bool)
+    labelled = label_paragraphs(block.column("text"), options.drop_paragraphs, model)
+    cleaned["paragraphs"] = len(labelled.kept)
+    block = replace_column(block, "text", replace_texts(block.column("text"), labelled.kept))
+    if options.paragraph_languages:
+        schema = pa.schema([*block.schema, *paragraphs.FIELDS])
+        block = pa.RecordBatch.from_arrays([*block.columns, *labelled.columns], schema=schema)
+    return block, labelled.mixed
+
+
 def _simplify(
     block: pa.RecordBatch, measured: NDArray[np.int64], languages: NDArray[np.int8]
 ) -> tuple[pa.RecordBatch, NDArray[np.int8], int]:
@@ -94,11 +127,11 @@ def _simplify(
     hans, hant, mixed = (LANGUAGES.index(name) for name in ("zh-Hans", "zh-Hant", "mixed"))
     traditional = measured[:, statistics.COUNTS.index("traditional")]
     rows = np.flatnonzero((languages == hant) | ((languages == mixed) & (traditional > 0))).tolist()
-    texts = block.column("text").to_pylist()
-    for row, text in zip(rows, to_simplified([texts[row] for row in rows]), strict=True):
-        texts[row] = text
+    texts = block.column("text")
+    simplified = to_simplified([texts[row].as_py() for row in rows])
+    changes = {row: text.encode() for row, text in zip(rows, simplified, strict=True)}
     languages = np.where(languages == hant, hans, languages).astype(np.int8)
-    return replace_column(block, "text", pa.array(texts, pa.string())), languages, len(rows)
+    return replace_column(block, "text", replace_texts(texts, changes)), languages, len(rows)
 
 
 def _with_verdicts(block: pa.RecordBatch, verdicts: Verdicts) -> pa.RecordBatch:

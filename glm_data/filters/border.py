@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
 from typing import NamedTuple
 
@@ -50,10 +51,20 @@ def near(rule: Rule, values: NDArray[np.float64]) -> Near:
     return Near(apart[np.arange(len(values)), nearest], bounds[nearest])
 
 
+Limits = Mapping[tuple[str, bool], float]
+"""By rule and side the distance beyond which no example is wanted."""
+
+
 def find_examples(
-    block: pa.RecordBatch, profile: Profile, signals: Signals, languages: NDArray[np.int8], verdicts: Verdicts
+    block: pa.RecordBatch,
+    profile: Profile,
+    signals: Signals,
+    languages: NDArray[np.int8],
+    verdicts: Verdicts,
+    limits: Limits | None = None,
 ) -> Iterator[Example]:
-    """The examples of one block."""
+    """The examples of one block, those beyond ``limits`` left out."""
+    limits = limits or {}
     reasons = np.array(verdicts.reasons, object)
     ids, texts = block.column("id"), block.column("text")
     for rule in profile.rules:
@@ -61,7 +72,8 @@ def find_examples(
         found = near(rule, values)
         bound = find_bound(rule, signals, languages)
         for kept, rows in ((True, bound & (reasons == "")), (False, reasons == rule.name)):
-            sound = np.flatnonzero(rows & ~np.isnan(values))
+            limit = limits.get((rule.name, kept), np.inf)
+            sound = np.flatnonzero(rows & ~np.isnan(values) & (found.distances <= limit))
             # Ties go to the first document, whatever the sort does with them.
             order = sound[np.argsort(found.distances[sound], kind="stable")][:EXAMPLES]
             for row in order.tolist():
@@ -87,6 +99,16 @@ def nearest(examples: Iterable[Example]) -> list[Example]:
     for example in examples:
         sides.setdefault((example.rule, example.kept), []).append(example)
     return [example for side in sorted(sides) for example in nsmallest(EXAMPLES, sides[side], key=_order)]
+
+
+def limits_of(examples: Sequence[Example]) -> dict[tuple[str, bool], float]:
+    """The distances beyond which nothing would be among the :func:`nearest` any more, of sides that are full."""
+    counts = Counter((example.rule, example.kept) for example in examples)
+    return {
+        (example.rule, example.kept): example.distance
+        for example in examples
+        if counts[example.rule, example.kept] == EXAMPLES
+    }
 
 
 def _order(example: Example) -> tuple[float, str]:

@@ -20,10 +20,11 @@ def digest_files(options: FilterOptions) -> dict[str, str]:
 
     They make part of the stage's key, so that a changed list is another run.
     """
-    paths = [path for path in (options.quality_model, *options.word_lists, *options.url_lists) if path]
+    models = (options.language_model, options.quality_model)
+    paths = [path for path in (*models, *options.word_lists, *options.url_lists) if path]
     missing = [path for path in paths if not Path(path).is_file()]
     if missing:
-        raise UsageError(f"'{missing[0]}' is no file; --quality-model, --word-lists and --url-lists each take files.")
+        raise UsageError(f"'{missing[0]}' is no file; models, word lists and URL lists are files.")
     return {path: digest_file(Path(path)) for path in paths}
 
 

@@ -20,14 +20,9 @@ from __future__ import annotations
 import html
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
-
-import msgspec
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from glm_data.filters.encodings import fix_mojibake
 from glm_data.filters.options import Step
@@ -35,17 +30,7 @@ from glm_data.filters.personal import PLACEHOLDERS, replace_personal
 from glm_data.text import defects
 from glm_data.text.characters import CLOSERS, END_MARKS
 
-_TITLED_SOURCES = "WuDao"
-
-
 _ABOUT_HTML = ("html", "xml", "css", "javascript", "markdown", "php", "标签", "标记", "代码")
-
-
-class _Titled(msgspec.Struct):
-    title: str | None = None
-
-
-_title_decoder = msgspec.json.Decoder(_Titled)
 
 
 def fix_newlines(text: str) -> str:
@@ -57,20 +42,16 @@ def remove_controls(text: str) -> str:
     """Drop invisible characters; joiners only where no script needs them (emoji and Indic scripts do)."""
     found = _patterns()
     text = found["control"].sub("", text)
-    return found["joiner"].sub("", text) if any(chr(point) in text for point in defects.JOINERS) else text
+    return found["joiner"].sub("", text) if "\u200c" in text or "\u200d" in text else text
 
 
 def fix_white_space(text: str) -> str:
     """Blanks for odd spaces, no indentation of paragraphs by them, nothing at line ends, at most one blank line."""
     found = _patterns()
-    if any(chr(point) in text for point in defects.SPACES):
-        text = found["space"].sub(" ", found["indent"].sub("", text))
+    text = found["space"].sub(" ", found["indent"].sub("", text))
     if " \n" in text or "\t\n" in text:
         text = "\n".join([line.rstrip(" \t") for line in text.split("\n")])
-    text = text.rstrip(" \t")
-    while "\n\n\n" in text:
-        text = text.replace("\n\n\n", "\n\n")
-    return text.strip("\n")
+    return found["blank_lines"].sub("\n\n", text.rstrip(" \t")).strip("\n")
 
 
 def shorten_repeats(text: str) -> str:
@@ -81,18 +62,24 @@ def shorten_repeats(text: str) -> str:
 
 def remove_html(text: str) -> str:
     """Decode the entities and drop the tags that extraction left; what is about HTML, or code, stays as it is."""
+    if not _patterns()["markup"].search(text) or is_about_html(text):
+        return text
+    return "\n".join(map(remove_html_of_line, text.split("\n")))
+
+
+def remove_html_of_line(line: str) -> str:
+    """As :func:`remove_html`, of one line of a text that is not about HTML."""
     found = _patterns()
-    if not found["markup"].search(text):
-        return text
+    if not ("&" in line or "<" in line) or found["code"].search(line):
+        return line
+    line = found["tag"].sub("", found["break"].sub("\n", line))
+    return found["entity"].sub(lambda match: html.unescape(match.group()), line)
+
+
+def is_about_html(text: str) -> bool:
+    """Whether a text speaks of HTML or shows code, so that its tags and entities are part of what it says."""
     lower = text.lower()
-    if any(word in lower for word in _ABOUT_HTML):
-        return text
-    lines = text.split("\n")
-    for number, line in enumerate(lines):
-        if ("&" in line or "<" in line) and not found["code"].search(line):
-            line = found["tag"].sub("", found["break"].sub("\n", line))
-            lines[number] = found["entity"].sub(lambda match: html.unescape(match.group()), line)
-    return "\n".join(lines)
+    return any(word in lower for word in _ABOUT_HTML)
 
 
 def drop_last_fragment(text: str) -> str:
@@ -104,12 +91,12 @@ def drop_last_fragment(text: str) -> str:
     return text[:end] if 2 * end > len(text) and _patterns()["han"].search(rest) else text
 
 
-def join_title(text: str, title: str) -> str:
-    """``title``, a new line and ``text``; just ``text`` if it begins with the title, white space aside."""
-    squeezed = "".join(title.split())
-    if not squeezed or "".join(text[: 4 * len(title) + 16].split()).startswith(squeezed):
-        return text
-    return f"{' '.join(title.split())}\n{text}"
+def title_line(text: bytes, title: str) -> bytes:
+    """``title`` and a new line to go before ``text`` (UTF-8); nothing if that begins with it, white space aside."""
+    squeezed, most = "".join(title.split()), 4 * len(title) + 16
+    if not squeezed or "".join(text[: 4 * most].decode("utf-8", "ignore")[:most].split()).startswith(squeezed):
+        return b""
+    return f"{' '.join(title.split())}\n".encode()
 
 
 @lru_cache(maxsize=1)
@@ -127,6 +114,7 @@ def _patterns() -> dict[str, re.Pattern[str]]:
         "joiner": rf"(?<=[{no_joiner}])[\u200c\u200d]+|[\u200c\u200d]+(?=[{no_joiner}]|$)",
         "indent": rf"^[{spaces}]+",
         "space": f"[{spaces}]",
+        "blank_lines": r"\n{3,}",
         "repeats": r"([!?！？。，、；～])\1{3,}",
         "ellipses": r"…{3,}",
         "markup": r"&[a-z#]|</?[A-Za-z]",
@@ -151,20 +139,41 @@ class _TextStep(NamedTuple):
 _ALL = -1
 _TEXT_STEPS: dict[Step, _TextStep] = {
     "mojibake": _TextStep(fix_mojibake, defects.MOJIBAKE, _ALL),
-    "newlines": _TextStep(fix_newlines, defects.NEWLINES, defects.LAYOUT),
+    "newlines": _TextStep(fix_newlines, defects.NEWLINES, defects.BLANK_LINES | defects.LAYOUT),
     "control": _TextStep(remove_controls, defects.CONTROL | defects.JOINER, _ALL & ~defects.MOJIBAKE),
     "html": _TextStep(remove_html, defects.HTML, _ALL & ~defects.MOJIBAKE),
-    "white_space": _TextStep(fix_white_space, defects.ODD_SPACE | defects.LAYOUT, defects.PERSONAL),
+    "white_space": _TextStep(
+        fix_white_space, defects.ODD_SPACE | defects.LAYOUT | defects.BLANK_LINES, defects.PERSONAL
+    ),
     "repeats": _TextStep(shorten_repeats, defects.REPEATS, 0),
     "personal": _TextStep(replace_personal, defects.PERSONAL, 0),
 }
-_ALWAYS: dict[Step, Callable[[str], str]] = {"last_fragment": drop_last_fragment}
-"""Steps that no flag asks for: they look at every document."""
+_LINE_STEPS = {
+    **{name: step for name, step in _TEXT_STEPS.items() if name not in ("mojibake", "newlines")},
+    "html": _TEXT_STEPS["html"]._replace(function=remove_html_of_line),
+}
+"""Steps that can be done line by line, as lines without a flag need nothing; see :mod:`glm_data.filters.cleaning`."""
 
 
 def clean_text(text: str, flags: int, steps: Sequence[Step], cleaned: Counter[str]) -> str:
     """Run the text steps that ``flags`` (of :mod:`glm_data.text.defects`) ask for; ``cleaned`` counts changes."""
-    for name, step in _TEXT_STEPS.items():
+    return run_steps(_TEXT_STEPS, text, flags, steps, cleaned)
+
+
+def clean_line(line: str, flags: int, steps: Sequence[Step], cleaned: Counter[str]) -> str:
+    """As :func:`clean_text`, of a line of a text that is not about HTML and has none of the flags ``WHOLE``."""
+    return run_steps(_LINE_STEPS, line, flags, steps, cleaned)
+
+
+WHOLE = defects.MOJIBAKE | defects.NEWLINES | defects.JOINER
+"""Flags of documents that are cleaned as a whole: what a line becomes may depend on its neighbours."""
+
+
+def run_steps(
+    text_steps: Mapping[Step, _TextStep], text: str, flags: int, steps: Sequence[Step], cleaned: Counter[str]
+) -> str:
+    """Run those of ``text_steps`` that are among ``steps`` and that ``flags`` ask for."""
+    for name, step in text_steps.items():
         if name in steps and flags & step.flags:
             changed = step.function(text)
             if changed != text:
@@ -182,47 +191,6 @@ def _placeholders(before: str, after: str) -> Counter[str]:
     return Counter({f"personal/{kind}": count for kind, count in gained.items() if count > 0})
 
 
-def clean_block(block: pa.RecordBatch, steps: Sequence[Step]) -> tuple[pa.RecordBatch, Counter[str]]:
-    """Clean the texts of a block; returns it with how many documents each step changed.
-
-    A document that needs nothing keeps its bytes.
-    """
-    column = block.column("text")
-    flags = defects.find_defects(column)
-    cleaned: Counter[str] = Counter()
-    titled = _titled_rows(block) if "title" in steps else []
-    always = [(name, function) for name, function in _ALWAYS.items() if name in steps]
-    if not titled and not flags.any() and not always:
-        return block, cleaned
-    texts = column.to_pylist()
-    for row in np.flatnonzero(flags).tolist():
-        texts[row] = clean_text(texts[row], int(flags[row]), steps, cleaned)
-    for name, function in always:
-        changed = [function(text) for text in texts]
-        cleaned[name] += sum(new != old for new, old in zip(changed, texts, strict=True))
-        texts = changed
-    for row, title in titled:
-        text = join_title(texts[row], title)
-        cleaned["title"] += text != texts[row]
-        texts[row] = text
-    return replace_column(block, "text", pa.array(texts, pa.string())), cleaned
-
-
-def _titled_rows(block: pa.RecordBatch) -> list[tuple[int, str]]:
-    """Rows of WuDao documents that have a title, and the title."""
-    rows = pc.indices_nonzero(pc.starts_with(block.column("source"), _TITLED_SOURCES))
-    titles = [title_of(meta) for meta in block.column("meta").take(rows).to_pylist()]
-    return [(row, title) for row, title in zip(rows.to_pylist(), titles, strict=True) if title]
-
-
-def title_of(meta: str) -> str:
-    """The title in a document's ``meta``, or an empty string."""
-    try:
-        return _title_decoder.decode(meta).title or ""
-    except msgspec.DecodeError:
-        return ""
-
-
 def to_simplified(texts: Sequence[str]) -> list[str]:
     """Traditional Chinese to simplified, by OpenCC's phrases."""
     converter = _converter()
@@ -234,8 +202,3 @@ def _converter() -> Any:
     import opencc
 
     return opencc.OpenCC("t2s")
-
-
-def replace_column(block: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
-    """``block`` with another column ``name``."""
-    return block.set_column(block.schema.get_field_index(name), block.schema.field(name), values)

@@ -1,4 +1,5 @@
-"""Which language a document is in: by script first, by pycld2 among languages in Latin script.
+"""Which language a document is in: by script first, among languages in Latin script by votes of pycld2 and, if the user
+has one, of a fastText model.
 
 Han characters and Latin words are weighed alike, so that a Chinese article about software stays Chinese and one with
 longer passages in English is ``mixed``.
@@ -6,15 +7,17 @@ longer passages in English is ``mixed``.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from glm_data.filters import fasttext
+from glm_data.filters.options import Language
 from glm_data.text.statistics import COUNTS
 
-LANGUAGES = ("zh-Hans", "zh-Hant", "en", "ja", "ko", "mixed", "other")
+LANGUAGES: tuple[str, ...] = get_args(Language)
 _HANS, _HANT, _EN, _JA, _KO, _MIXED, _OTHER = range(len(LANGUAGES))
 
 MOSTLY = 0.5
@@ -26,11 +29,18 @@ SOME = 0.1
 KANA = 0.1
 """Share of kana among kana and Han characters from which these are Japanese."""
 
+_LETTERS_A_WORD = 5
+"""Letters of a word in scripts whose words are not counted."""
+
 _STOPS = 4
 """Of eight function words of English (``statistics.GOPHER_STOPS``), those that leave no doubt."""
 
 _VOTE_BYTES = 2048
 _VOTE_PERCENT = 60
+_SURE = 0.6
+"""Share of its label from which a fastText model is believed."""
+_ENGLISH_LABELS = ("en", "eng")
+"""How models call English: lid.176, and GlotLID and NLLB before the script."""
 _ENGLISH_WORDS = (b" the ", b" of ", b" and ")
 _WORDS_BYTES = 200
 """One of these words in so many bytes makes a text English."""
@@ -38,22 +48,35 @@ _SHORTEST_VOTE = 200
 """Bytes below which pycld2 guesses."""
 
 
-def detect(texts: pa.StringArray, counts: NDArray[np.int64]) -> NDArray[np.int8]:
-    """The index in :data:`LANGUAGES` of every text: ``int8[documents]``; ``counts`` are those of ``statistics``."""
+def detect(texts: pa.StringArray, counts: NDArray[np.int64], model: fasttext.Model | None = None) -> NDArray[np.int8]:
+    """The index in :data:`LANGUAGES` of every text: ``int8[documents]``; ``counts`` are those of ``statistics``.
+
+    Where ``model`` is sure it decides whether a text in Latin script is English; pycld2 does where it is not.
+    """
     languages = by_script(counts)
     is_plain = counts[:, COUNTS.index("english_stops")] >= _STOPS
     for row in np.flatnonzero((languages == _EN) & ~is_plain).tolist():
-        if is_foreign(texts[row].as_buffer()):
+        text = texts[row].as_buffer()
+        english = is_english(text, model) if model else None
+        if is_foreign(text) if english is None else not english:
             languages[row] = _OTHER
     return languages
+
+
+def is_english(text: pa.Buffer, model: fasttext.Model) -> bool | None:
+    """What ``model`` says of the first 2 KiB of a text (UTF-8); None if it is not sure, or the text too short."""
+    if text.size < _SHORTEST_VOTE:
+        return None
+    vote = fasttext.predict(model, bytes(text[:_VOTE_BYTES]).replace(b"\n", b" "))
+    return vote.label.split("_")[0] in _ENGLISH_LABELS if vote.share >= _SURE else None
 
 
 def by_script(counts: NDArray[np.int64]) -> NDArray[np.int8]:
     """The index in :data:`LANGUAGES` by script alone: all Latin script counts as English."""
     column = dict(zip(COUNTS, counts.T.astype(np.float64), strict=True))
-    han, kana, hangul, words = (column[name] for name in ("han", "kana", "hangul", "words"))
-    other = column["letter"] / 5  # letters of a word
-    units = np.maximum(han + kana + hangul + words + other, 1e-9)
+    han, kana, hangul = (column[name] for name in ("han", "kana", "hangul"))
+    other = column["letter"] / _LETTERS_A_WORD
+    units = np.maximum(units_of(counts), 1e-9)
     is_japanese = (kana >= KANA * (kana + han)) & (kana + han >= MOSTLY * units) & (kana > 0)
     chinese = np.where(column["traditional"] > column["simplified"], _HANT, _HANS)
     conditions = [
@@ -67,6 +90,13 @@ def by_script(counts: NDArray[np.int64]) -> NDArray[np.int8]:
     choices: list[Any] = [_OTHER, _KO, _JA, chinese, _OTHER, _MIXED]
     languages: NDArray[np.int8] = np.select(conditions, choices, _EN).astype(np.int8)
     return languages
+
+
+def units_of(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What scripts are weighed by: Han characters, kana, Hangul and words, ``float64[documents]``."""
+    column = {name: counts[:, COUNTS.index(name)] for name in ("han", "kana", "hangul", "words", "letter")}
+    units: NDArray[np.float64] = sum(column.values()) - column["letter"] * (1 - 1 / _LETTERS_A_WORD)
+    return units
 
 
 def is_foreign(text: pa.Buffer) -> bool:

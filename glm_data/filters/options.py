@@ -15,6 +15,7 @@ DEFAULT_STEPS: tuple[Step, ...] = (
 )  # fmt: skip
 ALL_STEPS: tuple[Step, ...] = (*DEFAULT_STEPS, "last_fragment")
 
+Language = Literal["zh-Hans", "zh-Hant", "en", "ja", "ko", "mixed", "other"]
 Format = Literal["auto", "pile", "wudao", "jsonl", "parquet", "text"]
 OutputFormat = Literal["parquet", "jsonl.zst"]
 
@@ -26,6 +27,9 @@ class FilterOptions(Config, frozen=True, kw_only=True):
     format: Annotated[Format, Doc("format of the inputs; auto: look at each")] = "auto"
     steps: Annotated[tuple[Step, ...], Doc("cleaning steps; their order is fixed")] = DEFAULT_STEPS
     to_simplified: Annotated[bool, Doc("convert traditional Chinese to simplified")] = False
+    language_model: Annotated[str, Doc("fastText model (.bin, .ftz) that votes on the language of Latin script")] = ""
+    paragraph_languages: Annotated[bool, Doc("name the language of every paragraph, in columns of their own")] = False
+    drop_paragraphs: Annotated[tuple[Language, ...], Doc("languages whose paragraphs go")] = ()
     quality_model: Annotated[str, Doc("model of 'glm-data filter train-quality', for the signal quality")] = ""
     word_lists: Annotated[tuple[str, ...], Doc("files of words, one a line, for the signals listed_...")] = ()
     url_lists: Annotated[tuple[str, ...], Doc("files of hosts to drop, one a line, by the url in meta")] = ()

@@ -37,7 +37,7 @@ _TRIGGERS = {
 }
 """Where to look closer for what: fast to search for, as each begins with one of few characters."""
 _EMAIL = r"""(?<![A-Za-z0-9._%+/:@-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}
-@(?:[A-Za-z0-9-]{1,63}\.){1,6}[A-Za-z]{2,24}
+@(?:[A-Za-z0-9][A-Za-z0-9-]{0,62}\.){1,6}[A-Za-z]{2,24}
 (?![A-Za-z0-9@]|:[A-Za-z~/])"""
 _NUMBERS = r"""
 (?P<id_card>(?<![0-9A-Za-z.])[1-9][0-9]{5}(?:18|19|20)[0-9]{9}[0-9Xx](?![0-9A-Za-z]))
@@ -76,7 +76,7 @@ def _patterns() -> dict[str, re.Pattern[str]]:
 
 
 def replace_personal(text: str) -> str:
-    """Put placeholders in place of personal data."""
+    """Put placeholders in place of personal data; what one line holds does not depend on others."""
     parts, last = [], 0
     for start, end, kind in sorted(find_personal(text)):
         if start >= last and not _is_in_url_or_code(text, start, end):
@@ -117,7 +117,8 @@ def _find_numbers(text: str, start: int, end: int) -> Iterator[tuple[int, int, s
         kind = str(match.lastgroup)
         if kind in proofs and not proofs[kind](match.group()):
             continue
-        if kind != "ipv4" or not found["version"].search(text[max(0, match.start() - 12) : match.start()]):
+        before = text[max(0, match.start() - 12) : match.start()].rpartition("\n")[2]
+        if kind != "ipv4" or not found["version"].search(before):
             yield *match.span(), kind
 
 

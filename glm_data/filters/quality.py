@@ -23,7 +23,8 @@ from glm_data.text.sets import BASE, spread
 from glm_data.text.statistics import Tokens, tokenize
 
 BUCKETS = 1 << 18
-_FORMAT = 1
+_FORMAT = 2
+"""Of hashes of words by their bytes; 1 had others."""
 FEWEST = 20
 """Documents of each kind below which nothing is learnt."""
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 from glm_data import documents
 from glm_data.files import atomic_path
 from glm_data.filters.block import filter_block
-from glm_data.filters.border import Example, nearest
+from glm_data.filters.border import Example, limits_of, nearest
 from glm_data.filters.options import FilterOptions
 from glm_data.filters.rules import Profile
 from glm_data.formats import Unreadable, read_blocks
@@ -57,7 +57,7 @@ def filter_shard(task: ShardTask) -> ShardRecord:
             parts.write_unreadable(task.input, block.unreadable)
             for item in block.unreadable:
                 unreadable[item.reason] += item.count
-            filtered = filter_block(block.documents, options, settings.profile, settings.digests)
+            filtered = filter_block(block.documents, options, settings.profile, settings.digests, limits_of(examples))
             parts.write_kept(filtered.kept)
             parts.write_dropped(filtered.dropped)
             if options.keep_signals:

@@ -76,7 +76,7 @@ class LineSplitter:
         if self._offset == 0 and data.startswith(_BYTE_ORDER_MARK):
             starts[0] = len(_BYTE_ORDER_MARK)
         is_record = ends > starts
-        for line in np.flatnonzero(is_record & (view[starts[: ends.size]] <= _SPACE)).tolist():
+        for line in np.flatnonzero(is_record & (view[starts] <= _SPACE)).tolist():
             is_record[line] = not data[starts[line] : ends[line]].isspace()
         is_record |= ends - starts > self._limit
         bounds = np.stack([starts, ends], 1)[is_record]

@@ -87,6 +87,8 @@ def _read_json(path: Path, kind: str, wanted: Wanted | None) -> Iterator[tuple[i
             yield found
             continue
         for record in found.each():
+            if isinstance(wanted, range) and record.number >= wanted.stop:
+                return
             is_wanted = wanted is None or record.number in wanted
             yield _decode(record) if is_wanted else (record.number, {})
 
@@ -205,7 +207,9 @@ def _read_dataset(dataset: Any, wanted: Wanted | None) -> Iterator[tuple[int, Ro
         return
     number = 0
     if isinstance(wanted, range):
-        number = min(wanted.start, len(dataset))
+        if wanted.start >= len(dataset):
+            return
+        number = wanted.start
         dataset = dataset.select(range(number, min(wanted.stop, len(dataset))))
     for table in dataset.with_format("arrow").iter(_BATCH_ROWS):
         yield from enumerate(table.to_pylist(), number)

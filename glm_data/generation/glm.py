@@ -28,7 +28,7 @@ from glm_data.generation.scoring import Query, losses
 from glm_data.generation.texts import MASK, Masked, TextStream, continuation, cut_at, stops_in, text_of, with_space
 from glm_data.generation.write import Job, Rules, Task, write
 from glm_data.int4.linear import prepare, with_quantized_layers
-from glm_data.model.model import GLM
+from glm_data.model.model import GLM, valueless
 from glm_data.model.store import read_description, read_tensors
 from tokenizer import SPECIAL, Tokenizer
 
@@ -110,11 +110,10 @@ class Glm:
             raise UsageError("beam search knows its answer only at the end; stream with beams 1.")
         job = self.job(continuation(text, self.tokenizer), options)
         stream = TextStream(self.tokenizer, options.stop)
-        with torch.inference_mode():
-            for written in write(self.model, [job]):
-                for item in written:
-                    if item.token is not None and (text := stream.add(item.token)):
-                        yield text
+        for written in write(self.model, [job]):
+            for item in written:
+                if item.token is not None and (piece := stream.add(item.token)):
+                    yield piece
         if rest := stream.end():
             yield rest
 
@@ -213,11 +212,10 @@ def find_device(name: str) -> torch.device:
 def load_model(folder: Path, device: torch.device | None = None) -> GLM:
     """The network of a train or quantize folder; INT4 matrices stay packed in memory, the rest is float32."""
     description, tensors = read_description(folder), read_tensors(folder)
-    with torch.device("meta"):
-        # No gradient flows, and shrinking none would copy the embedding at every step.
-        model = GLM(msgspec.structs.replace(description.model, shrink=1.0))
-        if description.quantization is not None:
-            model = with_quantized_layers(model, description.quantization)
+    # No gradient flows, and shrinking none would copy the embedding at every step.
+    model = valueless(msgspec.structs.replace(description.model, shrink=1.0))
+    if description.quantization is not None:
+        model = with_quantized_layers(model, description.quantization)
     wide = {n: t.float() if t.dtype == torch.float16 and not n.endswith(".scales") else t for n, t in tensors.items()}
     try:
         model.load_state_dict(wide, assign=True)

@@ -122,12 +122,17 @@ def write(model: GLM, jobs: Sequence[Job]) -> Iterator[list[Written]]:
     states = [_State(n, job, torch.Generator().manual_seed(job.options.seed)) for n, job in enumerate(jobs)]
     for state in states:
         state.begin(0)
-    decoder = Decoder(model, [job.task.context for job in jobs], max(job.task.needs(job.options) for job in jobs))
+    # Inference mode is left before every yield: a generator that waits inside it would leave its caller in it.
+    with torch.inference_mode():
+        most = max(job.task.needs(job.options) for job in jobs)
+        decoder = Decoder(model, [job.task.context for job in jobs], most)
     while states:
-        logits_BV = decoder.step([state.token for state in states], [state.position for state in states])
-        taken = [state.take(logits_V) for state, logits_V in zip(states, logits_BV.cpu(), strict=True)]
+        with torch.inference_mode():
+            logits_BV = decoder.step([state.token for state in states], [state.position for state in states])
+            taken = [state.take(logits_V) for state, logits_V in zip(states, logits_BV.cpu(), strict=True)]
         yield [item for item in taken if item is not None]
         going = [place for place, state in enumerate(states) if not state.is_finished()]
         if 0 < len(going) < len(states):
-            decoder.select(going)
+            with torch.inference_mode():
+                decoder.select(going)
         states = [states[place] for place in going]

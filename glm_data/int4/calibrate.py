@@ -24,7 +24,7 @@ from glm_data.int4.options import QuantizeOptions
 from glm_data.int4.quantize import choose_scales, dequantize, in_groups, pack, quantize, to_levels
 from glm_data.model.attention import PieceAttention
 from glm_data.model.config import ModelConfig
-from glm_data.model.model import GLM
+from glm_data.model.model import valueless
 from glm_data.training.batches import FlatBatch
 
 _DAMPING = 0.01
@@ -46,8 +46,7 @@ class Calibration:
         options: QuantizeOptions,
     ) -> None:
         self.options = options
-        with torch.device("meta"):
-            self.model = GLM(config).eval()
+        self.model = valueless(config).eval()
         self.model.load_state_dict(
             {name: tensor.float() for name, tensor in outside.items()}, assign=True, strict=False
         )

@@ -18,11 +18,8 @@ from torch import Tensor
 
 from glm_data.int4.kernel_ir import ISAS, Isa, module, tile_columns, too_much
 
-BLOCK_ROWS = 16
 _GROUPS = (32, 64, 128, 256)
 """Groups of weights that activations take over."""
-_HIGH_BITS = -0x7F7F7F80
-"""The highest bit of each byte: flipped, it adds 128 to a signed one."""
 _TOKENS_AT_ONCE = 256
 _WORTH_A_THREAD = 1 << 22
 """Products of weights and activations below which a second thread costs more than it saves."""
@@ -44,6 +41,7 @@ class Kernels:
         # The engine owns the machine code: it lives as long as the functions.
         self._engine = llvm.create_mcjit_compiler(parsed, machine)
         self._engine.finalize_object()
+        self.tile = self._function("tile", 2, 2)
         self.quantize = self._function("quantize", 4, 3)
         self.multiply = {tokens: self._multiply(tokens) for tokens in isa.tokens}
 
@@ -57,6 +55,7 @@ class Kernels:
         return kind(self._engine.get_function_address(f"multiply_{tokens}"))
 
 
+@functools.cache
 def supported_isas() -> tuple[Isa, ...]:
     """The instruction sets of this CPU that there are kernels for, the fastest first; empty on other processors."""
     import llvmlite.binding as llvm
@@ -83,33 +82,26 @@ def activation_group(columns: int, group: int) -> int:
     return next((size for size in (128, 64, 32) if whole % size == 0 and columns % whole == 0), 0)
 
 
-def tile(qweight: Tensor) -> Tensor:
+def tile(qweight: Tensor, isa: Isa) -> Tensor:
     """Packed rows ``uint8[N, K / 2]`` (INT4) or ``int8[N, K]`` (INT8) in the order of the kernels,
-    ``uint8[ceil(N / 16), K / 8 or K / 4, 16, 4]``."""
-    zero = 0x88 if qweight.dtype == torch.uint8 else 0
-    padded = torch.nn.functional.pad(qweight, (0, 0, 0, -len(qweight) % BLOCK_ROWS), value=zero).contiguous()
-    # A row's 4 bytes of a tile are one number: columns 0 to 7 in nibbles 0, 4, 1, 5, 2, 6, 3, 7, counted from below.
-    words = padded.view(torch.int32)
-    nibbles = qweight.dtype == torch.uint8
-    words = _swapped(_swapped(words, 0x0000FF00, 8), 0x00F000F0, 4) if nibbles else words ^ _HIGH_BITS
-    tiles = words.view(-1, BLOCK_ROWS, words.shape[1]).transpose(1, 2).contiguous()
-    return tiles.view(torch.uint8).view(*tiles.shape, 4)
+    ``uint8[ceil(N / R), K / 8 or K / 4, R, 4]`` with the R of ``isa``."""
+    bits, words = (4 if qweight.dtype == torch.uint8 else 8), qweight.shape[1] // 4
+    rows = qweight.contiguous()
+    if len(rows) % isa.rows:
+        rows = torch.nn.functional.pad(rows, (0, 0, 0, -len(rows) % isa.rows), value=0x88 if bits == 4 else 0)
+    tiles = torch.empty(len(rows) // isa.rows, words, isa.rows, 4, dtype=torch.uint8)
+    kernels(isa, bits).tile(rows.data_ptr(), tiles.data_ptr(), len(tiles), words)
+    return tiles
 
 
-def _swapped(words: Tensor, mask: int, bits: int) -> Tensor:
-    """Change the bits of ``mask`` with those ``bits`` above them."""
-    different = ((words >> bits) ^ words) & mask
-    return words ^ different ^ (different << bits)
-
-
-def tile_scales(scales: Tensor) -> Tensor:
-    """Scales ``float16[N, G]`` in the order of the kernels, ``float16[ceil(N / 16), G, 16]``."""
-    padded = torch.nn.functional.pad(scales, (0, 0, 0, -len(scales) % BLOCK_ROWS))
-    return padded.view(-1, BLOCK_ROWS, scales.shape[1]).transpose(1, 2).contiguous()
+def tile_scales(scales: Tensor, isa: Isa) -> Tensor:
+    """Scales ``float16[N, G]`` in the order of the kernels, ``float16[ceil(N / R), G, R]``."""
+    padded = torch.nn.functional.pad(scales, (0, 0, 0, -len(scales) % isa.rows))
+    return padded.view(-1, isa.rows, scales.shape[1]).transpose(1, 2).contiguous()
 
 
 def matmul(x_MK: Tensor, tiles: Tensor, scales: Tensor, group: int, isa: Isa, threads: int) -> Tensor:
-    """``x W^T`` as ``float32[M, 16 * blocks]``; ``tiles`` and ``scales`` are of :func:`tile`, ``group`` of the
+    """``x W^T`` as ``float32[M, R * blocks]``; ``tiles`` and ``scales`` are of :func:`tile`, ``group`` of the
     activations (:func:`activation_group`). ``x_MK`` is float32 and contiguous."""
     compiled = kernels(isa, 32 * tiles.shape[1] // x_MK.shape[1])
     tokens = next((m for m in isa.tokens if m >= len(x_MK)), isa.tokens[-1])
@@ -128,10 +120,10 @@ def _matmul(
     steps, starts = torch.empty(padded, groups), torch.empty(padded, groups, dtype=torch.int32)
     for unused in (a[rows:], steps[rows:], starts[rows:]):
         unused.zero_()
-    y = torch.empty(padded, blocks * BLOCK_ROWS)
+    y = torch.empty(padded, blocks * compiled.isa.rows)
     much = too_much(compiled.isa, compiled.bits)
     compiled.quantize(x_MK.data_ptr(), a.data_ptr(), steps.data_ptr(), starts.data_ptr(), rows * groups, group, much)
-    stride = BLOCK_ROWS if scales.shape[1] > 1 else 0
+    stride = compiled.isa.rows if scales.shape[1] > 1 else 0
     multiply = compiled.multiply[tokens]
     before = (tiles.data_ptr(), scales.data_ptr(), stride, a.data_ptr(), steps.data_ptr(), starts.data_ptr())
     after = (padded // tokens, groups, group // tile_columns(compiled.bits), y.shape[1])
@@ -139,7 +131,7 @@ def _matmul(
     def work(first: int, last: int) -> None:
         multiply(*before, y.data_ptr(), first, last, *after)
 
-    shares = min(threads, blocks, 1 + rows * columns * blocks * BLOCK_ROWS // _WORTH_A_THREAD)
+    shares = min(threads, blocks, 1 + rows * columns * y.shape[1] // _WORTH_A_THREAD)
     edges = [blocks * number // shares for number in range(shares + 1)]
     others = [_pool(threads).submit(work, *edge) for edge in pairwise(edges[1:])]
     work(edges[0], edges[1])

@@ -1,11 +1,12 @@
 """LLVM code of the CPU kernels: activations to INT8, and INT4 or INT8 weights times them (W4A8, W8A8).
 
-The weights lie in tiles of 16 rows and 8 columns (INT8: 4), 64 bytes each, in the order in which they are read::
+The weights lie in tiles of R rows, 16 or 8 as a register holds, and 8 columns (INT8: 4), in the order in which they
+are read::
 
-    INT4  uint8[N / 16, K / 8, 16, 4]     byte (n, j) of a tile = columns j (low nibble) and j + 4 (high), as q + 8
-    INT8  uint8[N / 16, K / 4, 16, 4]     byte (n, j) of a tile = column j, as q + 128
+    INT4  uint8[N / R, K / 8, R, 4]     byte (n, j) of a tile = columns j (low nibble) and j + 4 (high), as q + 8
+    INT8  uint8[N / R, K / 4, R, 4]     byte (n, j) of a tile = column j, as q + 128
 
-so one load brings 16 rows, and the 4 bytes of a row meet 4 activations broadcast to all rows: the shape of the
+so one load brings R rows, and the 4 bytes of a row meet 4 activations broadcast to all rows: the shape of the
 instruction ``vpdpbusd`` (unsigned times signed bytes, four products summed into 32 bits). AVX2 does the same with two
 instructions, whose 16-bit sums hold 4 tiles of INT4 (8 products of at most 15 x 127) before they must be widened. The
 8 or 128 that the weights carry too much is taken off at the start of a sum: it is that times the sum of the group's
@@ -13,7 +14,7 @@ activations, negated. Two products of whole bytes would overflow AVX2's 16 bits,
 sign of each moved to its activation, and nothing is taken off.
 
 A group is at least 32 columns: one or two passes of the innermost loop. Offsets are 64-bit; memory is read in bounds
-for any N that is a multiple of 16 and K of 32.
+for any N that is a multiple of R and K of 32.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_HIGH_BITS = -0x7F7F7F80
+"""The highest bit of each byte of a word: flipped, it adds 128 to a signed one."""
+_LINE, _AHEAD = 64, 4096
+"""Bytes of a cache line, and how far ahead of a load its line is asked for."""
 _STEP = 4
 """Tiles of one pass of the innermost loop."""
 
@@ -44,8 +49,10 @@ ISAS = (
 
 
 def module(isa: Isa, bits: int) -> str:
-    """The text of the module for weights of ``bits``: ``quantize``, one ``multiply_M`` for each M of ``isa.tokens``."""
-    return "\n".join([_declarations(isa), _QUANTIZE, *(_multiply(isa, bits, tokens) for tokens in isa.tokens)])
+    """The module for weights of ``bits``: ``tile``, ``quantize``, and ``multiply_M`` for each M of ``isa.tokens``."""
+    return "\n".join(
+        [_declarations(isa), _tiling(isa, bits), _QUANTIZE, *(_multiply(isa, bits, tokens) for tokens in isa.tokens)]
+    )
 
 
 def tile_columns(bits: int) -> int:
@@ -76,6 +83,88 @@ declare <32 x float> @llvm.rint.v32f32(<32 x float>)
 declare <32 x i32> @llvm.fptosi.sat.v32i32.v32f32(<32 x float>)
 declare i32 @llvm.vector.reduce.add.v32i32(<32 x i32>)
 """
+
+
+_TILE = """
+define void @tile(ptr noalias %in, ptr noalias %out, i64 %blocks, i64 %words) {{
+entry:
+  %fours = mul i64 %blocks, {fours}
+  br label %rows
+rows:
+  %q = phi i64 [0, %entry], [%q1, %rowsend]
+  %b = udiv i64 %q, {fours}
+  %p = urem i64 %q, {fours}
+  %row = mul i64 %q, 4
+  %blockwords = mul i64 %words, {rows}
+  %outblock = mul i64 %b, %blockwords
+  %outrow = mul i64 %p, 4
+  %out0 = add i64 %outblock, %outrow
+  br label %k
+k:
+  %i = phi i64 [0, %rows], [%i1, %k]
+{body}
+  %i1 = add i64 %i, 4
+  %c = icmp ult i64 %i1, %words
+  br i1 %c, label %k, label %rowsend
+rowsend:
+  %q1 = add i64 %q, 1
+  %qc = icmp ult i64 %q1, %fours
+  br i1 %qc, label %rows, label %end
+end:
+  ret void
+}}
+"""
+"""``tile(in, out, blocks, words)``: rows int32[R blocks, words] to tiles int32[blocks, words, R]; 4 divides words.
+
+Four rows and four words at a time, changed as the kernels want them and transposed in registers.
+"""
+
+
+def _tiling(isa: Isa, bits: int) -> str:
+    """:data:`_TILE` for one instruction set and kind of weights."""
+    lines = []
+    for n in range(4):
+        lines += [
+            f"  %r{n} = add i64 %row, {n}",
+            f"  %o{n} = mul i64 %r{n}, %words",
+            f"  %at{n} = add i64 %o{n}, %i",
+            f"  %ip{n} = getelementptr i32, ptr %in, i64 %at{n}",
+            f"  %w{n} = load <4 x i32>, ptr %ip{n}, align 1",
+            *(_nibbles_apart(n) if bits == 4 else [f"  %v{n} = xor <4 x i32> %w{n}, splat (i32 {_HIGH_BITS})"]),
+        ]
+    for name, from_name, step in (("x", "v", 1), ("t", "x", 2)):
+        for n in range(4):
+            # The rows n & ~step and n | step exchange what lies across the diagonal of each square of that size.
+            places = (4 * bool(e & step) + (e if (e ^ n) & step == 0 else e ^ step) for e in range(4))
+            mask = ", ".join(f"i32 {place}" for place in places)
+            both = f"<4 x i32> %{from_name}{n & ~step}, <4 x i32> %{from_name}{n | step}"
+            lines.append(f"  %{name}{n} = shufflevector {both}, <4 x i32> <{mask}>")
+    for n in range(4):
+        lines += [
+            f"  %k{n} = add i64 %i, {n}",
+            f"  %ko{n} = mul i64 %k{n}, {isa.rows}",
+            f"  %to{n} = add i64 %out0, %ko{n}",
+            f"  %op{n} = getelementptr i32, ptr %out, i64 %to{n}",
+            f"  store <4 x i32> %t{n}, ptr %op{n}, align 4",
+        ]
+    return _TILE.format(body="\n".join(lines), rows=isa.rows, fours=isa.rows // 4)
+
+
+def _nibbles_apart(n: int) -> list[str]:
+    """Columns 0 to 7 of a word, nibbles from below, as nibbles 0, 4, 1, 5, 2, 6, 3, 7: two exchanges of bits."""
+    lines, word = [], f"%w{n}"
+    for step, (mask, bits) in enumerate(((0x0000FF00, 8), (0x00F000F0, 4))):
+        tag, last = f"{n}_{step}", f"%v{n}" if step else f"%n{n}"
+        lines += [
+            f"  %s{tag} = lshr <4 x i32> {word}, splat (i32 {bits})",
+            f"  %d{tag} = xor <4 x i32> %s{tag}, {word}",
+            f"  %m{tag} = and <4 x i32> %d{tag}, splat (i32 {mask})",
+            f"  %u{tag} = shl <4 x i32> %m{tag}, splat (i32 {bits})",
+            f"  %b{tag} = or <4 x i32> %m{tag}, %u{tag}",
+            f"  {last} = xor <4 x i32> {word}, %b{tag}",
+        ]
+        word = last
+    return lines
 
 
 _QUANTIZE = """
@@ -150,11 +239,11 @@ define void @multiply_{tokens}(ptr noalias %w, ptr noalias %ws, i64 %stride, ptr
     ptr noalias %starts, ptr noalias %y, i64 %n0, i64 %n1, i64 %tiles, i64 %groups, i64 %size, i64 %ldy) {{
 entry:
   %rowtiles = mul i64 %groups, %size
-  %blockbytes = mul i64 %rowtiles, 64
+  %blockbytes = mul i64 %rowtiles, {tile_bytes}
   %columns = mul i64 %rowtiles, {tile_columns}
   %perrow0 = sub i64 %groups, 1
   %perrow1 = mul i64 %perrow0, %stride
-  %blockscales = add i64 %perrow1, 16
+  %blockscales = add i64 %perrow1, {rows}
   br label %block
 block:
   %nb = phi i64 [%n0, %entry], [%nb1, %blockend]
@@ -162,21 +251,14 @@ block:
   %wblock = getelementptr i8, ptr %w, i64 %wo
   %so = mul i64 %nb, %blockscales
   %sblock = getelementptr half, ptr %ws, i64 %so
-  %row0 = mul i64 %nb, 16
+  %row0 = mul i64 %nb, {rows}
   br label %tile
 tile:
   %t = phi i64 [0, %block], [%t1, %tileend]
   %m0 = mul i64 %t, {tokens}
-  br label %part
-part:
-  %h = phi i64 [0, %tile], [%h1, %partend]
-  %ho = mul i64 %h, {part_bytes}
-  %wpart = getelementptr i8, ptr %wblock, i64 %ho
-  %hrow = mul i64 %h, {rows}
-  %spart = getelementptr half, ptr %sblock, i64 %hrow
   br label %group
 group:
-  %g = phi i64 [0, %part], [%g1, %gend]
+  %g = phi i64 [0, %tile], [%g1, %gend]
 {zero_start}
 {starts}
   %k0 = mul i64 %g, %size
@@ -185,16 +267,9 @@ k:
   %ki = phi i64 [0, %group], [%ki1, %k]
 {sums}
   %kk = add i64 %k0, %ki
-  %wk = mul i64 %kk, 64
-  %wp0 = getelementptr i8, ptr %wpart, i64 %wk
-  %pf = getelementptr i8, ptr %wp0, i64 2048
-  call void @llvm.prefetch.p0(ptr %pf, i32 0, i32 3, i32 1)
-  %pg = getelementptr i8, ptr %wp0, i64 2112
-  call void @llvm.prefetch.p0(ptr %pg, i32 0, i32 3, i32 1)
-  %ph = getelementptr i8, ptr %wp0, i64 2176
-  call void @llvm.prefetch.p0(ptr %ph, i32 0, i32 3, i32 1)
-  %pi = getelementptr i8, ptr %wp0, i64 2240
-  call void @llvm.prefetch.p0(ptr %pi, i32 0, i32 3, i32 1)
+  %wk = mul i64 %kk, {tile_bytes}
+  %wp0 = getelementptr i8, ptr %wblock, i64 %wk
+{prefetch}
   %ak = mul i64 %kk, {tile_columns}
 {body}
   %ki1 = add i64 %ki, {step}
@@ -202,20 +277,15 @@ k:
   br i1 %kc, label %k, label %gend
 gend:
   %gs = mul i64 %g, %stride
-  %wsp = getelementptr half, ptr %spart, i64 %gs
+  %wsp = getelementptr half, ptr %sblock, i64 %gs
   %wsh = load <{rows} x half>, ptr %wsp, align 2
   %wsv = fpext <{rows} x half> %wsh to {vf}
 {ends}
   %g1 = add i64 %g, 1
   %gc = icmp ult i64 %g1, %groups
-  br i1 %gc, label %group, label %partend
-partend:
-  %yrow = add i64 %row0, %hrow
-{stores}
-  %h1 = add i64 %h, 1
-  %hc = icmp ult i64 %h1, {parts}
-  br i1 %hc, label %part, label %tileend
+  br i1 %gc, label %group, label %tileend
 tileend:
+{stores}
   %t1 = add i64 %t, 1
   %tc = icmp ult i64 %t1, %tiles
   br i1 %tc, label %tile, label %blockend
@@ -229,8 +299,8 @@ done:
 """
 """``multiply_M(w, ws, stride, a, as, starts, y, n0, n1, tiles, groups, size, ldy)`` for M = ``tokens``.
 
-w: tiles; ws: half[N / 16, (groups,) 16], ``stride`` 16 or, with one scale a row, 0; a: int8[tiles * M, K];
-as: float[tiles * M, groups]; starts: int32[tiles * M, groups]; y: float[tiles * M, ldy]. Blocks n0 to n1 of 16
+w: tiles; ws: half[N / R, (groups,) R], ``stride`` R or, with one scale a row, 0; a: int8[tiles * M, K];
+as: float[tiles * M, groups]; starts: int32[tiles * M, groups]; y: float[tiles * M, ldy]. Blocks n0 to n1 of R
 weight rows are done; ``size`` is a group's tiles.
 """
 
@@ -243,18 +313,23 @@ def _multiply(isa: Isa, bits: int, tokens: int) -> str:
     return _MULTIPLY.format(
         tokens=tokens,
         rows=n,
-        parts=16 // n,
-        part_bytes=4 * n,
+        tile_bytes=4 * n,
+        prefetch="\n".join(_prefetch(place) for place in range(0, 4 * n * _STEP, _LINE)),
         step=_STEP,
         tile_columns=tile_columns(bits),
         vf=vf,
-        zero_start="\n".join(f"  %f{m} = phi {vf} [zeroinitializer, %part], [%fn{m}, %gend]" for m in all_m),
+        zero_start="\n".join(f"  %f{m} = phi {vf} [zeroinitializer, %tile], [%fn{m}, %gend]" for m in all_m),
         starts="\n".join(_group_start(m, vi) for m in all_m),
         sums="\n".join(f"  %acc{m} = phi {vi} [%sb{m}, %group], [%accn{m}, %k]" for m in all_m),
         body="\n".join(tile(isa, step, all_m) for step in range(_STEP)) + "\n" + _summed(isa, bits, all_m),
         ends="\n".join(_group_end(m, n) for m in all_m),
         stores="\n".join(_store(m, vf) for m in all_m),
     )
+
+
+def _prefetch(place: int) -> str:
+    return f"""  %pf{place} = getelementptr i8, ptr %wp0, i64 {_AHEAD + place}
+  call void @llvm.prefetch.p0(ptr %pf{place}, i32 0, i32 3, i32 1)"""
 
 
 def _group_start(m: int, vi: str) -> str:
@@ -275,7 +350,7 @@ def _tile(isa: Isa, step: int, all_m: Sequence[int]) -> str:
     n, u = isa.rows, step
     vi = f"<{n} x i32>"
     lines = [
-        f"  %wp_{u} = getelementptr i8, ptr %wp0, i64 {64 * u}",
+        f"  %wp_{u} = getelementptr i8, ptr %wp0, i64 {4 * n * u}",
         f"  %v_{u} = load {vi}, ptr %wp_{u}, align 1",
         f"  %lo_{u} = and {vi} %v_{u}, splat (i32 252645135)",
         f"  %sh_{u} = lshr {vi} %v_{u}, splat (i32 4)",
@@ -305,7 +380,7 @@ def _activations(tag: str, m: int, offset: int, n: int) -> list[str]:
 def _byte_tile(isa: Isa, u: int, all_m: Sequence[int]) -> str:
     """Load a tile of INT8 and meet the 4 activations of each token; sums run in ``%s<token>_<tile>``."""
     n, vi = isa.rows, f"<{isa.rows} x i32>"
-    lines = [f"  %wp_{u} = getelementptr i8, ptr %wp0, i64 {64 * u}", f"  %v_{u} = load {vi}, ptr %wp_{u}, align 1"]
+    lines = [f"  %wp_{u} = getelementptr i8, ptr %wp0, i64 {4 * n * u}", f"  %v_{u} = load {vi}, ptr %wp_{u}, align 1"]
     if isa.name == "avx2":
         lines += [
             f"  %vb_{u} = bitcast <8 x i32> %v_{u} to <32 x i8>",
@@ -384,6 +459,6 @@ def _group_end(m: int, n: int) -> str:
 def _store(m: int, vf: str) -> str:
     return f"""  %ym{m} = add i64 %m0, {m}
   %yo{m} = mul i64 %ym{m}, %ldy
-  %yi{m} = add i64 %yo{m}, %yrow
+  %yi{m} = add i64 %yo{m}, %row0
   %yp{m} = getelementptr float, ptr %y, i64 %yi{m}
   store {vf} %fn{m}, ptr %yp{m}, align 4"""

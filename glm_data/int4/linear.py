@@ -41,10 +41,14 @@ class QuantizedLinear(nn.Module):
         """Reorder the weights for the fastest way of this CPU that takes them; the packed rows are gone."""
         if self.qweight.is_cuda or self.way != "plain":
             return
-        size = cpu.activation_group(self.columns, self.group)
-        if size and cpu.supported_isas():
+        size, isas = cpu.activation_group(self.columns, self.group), cpu.supported_isas()
+        if size and isas:
             scales = self.scales.repeat_interleave(self.group // size, 1) if self.scales.shape[1] > 1 else self.scales
-            self.qweight, self.scales, self.way = cpu.tile(self.qweight), cpu.tile_scales(scales), "kernel"
+            self.qweight, self.scales, self.way = (
+                cpu.tile(self.qweight, isas[0]),
+                cpu.tile_scales(scales, isas[0]),
+                "kernel",
+            )
         elif torch_op.fits(self.rows, self.columns, self.group, self.bits):
             self.qweight, self.scales = torch_op.pack(self.qweight, self.scales, self.columns)
             self.way = "torch"

@@ -203,8 +203,9 @@ def _relative_error(weight_NK: Tensor, qweight: Tensor, scales: Tensor, group: i
     squares = torch.zeros(2, dtype=torch.float64)
     parts = zip(*(torch.split(part, ROWS_AT_ONCE) for part in (weight_NK, qweight, scales)), strict=True)
     for rows, packed, steps in parts:
-        error = rows.float() - dequantize(packed, steps, group)
-        squares += torch.stack([error.double().square().sum(), rows.double().square().sum()])
+        exact = rows.float()
+        both = (exact - dequantize(packed, steps, group), exact)
+        squares += torch.stack([part.square().sum(dtype=torch.float64) for part in both])
     return float((squares[0] / squares[1].clamp(min=1e-60)).sqrt())
 
 

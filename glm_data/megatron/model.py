@@ -15,7 +15,7 @@ from glm_data.int4.safetensors_stream import TensorSpec, forget
 from glm_data.megatron.layout import Family, cut_of, merge
 from glm_data.megatron.parts import Parts
 from glm_data.model.config import ModelConfig
-from glm_data.model.model import GLM
+from glm_data.model.model import valueless
 from glm_data.model.store import Quantization
 
 EMBEDDING, TABLE = "word_embeddings.weight", "position_embeddings.weight"
@@ -35,8 +35,7 @@ class Source:
 
     def specs(self) -> list[TensorSpec]:
         """The tensors of our folder, in the order of :meth:`tensors`, from the parts' shapes alone."""
-        with torch.device("meta"):
-            shapes = {name: tuple(tensor.shape) for name, tensor in GLM(self.config).state_dict().items()}
+        shapes = {name: tuple(tensor.shape) for name, tensor in valueless(self.config).state_dict().items()}
         specs = []
         for name, parts in self.parts.tensors.items():
             if name.endswith("_scale"):
@@ -128,8 +127,7 @@ def _quantization(parts: Parts, config: ModelConfig) -> Quantization | None:
 
 def _check_shapes(parts: Parts, family: Family, config: ModelConfig, quantization: Quantization | None) -> None:
     """Refuse names that the network does not have, lacks, or has in another shape."""
-    with torch.device("meta"):
-        network: Mapping[str, Tensor] = GLM(config).state_dict()
+    network: Mapping[str, Tensor] = valueless(config).state_dict()
     names = {name for name in parts.tensors if not name.endswith("_scale")}
     different = sorted(names ^ set(network))
     if different:

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from glm_data import files
 from glm_data.config import to_mapping
-from glm_data.errors import UsageError
+from glm_data.errors import InputError, UsageError
 from glm_data.int4.quantize import to_glm130b
-from glm_data.int4.safetensors_stream import write_tensors
+from glm_data.int4.safetensors_stream import forget, write_tensors
 from glm_data.megatron.layout import Cut, Family, cut_of, take, their_name
 from glm_data.megatron.model import Source, understand
 from glm_data.megatron.options import ImportOptions
 from glm_data.megatron.parts import PART, POINTERS, Parts, find_parts
 from glm_data.model.config import ModelConfig, count_parameters
-from glm_data.model.store import DESCRIPTION, WEIGHTS, Description, read_description
+from glm_data.model.store import DESCRIPTION, TOKENIZER_FILES, WEIGHTS, Description, copy_files, read_description
 from glm_data.stage import ShardRecord, Success, describe_input, finished, open_stage, output_file, write_shard_record
 from tokenizer import Tokenizer
 
 IMPORT, EXPORT = "import", "export-checkpoint"
-TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json")
 REPORT = "import.json"
 _ITERATION = "1"
 """Name of the only folder of parts that is written."""
@@ -39,20 +37,18 @@ def import_stage(checkpoint: Path, out: Path, options: ImportOptions, *, overwri
     tensor and its merged twin. Facts, also in ``import.json``: family, parts, parameters, bits.
     """
     paths = find_parts(checkpoint)
-    tokenizer = Path(options.tokenizer) if options.tokenizer else None
-    inputs = [describe_input(path, path.name) for path in paths]
-    if tokenizer is not None:
-        inputs += [describe_input(tokenizer / name, name) for name in TOKENIZER_FILES]
+    copies = [Path(options.tokenizer) / name for name in TOKENIZER_FILES] if options.tokenizer else []
+    fingerprint = Tokenizer.load(options.tokenizer).fingerprint if options.tokenizer else ""
+    inputs = [describe_input(path, path.name) for path in [*paths, *copies]]
     mapping = to_mapping(options)
     if not overwrite and (done := finished(out, IMPORT, mapping, inputs)) is not None:
         return done
-    fingerprint = Tokenizer.load(tokenizer).fingerprint if tokenizer else ""
     source = understand(Parts(paths), options.heads)
     with open_stage(out, IMPORT, mapping, inputs, overwrite=overwrite) as stage:
         if stage.pending(1):
             started = time.perf_counter()
             facts = _facts(source)
-            names = _write(source, out, tokenizer, fingerprint, facts)
+            names = _write(source, out, copies, fingerprint, facts)
             outputs = tuple(output_file(out, name) for name in names)
             write_shard_record(
                 out, ShardRecord(shard=0, input=paths[0].name, records=1, kept=1, files=outputs), started
@@ -70,18 +66,16 @@ def _facts(source: Source) -> dict[str, Any]:
     }
 
 
-def _write(source: Source, out: Path, tokenizer: Path | None, fingerprint: str, facts: dict[str, Any]) -> list[str]:
+def _write(source: Source, out: Path, copies: list[Path], fingerprint: str, facts: dict[str, Any]) -> list[str]:
     with files.atomic_path(out / WEIGHTS) as temporary:
         write_tensors(temporary, source.specs(), source.tensors())
-    for name in TOKENIZER_FILES if tokenizer else ():
-        with files.atomic_path(out / name) as temporary:
-            shutil.copyfile(tokenizer / name, temporary)  # type: ignore[operator]
+    copy_files(copies, out)
     files.write_json(out / REPORT, facts)
     description = Description(
         model=source.config, quantization=source.quantization, tokenizer=fingerprint, training={"imported": facts}
     )
     files.write_json(out / DESCRIPTION, description)
-    return [WEIGHTS, DESCRIPTION, REPORT, *(TOKENIZER_FILES if tokenizer else ())]
+    return [WEIGHTS, DESCRIPTION, REPORT, *(path.name for path in copies)]
 
 
 def export_stage(model: Path, out: Path, parts: int, *, overwrite: bool = False) -> Success:
@@ -92,18 +86,19 @@ def export_stage(model: Path, out: Path, parts: int, *, overwrite: bool = False)
     """
     description = read_description(model)
     family = family_of(description.model)
+    if not (model / WEIGHTS).is_file():
+        raise InputError(f"'{model}' has no {WEIGHTS}; import, train or quantise again.")
     inputs = [describe_input(model / name, name) for name in (WEIGHTS, DESCRIPTION)]
     mapping = {"parts": parts}
     if not overwrite and (done := finished(out, EXPORT, mapping, inputs)) is not None:
         return done
-    check_cuts(description.model, parts)
+    check_cuts(description, parts)
     with open_stage(out, EXPORT, mapping, inputs, overwrite=overwrite) as stage:
         for rank in stage.pending(parts):
             started = time.perf_counter()
             name = f"{_ITERATION}/{PART.format(rank)}"
-            with files.atomic_path(out / name) as temporary:
-                content = _part(model / WEIGHTS, family, description.model.heads, rank, parts)
-                torch.save({"module": content}, temporary)
+            with files.atomic_path(out / name) as temporary:  # nothing of a part outlives its line
+                torch.save({"module": _part(model / WEIGHTS, family, description.model.heads, rank, parts)}, temporary)
             written = [name]
             if rank == 0:
                 files.write_bytes(out / POINTERS[0], _ITERATION.encode())
@@ -126,27 +121,34 @@ def family_of(config: ModelConfig) -> Family:
     )
 
 
-def check_cuts(config: ModelConfig, parts: int) -> None:
-    """Raise :class:`UsageError` unless ``parts`` divide all that is cut."""
+def check_cuts(description: Description, parts: int) -> None:
+    """Raise :class:`UsageError` unless ``parts`` divide all that is cut, and no byte of two columns is."""
+    packed = description.quantization is not None and description.quantization.bits == 4
     for name in ("vocab", "heads", "hidden", "ffn"):
-        if getattr(config, name) % parts:
-            raise UsageError(f"the model's {name} is {getattr(config, name)}, which {parts} parts do not divide.")
+        size = getattr(description.model, name)
+        if size % (2 * parts if packed and name in ("hidden", "ffn") else parts):
+            whole = " into even widths" if packed else ""
+            raise UsageError(f"the model's {name} is {size}, which {parts} parts do not divide{whole}.")
 
 
 def _part(weights: Path, family: Family, heads: int, rank: int, parts: int) -> dict[str, Tensor]:
+    """The tensors of a part by their names there, copied out of the file."""
     content: dict[str, Tensor] = {}
-    with safe_open(weights, framework="pt") as handle:
-        for name in handle.keys():  # noqa: SIM118 - not a mapping
-            if name.endswith(".qweight"):
-                stem = name.removesuffix(".qweight")
-                matrix, scales = handle.get_tensor(name), handle.get_tensor(stem + ".scales")
-                theirs, cut = their_name(stem + ".weight", family), cut_of(stem + ".weight", family)
-                columns = take(matrix, cut, rank, parts, heads)
-                content[theirs] = (to_glm130b(columns) if matrix.dtype == torch.uint8 else columns).contiguous().clone()
-                content[theirs + "_scale"] = _scales_of(stem, scales, cut, rank, parts, heads)
-            elif not name.endswith(".scales"):
-                share = take(handle.get_tensor(name), cut_of(name, family), rank, parts, heads)
-                content[their_name(name, family)] = share.contiguous().clone()
+    try:
+        with safe_open(weights, framework="pt") as handle:
+            for name in handle.keys():  # noqa: SIM118 - not a mapping
+                stem, _, kind = name.rpartition(".")
+                plain = f"{stem}.weight" if kind in ("qweight", "scales") else name
+                theirs, cut = their_name(plain, family), cut_of(plain, family)
+                tensor = handle.get_tensor(name)
+                if kind == "scales":
+                    content[theirs + "_scale"] = _scales_of(stem, tensor, cut, rank, parts, heads).clone()
+                    continue
+                share = take(tensor, cut, rank, parts, heads)
+                content[theirs] = to_glm130b(share) if share.dtype == torch.uint8 else share.contiguous().clone()
+                forget(tensor)
+    except SafetensorError as error:
+        raise InputError(f"'{weights}' is damaged ({error}); import, train or quantise again.") from None
     return content
 
 
@@ -154,12 +156,10 @@ def _scales_of(stem: str, scales: Tensor, cut: Cut, rank: int, parts: int, heads
     """A part's scales, one a row. A part that is cut by columns must lie within one group of them."""
     groups = scales.shape[1]
     if cut != "columns" and groups == 1:
-        return take(scales[:, 0], cut, rank, parts, heads).contiguous().clone()
+        return take(scales[:, 0], cut, rank, parts, heads)
     if cut == "columns" and parts % groups == 0:
-        return scales[:, rank * groups // parts].contiguous().clone()
+        return scales[:, rank * groups // parts]
     raise UsageError(
-        f"'{stem}' has {groups} scales a row, but a GLM-130B part has one; quantise with group 0, or write "
-        f"{groups} parts."
-        if cut == "columns"
-        else f"'{stem}' has {groups} scales a row; quantise with group 0."
+        f"'{stem}' has {groups} scales a row, and one of {parts} parts of GLM-130B's form has one; quantise with group "
+        "0, or write as many parts as it was imported from."
     )

@@ -16,18 +16,19 @@ row). Forms are varied as in FLAN 2022; a template's own ``few_shot`` goes first
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from glm_data.mip.mixture import Shots
 from glm_data.mip.render import Refused, Rendered, Renderer
 from glm_data.mip.sandbox import Draws
 from glm_data.mip.templates import Separators, Template
-from glm_data.mip.tokens import TokenCounter
+from glm_data.mip.tokens import TokenCounter, estimate_tokens
 
 POOL_ROWS = 512
 """Rows of train that worked examples are drawn from: the lowest by a hash of their numbers."""
 
-_FRAME = 2
+FRAME = 2
 """Places of a packed piece besides prompt and target: [MASK] and <sop>."""
 _MOST_OPTIONS = 20
 _COLONS = (":", "：")
@@ -87,31 +88,44 @@ class Arranged(NamedTuple):
     shots: int
     options: str
     """Name of the form in which the choices are listed; empty: as the template has it."""
+    prompt_tokens: int
+    target_tokens: int
+
+
+class Question(NamedTuple):
+    """A sample to be put in its form: what template number ``place`` made of row ``number``."""
+
+    template: Template
+    place: int
+    number: int
+    sample: Rendered
 
 
 class Pool:
     """Rows that worked examples are made of, each rendered when it is first drawn.
 
-    ``numbers`` are the rows' own where they are rows of the file that is rendered, else -1.
+    A row's number is its own where it is a row of the file that is rendered, else below 0.
     """
 
     def __init__(self, renderer: Renderer, rows: Sequence[tuple[int, dict[str, object]]]) -> None:
         self._renderer, self._rows = renderer, rows
         self._made: dict[tuple[int, int], Rendered | Refused] = {}
 
-    def draw(self, place: int, number: int, sample: Rendered, count: int, draws: Draws) -> list[Rendered]:
-        """``count`` samples of template ``place`` at most, none of them row ``number`` or with the prompt of
-        ``sample``; fewer where the pool does not have them."""
+    def draw(self, question: Question, count: int, draws: Draws) -> list[Rendered]:
+        """``count`` samples of the question's template at most, none of them of its row or with its prompt; fewer
+        where the pool does not have them."""
         chosen: list[Rendered] = []
-        waiting = list(range(len(self._rows)))
+        seen: set[int] = set()
         for _ in range(4 * count + 16):
-            if not waiting or len(chosen) == count:
+            if len(chosen) == count or len(seen) == len(self._rows):
                 break
-            at = draws.below(len(waiting))
-            index, waiting[at] = waiting[at], waiting[-1]
-            waiting.pop()
-            made = self._render(place, index)
-            if isinstance(made, Rendered) and self._rows[index][0] != number and made.prompt != sample.prompt:
+            index = draws.below(len(self._rows))
+            if index in seen or self._rows[index][0] == question.number:
+                seen.add(index)
+                continue
+            seen.add(index)
+            made = self._render(question.place, index)
+            if isinstance(made, Rendered) and made.prompt != question.sample.prompt:
                 chosen.append(made)
         return chosen
 
@@ -138,38 +152,75 @@ class Arranger:
         self._zero, self._one = shots.zero / total, (shots.zero + shots.one) / total
         self._plain = options == 0 and (self._zero >= 1 or pool is None)
 
-    def arrange(self, template: Template, place: int, number: int, sample: Rendered) -> Arranged:
-        """The sample of row ``number`` by template number ``place``, in its form."""
+    def arrange(self, questions: Sequence[Question]) -> list[Arranged]:
+        """The samples in their forms. Tokens are counted for many at a time, which is how tokenizers are fast."""
+        drafts = [self._draft(question) for question in questions]
+        prompts = [draft.prompt() for draft in drafts]
+        targets = self._counter.count_all([draft.question.target for draft in drafts])
+        counts = self._counter.count_all(prompts)
+        while True:
+            over = counts + targets + FRAME > self._window
+            long = [place for place in over.nonzero()[0].tolist() if drafts[place].examples]
+            if not long:
+                break
+            for place in long:
+                drafts[place].examples.pop(0)
+                prompts[place] = drafts[place].prompt()
+            counts[long] = self._counter.count_all([prompts[place] for place in long])
+        return [
+            Arranged(prompt, draft.question.target, len(draft.examples), draft.options, *tokens)
+            for prompt, draft, *tokens in zip(prompts, drafts, counts.tolist(), targets.tolist(), strict=True)
+        ]
+
+    def _draft(self, question: Question) -> _Draft:
+        template, sample = question.template, question.sample
         if self._plain:
-            return Arranged(sample.prompt, sample.target, 0, "")
-        draws = Draws(f"{self._key}\0{template.id}\0{number}\0arrange")
+            return _Draft(sample, [], Separators(), "")
+        draws = Draws(f"{self._key}\0{template.id}\0{question.number}\0arrange")
         wanted, is_listed = self._count(draws), draws.below(_UNIT) / _UNIT < self._options
         tongue = "zh" if template.language.startswith("zh") else "en"
         form = OPTIONS[tongue][draws.below(len(OPTIONS[tongue]))]
+        varied = FEW_SHOT[tongue][draws.below(len(FEW_SHOT[tongue]))]
         listed = with_options(template, sample, form) if is_listed else None
-        examples = self._pool.draw(place, number, sample, wanted, draws) if wanted and self._pool else []
+        drawn = self._pool.draw(question, wanted, draws) if wanted and self._pool else []
+        examples = last_of(drawn, 2 * self._window)
         if listed is not None:
             examples = [made for item in examples if (made := with_options(template, item, form)) is not None]
-        question = listed or sample
-        drawn = FEW_SHOT[tongue][draws.below(len(FEW_SHOT[tongue]))]
-        asks = question.prompt.endswith(_COLONS)  # "… Answer:" wants no second "Answer:" after it
-        separators = template.metadata.few_shot or (Separators() if asks else drawn)
-        prompt, shots = self._fit(examples, question, separators)
-        return Arranged(prompt, question.target, shots, form.name if listed else "")
+        asked = listed or sample
+        is_cued = asked.prompt.endswith(_COLONS)  # "… Answer:" wants no second "Answer:" after it
+        separators = template.metadata.few_shot or (Separators() if is_cued else varied)
+        return _Draft(asked, examples, separators, form.name if listed else "")
 
     def _count(self, draws: Draws) -> int:
         unit = draws.below(_UNIT) / _UNIT
         several = 2 + draws.below(self._most - 1)
         return 0 if unit < self._zero else 1 if unit < self._one else several
 
-    def _fit(self, examples: list[Rendered], question: Rendered, separators: Separators) -> tuple[str, int]:
-        """The prompt with as many of the examples, the last ones, as the window has room for."""
-        while examples:
-            prompt = compose(examples, question.prompt, separators)
-            if self._counter.count(prompt) + self._counter.count(question.target) + _FRAME <= self._window:
-                return prompt, len(examples)
-            examples = examples[1:]
-        return question.prompt, 0
+
+@dataclass
+class _Draft:
+    """A sample before it is known how many of its examples fit."""
+
+    question: Rendered
+    examples: list[Rendered]
+    separators: Separators
+    options: str
+
+    def prompt(self) -> str:
+        if not self.examples:
+            return self.question.prompt
+        return compose(self.examples, self.question.prompt, self.separators)
+
+
+def last_of(examples: Sequence[Rendered], tokens: int) -> list[Rendered]:
+    """The longest end of ``examples`` that has ``tokens`` at most by estimate: what cannot fit is not counted."""
+    taken: list[Rendered] = []
+    for example in reversed(examples):
+        tokens -= estimate_tokens(example.prompt) + estimate_tokens(example.target)
+        if tokens < 0:
+            break
+        taken.append(example)
+    return taken[::-1]
 
 
 def compose(examples: Sequence[Rendered], prompt: str, separators: Separators) -> str:
@@ -181,8 +232,7 @@ def compose(examples: Sequence[Rendered], prompt: str, separators: Separators) -
 def with_options(template: Template, sample: Rendered, form: OptionForm) -> Rendered | None:
     """The sample with its choices listed after the prompt; None where they are there already, or cannot be."""
     choices = sample.choices or ()
-    is_there = template.metadata.choices_in_prompt is not False or "answer_choices" in template.jinja.split("|||")[0]
-    if is_there or not 2 <= len(choices) <= _MOST_OPTIONS or choices.count(sample.target) != 1:
+    if template.shows_choices or not 2 <= len(choices) <= _MOST_OPTIONS or choices.count(sample.target) != 1:
         return None
     labels = [_label(form.label, place) for place in range(len(choices))]
     lines = [f"{label or '-'} {choice}" for label, choice in zip(labels, choices, strict=True)]

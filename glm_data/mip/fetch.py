@@ -8,7 +8,7 @@ from typing import Any
 
 from glm_data.errors import InputError, UsageError
 from glm_data.files import atomic_path
-from glm_data.mip.mixture import DataSet, load_mixture, rows_path
+from glm_data.mip.mixture import DataSet, base_of, load_mixture, rows_path
 
 Load = Callable[[str, str | None, str, str | None], Any]
 """``load(hub id, subset, split, revision)`` gives a ``datasets.Dataset``."""
@@ -23,12 +23,13 @@ def fetch(mixture: Path, rows: str = "", load: Load | None = None) -> Iterator[t
     datasets = [item for item in load_mixture(mixture, rows).datasets if item.hub]
     if not datasets:
         raise UsageError(f"'{mixture}' names no 'hub' for any data set; give one its place, such as 'hub: owner/name'.")
+    base = base_of(mixture)
     for dataset in datasets:
-        if rows_path(mixture.parent, dataset.rows) is not None:
+        if rows_path(base, dataset.rows) is not None:
             yield dataset.key, "is there"
             continue
         loaded = _load(dataset, load or _from_hub)
-        _write(loaded, mixture.parent / f"{dataset.rows}.parquet")
+        _write(loaded, base / f"{dataset.rows}.parquet")
         yield dataset.key, f"{loaded.num_rows:,} rows"
 
 

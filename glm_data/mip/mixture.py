@@ -21,8 +21,8 @@
         exclude: {"a template's name or id": reason}
         allowed: we do not report it       # why a banned data set is in after all, see glm_data/bans.py
 
-Paths are relative to the manifest, those of rows to its folder ``rows`` if it names one. The order of the data sets
-makes no difference.
+Paths are relative to the manifest (of a bundled one to the working directory), those of rows to its folder ``rows`` if
+it names one. The order of the data sets makes no difference.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from glm_data import files
 from glm_data.config import Config, Doc, load_yaml, to_mapping
 from glm_data.errors import ConfigError, UsageError, did_you_mean
 from glm_data.formats.rows import TableForm
+from glm_data.inputs import files_inside
 from glm_data.mip.rows import RowMap
 from glm_data.mip.templates import TemplateFile, find_templates, read_templates
 from glm_data.stage import InputFile, describe_input
@@ -154,6 +155,7 @@ _PLACES = frozenset({"rows", "templates", "train", "hub", "status"})
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """A manifest read: the sources in order of their keys, and the data sets left out because something is missing."""
 
+    version: str
     sources: tuple[Source, ...]
     missing: dict[str, str]
     """Key of a data set -> what is missing."""
@@ -218,25 +220,34 @@ def find_mixture(given: str) -> Path:
     raise UsageError(f"there is no mixture '{given}'.{hint}")
 
 
+def base_of(path: Path) -> Path:
+    """The folder that a manifest's paths are relative to: its own, or the working directory if it is a bundled one."""
+    import manifests
+
+    is_bundled = path.stem in manifests.mixtures() and path.absolute() == manifests.path(path.name).absolute()
+    return Path() if is_bundled else path.parent
+
+
 def read_mixture(path: Path, rows: str = "", templates: str = "", *, skip_missing: bool = False) -> Found:
     """Read a manifest and find its files; ``rows`` and ``templates`` as in :func:`load_mixture`.
 
     Raises :class:`ConfigError` with the data set and the cure. With ``skip_missing`` data sets whose rows or templates
     are not there are left out, but not all of them.
     """
-    sources, missing = [], {}
-    for dataset in load_mixture(path, rows, templates).datasets:
-        lacking = _lacking(dataset, path.parent)
-        found = rows_path(path.parent, dataset.rows)
+    sources, missing, base = [], {}, base_of(path)
+    mixture = load_mixture(path, rows, templates)
+    for dataset in mixture.datasets:
+        lacking = _lacking(dataset, base)
+        found = rows_path(base, dataset.rows)
         if found is not None and not lacking:
-            sources.append(_find(dataset, path.parent, found))
+            sources.append(_find(dataset, base, found))
         elif skip_missing:
             missing[dataset.key] = lacking
         else:
             raise ConfigError(f"'{path}': data set '{dataset.key}': {lacking}")
     if not sources:
         raise ConfigError(f"'{path}': none of its {len(missing)} data sets is there: {next(iter(missing.values()))}")
-    return Found(sources=tuple(sources), missing=missing)
+    return Found(version=mixture.version, sources=tuple(sources), missing=missing)
 
 
 def _lacking(dataset: DataSet, base: Path) -> str:
@@ -274,7 +285,7 @@ def _describe(path: Path, name: str) -> InputFile:
     """Measure a file, or a folder of ``datasets`` as one: all its files' bytes and a digest of their digests."""
     if path.is_file():
         return describe_input(path, name)
-    inside = sorted(item for item in path.rglob("*") if item.is_file() and not item.name.startswith("."))
+    inside = files_inside(path)
     if not inside:
         raise ConfigError(f"'{path}' holds no files; give a file of rows or a folder written by save_to_disk.")
     parts = [describe_input(item, item.relative_to(path).as_posix()) for item in inside]

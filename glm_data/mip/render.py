@@ -24,7 +24,7 @@ from glm_data.mip.sandbox import (
     LimitError,
     TemplateEnvironment,
 )
-from glm_data.mip.templates import SEPARATOR, Template, TemplateError
+from glm_data.mip.templates import SEPARATOR, Template, TemplateError, is_text
 
 Reason = Literal["not_applicable", "empty_prompt", "empty_target", "hidden_label", "over_limit", "error"]
 
@@ -193,6 +193,8 @@ def _finish(parts: list[str], choices: tuple[str, ...] | None) -> Rendered | Ref
         return Refused("empty_target")
     if not prompt:
         return Refused("empty_prompt")
+    if not (is_text(prompt) and is_text(target)):
+        return Refused("error", "the text holds half of a surrogate pair, which is no character")
     unprotected = None if choices is None else tuple(choice.replace(PROTECTED, SEPARATOR) for choice in choices)
     return Rendered(prompt, target, unprotected)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from glm_data.errors import InputError
 from glm_data.mip.templates import SEPARATOR
 
 HIDDEN = -1
@@ -12,6 +13,13 @@ HIDDEN = -1
 
 PROTECTED = "\uf8ff\ue000\uf8ff"
 """Stands for a ``|||`` of the data while a template is rendered (private-use characters)."""
+
+
+_MOST_DEPTH = 100
+
+
+class TooDeepError(InputError):
+    """A row whose values are nested too deeply to be walked through."""
 
 
 class RowMap:
@@ -37,7 +45,10 @@ class RowMap:
         self._label = label
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The row for :meth:`glm_data.mip.render.Renderer.render`; ``-`` in names becomes ``_``."""
+        """The row for :meth:`glm_data.mip.render.Renderer.render`; ``-`` in names becomes ``_``.
+
+        Raises :class:`TooDeepError`.
+        """
         made = {self._names.get(name, name).replace("-", "_"): _protect(value) for name, value in row.items()}
         for new, path in self._paths.items():
             made[new] = _protect(_at(row, path))
@@ -67,12 +78,14 @@ def _as_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _protect(value: Any) -> Any:
+def _protect(value: Any, depth: int = 0) -> Any:
     kind = type(value)
     if kind is str:
         return value.replace(SEPARATOR, PROTECTED) if SEPARATOR in value else value
-    if kind is list or kind is tuple:
-        return [_protect(item) for item in value]
+    if kind is not list and kind is not tuple and kind is not dict:
+        return value
+    if depth == _MOST_DEPTH:
+        raise TooDeepError(f"a row is nested more than {_MOST_DEPTH} levels deep; flatten it.")
     if kind is dict:
-        return {key: _protect(item) for key, item in value.items()}
-    return value
+        return {key: _protect(item, depth + 1) for key, item in value.items()}
+    return [_protect(item, depth + 1) for item in value]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,10 +21,11 @@ from glm_data.errors import ConfigError
 from glm_data.formats import Unreadable
 from glm_data.formats.parquet import ParquetWriter, parquet_writer
 from glm_data.formats.rows import Wanted, read_rows
-from glm_data.mip.arrange import POOL_ROWS, Arranged, Arranger, Pool
+from glm_data.mip.arrange import POOL_ROWS, Arranged, Arranger, Pool, Question
 from glm_data.mip.mixture import DataSet, Shots, Source, source_templates
 from glm_data.mip.options import MipOptions
 from glm_data.mip.render import Refused, Rendered, Renderer
+from glm_data.mip.rows import TooDeepError
 from glm_data.mip.tally import TemplateTally, new_tally
 from glm_data.mip.templates import blocked_templates, usable_templates
 from glm_data.mip.tokens import TokenCounter
@@ -49,7 +51,7 @@ SCHEMA = pa.schema(
 """``prompt`` is what is asked, without [MASK]; ``target`` what is to be generated; ``shots`` worked examples in it;
 ``options`` the form in which its choices were listed, empty if that was left to the template."""
 
-BLOCK_ROWS = 4096
+BLOCK_ROWS, BLOCK_CHARACTERS = 4096, 1 << 24
 _ERRORS_A_TEMPLATE = 5
 
 
@@ -133,8 +135,9 @@ class _Shard:
         self._counter = TokenCounter(options.tokenizer)
         self._chosen = Chosen(source.dataset, options.seed, len(self._templates), part.rows)
         self._seen: set[bytes] = set()
-        self._block: list[tuple[Any, ...]] = []
-        self._places: list[int] = []
+        self._questions: list[Question] = []
+        self._characters = 0
+        """Of the prompts among them."""
         self._languages = [self._dataset.language or template.language for template in self._templates]
         self.tallies = [new_tally(self._key, *pair) for pair in zip(self._templates, self._languages, strict=True)]
         self.records = 0
@@ -149,10 +152,10 @@ class _Shard:
             if isinstance(item, Unreadable):
                 self._lose(item)
                 continue
-            self._render_row(*item, arranger)
-            if len(self._block) >= BLOCK_ROWS:
-                self._flush(writer)
-        self._flush(writer)
+            self._render_row(*item)
+            if len(self._questions) >= BLOCK_ROWS or self._characters >= BLOCK_CHARACTERS:
+                self._flush(writer, arranger)
+        self._flush(writer, arranger)
 
     def dropped(self) -> dict[str, int]:
         """Pairs of a row and a template without a sample, by reason."""
@@ -190,7 +193,10 @@ class _Shard:
         hashes = _unit_hashes(xxhash.xxh3_64_intdigest(f"{key}\0pool".encode()), np.arange(self._part.train_rows), 1)
         wanted = frozenset(np.argsort(hashes[:, 0], kind="stable")[:POOL_ROWS].tolist())
         found = read_rows(Path(train), "train", self._dataset.form, wanted)
-        rows = [(item[0], self._map(item[1])) for item in found if not isinstance(item, Unreadable)]
+        rows = []
+        for item in found:
+            with contextlib.suppress(TooDeepError):
+                rows += [] if isinstance(item, Unreadable) else [(item[0], self._map(item[1]))]
         if train == self._source.rows.path and self._dataset.split == "train":
             return rows
         return [(-1 - number, row) for number, row in rows]
@@ -200,9 +206,13 @@ class _Shard:
         self.unreadable[item.reason] += item.count * len(self._templates)
         self.lost.append(item)
 
-    def _render_row(self, number: int, row: Mapping[str, Any], arranger: Arranger) -> None:
-        prepared = self._map(row)
+    def _render_row(self, number: int, row: Mapping[str, Any]) -> None:
         left_out = self._chosen.reasons(number)
+        try:
+            prepared = self._map(row) if left_out is None or "" in left_out else {}
+        except TooDeepError as error:
+            self._lose(Unreadable(number, 0, "too_deep", str(error), ""))
+            return
         self.records += len(self._templates)
         for place, tally in enumerate(self.tallies):
             if left_out is not None and left_out[place]:
@@ -210,30 +220,27 @@ class _Shard:
                 continue
             outcome = self._renderer.render(place, prepared, number)
             if isinstance(outcome, Rendered):
-                self._keep(place, number, outcome, arranger)
+                self._questions.append(Question(self._templates[place], place, number, outcome))
+                self._characters += len(outcome.prompt)
             else:
                 self._refuse(tally, number, outcome)
 
-    def _keep(self, place: int, number: int, sample: Rendered, arranger: Arranger) -> None:
-        template, tally = self._templates[place], self.tallies[place]
-        made = arranger.arrange(template, place, number, sample)
-        digest = xxhash.xxh3_128_digest(f"{made.prompt}\0{made.target}".encode("utf-8", "surrogatepass"))
+    def _keep(self, made: Arranged, question: Question) -> tuple[Any, ...] | None:
+        """The sample as a row of :data:`SCHEMA`; None if there was one like it."""
+        template, tally = question.template, self.tallies[question.place]
+        digest = xxhash.xxh3_128_digest(f"{made.prompt}\0{made.target}".encode())
         if digest in self._seen:
             tally.drop("duplicate")
-            return
+            return None
         self._seen.add(digest)
+        sample, dataset = question.sample, self._dataset
         if template.answers_by_choice and sample.target not in (sample.choices or ()):
             tally.not_in_choices += 1
-        id = f"{self._key}#{number}/{template.id}"
-        tally.keep(id, made.prompt, made.target, made.shots, made.options)
-        self._block.append(self._columns(place, number, id, made))
-        self._places.append(place)
-
-    def _columns(self, place: int, number: int, id: str, made: Arranged) -> tuple[Any, ...]:
-        """A row of :data:`SCHEMA`."""
-        dataset, template = self._dataset, self._templates[place]
-        about = (template.id, template.name, template.metadata.version, self._languages[place])
-        return (id, dataset.name, dataset.subset or "", dataset.split, number, *about,
+        id = f"{self._key}#{question.number}/{template.id}"
+        window = self._options.few_shot_window if made.shots else self._options.window
+        tally.keep(id, made, window)
+        about = (template.id, template.name, template.metadata.version, self._languages[question.place])
+        return (id, dataset.name, dataset.subset or "", dataset.split, question.number, *about,
                 made.shots, made.options, made.prompt, made.target)  # fmt: skip
 
     def _refuse(self, tally: TemplateTally, number: int, outcome: Refused) -> None:
@@ -241,27 +248,15 @@ class _Shard:
         if outcome.detail and tally.dropped[outcome.reason] <= _ERRORS_A_TEMPLATE:
             self.errors.append({"row": number, "template": tally.name, "reason": outcome.detail})
 
-    def _flush(self, writer: ParquetWriter) -> None:
-        if not self._block:
-            return
-        columns = list(zip(*self._block, strict=True))
-        self._count_tokens(columns)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-        writer.write(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
-        self._block.clear()
-        self._places.clear()
-
-    def _count_tokens(self, columns: Sequence[Sequence[Any]]) -> None:
-        """Add the block's tokens to the tallies."""
-        prompts, targets = (self._counter.count_all(columns[SCHEMA.get_field_index(n)]) for n in ("prompt", "target"))
-        few = np.array(columns[SCHEMA.get_field_index("shots")]) > 0
-        windows = np.where(few, self._options.few_shot_window, self._options.window)
-        over = prompts + targets + 2 > windows
-        for place, tally in enumerate(self.tallies):
-            own = np.array(self._places) == place
-            tally.prompt_tokens += int(prompts[own].sum())
-            tally.target_tokens += int(targets[own].sum())
-            tally.over_long += int(over[own].sum())
+    def _flush(self, writer: ParquetWriter, arranger: Arranger) -> None:
+        made = zip(arranger.arrange(self._questions), self._questions, strict=True)
+        rows = [row for pair in made if (row := self._keep(*pair)) is not None]
+        self._questions.clear()
+        self._characters = 0
+        if rows:
+            columns = zip(*rows, strict=True)
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+            writer.write(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
 
 
 class Chosen:
@@ -273,6 +268,9 @@ class Chosen:
         self._weight = dataset.weight
         self._salt = xxhash.xxh3_64_intdigest(f"{seed}\0{dataset.key}".encode())
         self._templates = templates
+        self._first = 0
+        self._block: list[list[float]] = []
+        """Hashes of the rows from ``_first`` on: rows come in order, and NumPy is slow for one."""
         self._limit = 1.0
         if dataset.cap is not None and rows * templates > dataset.cap:
             hashes = _unit_hashes(self._salt, np.arange(rows), templates).reshape(-1)
@@ -282,7 +280,10 @@ class Chosen:
         """For each template why the pair is left out, or empty; None if every pair is taken."""
         if self._weight == 1 and self._limit == 1:
             return None
-        hashes = _unit_hashes(self._salt, np.array([number], np.int64), self._templates)[0]
+        if not self._first <= number < self._first + len(self._block):
+            self._first = number
+            self._block = _unit_hashes(self._salt, np.arange(number, number + BLOCK_ROWS), self._templates).tolist()
+        hashes = self._block[number - self._first]
         return ["weight" if value >= self._weight else "cap" if value >= self._limit else "" for value in hashes]
 
 

@@ -81,12 +81,10 @@ def _tasks(sources: Sequence[Source], out: Path, options: MipOptions) -> list[Sh
     """The shards: stretches of ``part_rows`` rows, the last of a data set open at its end."""
     tasks: list[ShardTask] = []
     for source in sources:
-        parts = _parts(source, options.part_rows)
-        share = msgspec.structs.replace(source.rows, bytes=source.rows.bytes // len(parts))
-        for part in parts:
+        for part in _parts(source, options.part_rows):
             values = {"source": source, "part": part, "options": options}
             plain = {name: msgspec.to_builtins(value) for name, value in values.items()}
-            tasks.append(ShardTask(shard=len(tasks), folder=str(out), input=share, options=plain))
+            tasks.append(ShardTask(shard=len(tasks), folder=str(out), input=source.rows, options=plain))
     return tasks
 
 
@@ -133,7 +131,7 @@ def _facts(found: Found, records: Sequence[ShardRecord], bans: Bans) -> dict[str
     reasons = _allowed(found.sources)
     banned = find_banned(_names(found.sources), bans)
     allowed = {item.dataset: reasons[item.dataset] for item in banned}
-    return {"datasets": described, "missing": sorted(found.missing), "allowed": allowed}
+    return {"version": found.version, "datasets": described, "missing": sorted(found.missing), "allowed": allowed}
 
 
 def _described(source: Source, sums: Mapping[str, int], rendered: Mapping[str, int]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from glm_data.errors import ConfigError, UsageError, did_you_mean
 from glm_data.formats import Unreadable
 from glm_data.formats.rows import read_rows
-from glm_data.mip.mixture import DataSet, load_mixture, read_mixture, rows_path
+from glm_data.mip.mixture import DataSet, base_of, load_mixture, read_mixture, rows_path
 from glm_data.mip.rows import RowMap
 from glm_data.mip.templates import (
     PACK,
@@ -83,7 +83,7 @@ def subject_of(given: str, mixture: Path) -> Subject:
         raise UsageError(f"'{mixture}' has no data set '{given}'.{hint}")
     if len(matching) > 1:
         raise UsageError(f"'{given}' may be {' or '.join(item.key for item in matching)}; name one of them in full.")
-    dataset, base = matching[0], mixture.parent
+    dataset, base = matching[0], base_of(mixture)
     path = find_templates(dataset.templates, base, dataset.name, dataset.subset)
     rows = rows_path(base, dataset.rows)
     if rows is None:

@@ -84,8 +84,8 @@ def summarize(folder: Path, evaluation: Path | None = None) -> Summary:
         languages=_amounts(tallies, "lang", tokens),
         shots=dict(sorted(_below(success, "shots/").items(), key=lambda pair: int(pair[0]))),
         templates=tuple(tallies),
-        blocked={key: said["blocked"] for key, said in facts.items() if said["blocked"]},
-        missing=tuple(success.facts["missing"]),
+        blocked={key: said["blocked"] for key, said in facts.items() if said.get("blocked")},
+        missing=tuple(success.facts.get("missing", ())),
         leaks=None if evaluation is None else _leaks(folder, success, evaluation),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import xxhash
 
+from glm_data.mip.arrange import FRAME, Arranged
 from glm_data.mip.templates import Template
 
 SAMPLES = 3
@@ -56,18 +57,21 @@ class TemplateTally(msgspec.Struct, kw_only=True):
         self.rows += rows
         self.dropped[reason] = self.dropped.get(reason, 0) + rows
 
-    def keep(self, id: str, prompt: str, target: str, shots: int, options: str) -> None:
-        """Count one sample."""
+    def keep(self, id: str, made: Arranged, window: int) -> None:
+        """Count one sample; ``window`` is how many tokens its piece of a pack may have."""
         self.rows += 1
         self.kept += 1
-        self.prompt_characters += len(prompt)
-        self.target_characters += len(target)
-        self.shots[str(shots)] = self.shots.get(str(shots), 0) + 1
-        if options:
-            self.options[options] = self.options.get(options, 0) + 1
+        self.prompt_characters += len(made.prompt)
+        self.target_characters += len(made.target)
+        self.prompt_tokens += made.prompt_tokens
+        self.target_tokens += made.target_tokens
+        self.over_long += made.prompt_tokens + made.target_tokens + FRAME > window
+        self.shots[str(made.shots)] = self.shots.get(str(made.shots), 0) + 1
+        if made.options:
+            self.options[made.options] = self.options.get(made.options, 0) + 1
         order = xxhash.xxh3_64_intdigest(id.encode("utf-8", "surrogatepass")) >> 12
         if len(self.samples) < SAMPLES or order < self.samples[-1].order:
-            sample = Sample(order=order, id=id, prompt=_clip(prompt), target=_clip(target))
+            sample = Sample(order=order, id=id, prompt=_clip(made.prompt), target=_clip(made.target))
             self.samples = _lowest([*self.samples, sample])
 
 

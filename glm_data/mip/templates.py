@@ -42,6 +42,9 @@ PACK = "pack:"
 """Begins the name of a bundled pack, ``pack:zh/sentiment``."""
 
 
+_MOST_VALUES = 1_000_000
+
+
 class TemplateError(UsageError):
     """A template that cannot be used; the message names it and says why."""
 
@@ -84,6 +87,11 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return next(iter(self.metadata.languages), "")
 
     @property
+    def shows_choices(self) -> bool:
+        """Whether the prompt lists the answer choices, or may: many templates do not say."""
+        return self.metadata.choices_in_prompt is not False or "answer_choices" in self.jinja.partition(SEPARATOR)[0]
+
+    @property
     def answers_by_choice(self) -> bool:
         """Whether the target is made of the answer choices (some templates only mention them in the prompt)."""
         return "answer_choices" in self.jinja.partition(SEPARATOR)[2]
@@ -113,6 +121,7 @@ def read_templates(path: Path) -> TemplateFile:
     """Read a template file; raises :class:`ConfigError` naming the place of what does not fit."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _loader())  # noqa: S506 - a SafeLoader
+        _check_values(values, path)
         file = msgspec.convert(values, TemplateFile, strict=True)
     except OSError as error:
         raise ConfigError(f"'{path}' cannot be read ({error.strerror}); give a templates.yaml file.") from None
@@ -123,6 +132,30 @@ def read_templates(path: Path) -> TemplateFile:
     _check(file, path)
     templates = {key: _filled(key, template, file) for key, template in file.templates.items()}
     return msgspec.structs.replace(file, templates=templates)
+
+
+def _check_values(values: Any, path: Path) -> None:
+    """Refuse what a few lines of aliases can make of a file, and text that no file could hold."""
+    waiting, seen = [values], 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if seen > _MOST_VALUES:
+            raise ConfigError(f"'{path}' holds more than {_MOST_VALUES:,} values, aliases followed; split it.")
+        if isinstance(value, str) and not is_text(value):
+            raise ConfigError(f"'{path}' holds half of a surrogate pair, which is no character; remove it.")
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+
+
+def is_text(text: str) -> bool:
+    """Whether ``text`` can be written as UTF-8: a string of Python may hold halves of surrogate pairs."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _filled(key: str, template: Template, file: TemplateFile) -> Template:

@@ -30,11 +30,12 @@ V vocabulary, P positions that predict.
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from glm_data.model.attention import Attend
@@ -187,6 +188,22 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the pair (i, i + K/2) of each head by its token's angle i; ``x`` is ``[T, H, ..., K]``."""
     x1, x2 = x.chunk(2, dim=-1)
     return torch.cat([x1 * cos - x2 * sin, x2 * cos + x1 * sin], dim=-1)
+
+
+class _Valueless(TorchFunctionMode):
+    """Draws no numbers: on the meta device nothing is there to fill, and trying imports two seconds of torch."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__module__", "") == nn.init.__name__ or func in (Tensor.normal_, Tensor.uniform_):
+            return given["tensor"] if "tensor" in given else args[0]
+        return func(*args, **given)
+
+
+def valueless(config: ModelConfig) -> GLM:
+    """A network on the meta device: shapes alone, to be given tensors or asked for their names."""
+    with torch.device("meta"), _Valueless():
+        return GLM(config)
 
 
 def build(config: ModelConfig, seed: int) -> GLM:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glm_data.errors import GlmDataError
@@ -103,7 +105,8 @@ def _kept_ids(*stages: FinishedStage) -> list[set[str]]:
 
 
 def _ids(path: Path) -> Iterator[str]:
-    with pq.ParquetFile(path) as file:
+    """Ids in a file of documents; none of one that is gone or damaged, whose numbers are compared all the same."""
+    with contextlib.suppress(OSError, pa.ArrowException), pq.ParquetFile(path) as file:
         for batch in file.iter_batches(columns=["id"], use_threads=False):
             yield from batch.column("id").to_pylist()
 

@@ -32,13 +32,13 @@ def make_app(engine: Engine, name: str, *, remote: bool = False, names: Collecti
         asked = Completions(engine, body, name)
         if not body.stream:
             return _json(await _unless_gone(request, asked.whole))
-        return _stream(await _begun(asked.parts()), "[DONE]")
+        return _stream(await _begun(request, asked.parts()), "[DONE]")
 
     async def infill(request: Request) -> Response:
         asked = Infill(engine, await _object(request))
         if not asked.request.stream:
             return _json(await _unless_gone(request, asked.whole))
-        return _stream(await _begun(asked.parts()))
+        return _stream(await _begun(request, asked.parts()))
 
     async def health(request: Request) -> Response:
         waiting, running = engine.load()
@@ -89,9 +89,13 @@ async def _left(request: Request) -> None:
         pass
 
 
-async def _begun(parts: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+async def _begun(request: Request, parts: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
     """``parts`` with the first already there: what is refused is refused by status, before a stream begins."""
-    first = await anext(parts)
+
+    async def begin() -> dict[str, Any]:
+        return await anext(parts)
+
+    first = await _unless_gone(request, begin)
 
     async def both() -> AsyncIterator[dict[str, Any]]:
         yield first

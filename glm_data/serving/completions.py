@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -54,20 +55,23 @@ class Completions:
     """One request: its jobs, and its answer whole or in events."""
 
     def __init__(self, engine: Engine, body: CompletionRequest, name: str) -> None:
-        self._engine, self._body, self._name = engine, body, name
+        self._engine, self._body = engine, body
         self._tokenizer: Tokenizer = engine.glm.tokenizer
         _refuse_what_is_not_meant(body, engine.limits.max_tokens)
         self._seed = secrets.randbits(31) if body.seed is None else body.seed
         self._stops = [body.stop] if isinstance(body.stop, str) else body.stop or []
         prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
-        self._jobs = [self._job(prompt, draw) for prompt in prompts for draw in range(body.n or 1)]
-        if not 1 <= len(self._jobs) <= MOST_ANSWERS:
+        engine.limits.check_stops(self._stops)
+        most = min(MOST_ANSWERS, engine.limits.waiting)
+        if not 1 <= len(prompts) * (body.n or 1) <= most:
             raise RequestError(
-                f"{len(self._jobs)} answers are asked for (prompts times n); ask for 1 to {MOST_ANSWERS}."
+                f"{len(prompts) * (body.n or 1)} answers are asked for (prompts times n); ask for 1 to {most}."
             )
+        self._jobs = [self._job(prompt, draw) for prompt in prompts for draw in range(body.n or 1)]
         self._answers = [Answer(self._tokenizer, self._stops) for _ in self._jobs]
         self._top = -1 if body.logprobs is None else body.logprobs
-        self._about = {"id": f"cmpl-{secrets.token_hex(12)}", "object": "text_completion", "created": 0, "model": name}
+        about = {"id": f"cmpl-{secrets.token_hex(12)}", "object": "text_completion"}
+        self._about: dict[str, Any] = {**about, "created": int(time.time()), "model": name}
 
     def _job(self, prompt: str, draw: int) -> Job:
         body = self._body

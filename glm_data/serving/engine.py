@@ -16,7 +16,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,6 +25,9 @@ import torch
 from glm_data.generation.glm import Glm
 from glm_data.generation.write import Job, Written, write
 from glm_data.web import RequestError
+
+_DONE = object()
+_STOPPING = "the server is stopping; ask again once it runs."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,13 @@ class Limits:
     """Batches under way."""
     max_tokens: int = 512
     """Tokens of an answer at most."""
+    stops: int = 16
+    """Stop texts of a request at most."""
+
+    def check_stops(self, stops: Sequence[str]) -> None:
+        """Raise :class:`RequestError` for more stop texts than are looked for at every token."""
+        if len(stops) > self.stops:
+            raise RequestError(f"stop holds {len(stops)} texts; give at most {self.stops}.")
 
 
 class Event(NamedTuple):
@@ -102,7 +112,7 @@ class Engine:
         """
         with self._changed:
             if self._closed:
-                raise RequestError("the server is stopping; ask again once it runs.", 503)
+                raise RequestError(_STOPPING, 503)
             if len(self._waiting) + len(jobs) > self.limits.waiting:
                 raise RequestError(
                     f"{len(self._waiting)} texts wait already and {self.limits.waiting} may; ask again in a moment.",
@@ -112,33 +122,31 @@ class Engine:
             self._changed.notify()
 
     def _run(self) -> None:
-        batches: list[Iterator[None]] = []
-        with torch.inference_mode():
-            while True:
-                tickets = self._next_batch(wait=not batches)
-                if self._closed:
-                    break
-                if tickets:
-                    batches.append(self._write(tickets))
-                batches = [batch for batch in batches if next(batch, batch) is not batch]
-            for batch in batches:
-                batch.close()  # type: ignore[attr-defined]
-        for ticket in self._waiting:
-            ticket.hear(RequestError("the server is stopping; ask again once it runs.", 503))
+        batches: list[Generator[None]] = []
+        while True:
+            tickets = self._next_batch(wait=not batches) if len(batches) < self.limits.batches else []
+            if self._closed:
+                break
+            if tickets:
+                batches.append(self._write(tickets))
+            batches = [batch for batch in batches if next(batch, _DONE) is not _DONE]
+        for batch in batches:
+            batch.close()
+        self._fail(self._waiting, RequestError(_STOPPING, 503))
 
     def _next_batch(self, *, wait: bool) -> list[_Ticket]:
         with self._changed:
             while wait and not self._waiting and not self._closed:
                 self._changed.wait()
             tickets: list[_Ticket] = []
-            while self._waiting and len(tickets) < self.limits.together:
+            while not self._closed and self._waiting and len(tickets) < self.limits.together:
                 ticket = self._waiting.popleft()
                 if not ticket.job.dropped:
                     tickets.append(ticket)
             self._running += len(tickets)
             return tickets
 
-    def _write(self, tickets: Sequence[_Ticket]) -> Iterator[None]:
+    def _write(self, tickets: Sequence[_Ticket]) -> Generator[None]:
         """Write a batch, a step at a time."""
         try:
             for written in write(self.glm.model, [ticket.job for ticket in tickets]):
@@ -147,7 +155,7 @@ class Engine:
                     ticket.hear(_event(ticket, item))
                 yield
         except GeneratorExit:
-            self._fail(tickets, RequestError("the server is stopping; ask again once it runs.", 503))
+            self._fail(tickets, RequestError(_STOPPING, 503))
         except Exception as error:
             logging.getLogger(__name__).exception("a batch of %d texts failed", len(tickets))
             self._fail(tickets, error)
@@ -156,7 +164,7 @@ class Engine:
                 self._running -= len(tickets)
 
     @staticmethod
-    def _fail(tickets: Sequence[_Ticket], error: Exception) -> None:
+    def _fail(tickets: Iterable[_Ticket], error: Exception) -> None:
         for ticket in tickets:
             if not ticket.job.dropped:
                 with contextlib.suppress(RuntimeError):  # whoever asked is gone, and its event loop with it

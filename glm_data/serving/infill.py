@@ -41,6 +41,7 @@ class Infill:
             raise RequestError("beams are not served, as they know their answer only at the end; use glm-data infill.")
         if options.max_length > engine.limits.max_tokens:
             raise RequestError(f"max_length is {options.max_length}; give at most {engine.limits.max_tokens}.")
+        engine.limits.check_stops(options.stop)
         if not 0 <= self.request.alternatives <= MOST_ALTERNATIVES:
             raise RequestError(f"alternatives is {self.request.alternatives}; give 0 to {MOST_ALTERNATIVES}.")
         self._engine = engine

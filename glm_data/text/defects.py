@@ -7,22 +7,24 @@ usual forms alone: UTF-8 read as Latin-1, Windows-1252 or GBK, and GBK read as L
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from glm_data.text.characters import decode_at, misread_characters
-from glm_data.text.compiled import compiled
+from glm_data.text.compiled import compiled, inlined
+from glm_data.text.counting import is_ascii_letter
+from glm_data.text.machine import first_bytes, has_byte, leading_letters, pointer
 from glm_data.text.statistics import utf8_buffers
 
 CONTROL, NEWLINES, ODD_SPACE, LAYOUT, MOJIBAKE, REPEATS, JOINER = 1, 2, 4, 8, 16, 32, 64
-PERSONAL, HTML = 1024, 2048
-"""Flags of a document: holds control or zero-width characters; carriage returns or other line ends; spaces other than
-blank and tab; blanks at line ends or needless blank lines; what looks like UTF-8 read as Latin-1 or GBK, or GBK read as
-Latin-1; runs of sentence marks; zero-width joiners; an ``@`` between letters, or digits as in a number of a phone, card
-or address; an entity or tag."""
+PERSONAL, HTML, BLANK_LINES = 1024, 2048, 16384
+"""Flags of a document or line: holds control or zero-width characters; carriage returns or other line ends; spaces
+other than blank and tab; blanks at line ends; what looks like UTF-8 read as Latin-1 or GBK, or GBK read as Latin-1;
+runs of sentence marks; zero-width joiners; an ``@`` between letters, or digits as in the number of a phone, card or
+address; an entity or tag; needless blank lines, which lines are and documents have."""
 
 CONTROLS = (
     *range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), *range(0x7F, 0x85), *range(0x86, 0xA0), 0xAD, 0x180E, 0x200B,
@@ -46,8 +48,15 @@ RUN = 3
 # What the bytes 0x80 to 0xBF become in Windows-1252: they follow the first character of UTF-8 read as Latin-1.
 _CONTINUATIONS = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
 _LEAD, _CONTINUATION, _REPEATABLE, _MISREAD, _NAMES_QQ = 128, 256, 512, 4096, 8192
-_HIGH_LATIN, _DIGITS = 6, 7
-"""Letters of Latin-1 in a row that may be Chinese; digits, and dots after them, that may be personal."""
+_NEWLINE, _Q, _HEXADECIMAL = 0x0A, 0x71, 4
+_BLANKS, _QS = np.uint64(0x2020202020202020), np.uint64(0x7171717171717171)
+_HIGH_LATIN, _DIGITS, _DIGITS_OF_PLUS, _DOTS, _COLONS = 6, 10, 6, 3, 7
+"""Letters of Latin-1 in a row that may be Chinese; digits that may be personal, and those after ``+``; dots between
+digits that may be, and colons of an address without ``::``."""
+_PLUS = 1 << 20
+"""Added to a number of digits among which a ``+`` is."""
+_LONGEST_TAG, _LONGEST_ENTITY = 6, 8
+"""Letters of the name of a tag, and characters before the ``;`` of an entity."""
 
 
 @lru_cache(maxsize=1)
@@ -70,79 +79,145 @@ def _table() -> NDArray[np.uint16]:
     return table
 
 
-def find_defects(texts: pa.StringArray) -> NDArray[np.uint16]:
-    """The flags of every text: ``uint16[documents]``. About 300 MB/s a core."""
+class Defects(NamedTuple):
+    """What may need cleaning in a block.
+
+    ``documents: uint16[documents]``: the flags of each. ``lines: int64[lines, 4]``: document, first byte, end (in the
+    block's bytes) and flags of every line that has any, in order.
+    """
+
+    documents: NDArray[np.uint16]
+    lines: NDArray[np.int64]
+
+
+def find_defects(texts: pa.StringArray) -> Defects:
+    """The flags of every text, and of the lines that they come from. Some 300 MB/s a core."""
     data, offsets = utf8_buffers(texts)
     flags = np.zeros(len(texts), np.uint16)
-    if len(texts):
-        _find(data, offsets, _table(), flags)
-    return flags
+    newlines = np.count_nonzero(data[offsets[0] : offsets[-1]] == _NEWLINE) if len(texts) else 0
+    lines = np.empty((newlines + len(texts), 4), np.int64)
+    used = _find(data, offsets, _table(), flags, lines) if len(texts) else 0
+    return Defects(flags, lines[:used])
 
 
 @compiled
 def _find(
-    data: NDArray[np.uint8], offsets: NDArray[np.int64], table: NDArray[np.uint16], flags: NDArray[np.uint16]
-) -> None:
+    data: NDArray[np.uint8], offsets: NDArray[np.int64], table: NDArray[np.uint16], flags: NDArray[np.uint16],
+    lines: NDArray[np.int64],
+) -> int:  # fmt: skip
+    used = 0
     for row in range(flags.shape[0]):
-        flags[row] = _flags_of(data, offsets[row], offsets[row + 1], table)
+        start, end, newlines = offsets[row], offsets[row + 1], 2  # a leading blank line is one too many
+        while start < end:
+            last, found = _read_line(pointer(data), data.shape[0], start, end, pointer(table))
+            is_blank = found & ~LAYOUT == 0 and _is_blank(pointer(data), start, last)
+            newlines = newlines + 1 if is_blank else 1
+            if is_blank and newlines > 2 and last < end:
+                found = BLANK_LINES
+            if found:
+                lines[used, 0], lines[used, 1], lines[used, 2], lines[used, 3] = row, start, last, found
+                used += 1
+            found |= BLANK_LINES if last + 1 == end else 0
+            flags[row] |= found
+            start = last + 1
+    return used
+
+
+@inlined
+def _is_blank(data: Any, start: int, end: int) -> bool:
+    """Whether a line holds but blanks and tabs."""
+    while start < end and (data[start] == 0x20 or data[start] == 0x09):
+        start += 1
+    return start == end
 
 
 @compiled
-def _flags_of(data: NDArray[np.uint8], start: int, end: int, table: NDArray[np.uint16]) -> int:
-    found, position, run, newlines = 0, start, 0, 2  # newlines: a leading blank line is one too many
-    before_entry = digits = colons = high = 0
-    before: Any = np.uint32(0x0A)
+def _read_line(data: Any, limit: int, start: int, end: int, table: Any) -> tuple[int, int]:
+    """Where the line from byte ``start`` on ends, and its flags."""
+    found = run = before_entry = digits = dots = colons = high = 0
+    position = start
+    before: Any = np.uint32(_NEWLINE)
     while position < end:
+        byte = data[position]
+        if is_ascii_letter(byte):
+            word = first_bytes(data, position, min(end - position, 8), limit)
+            letters = leading_letters(word)
+            colons = colons if letters <= _HEXADECIMAL else 0
+            if colons or has_byte(word | _BLANKS, _QS):  # seldom: letter by letter
+                letters, colons = 1, colons if byte | 0x20 <= 0x66 else 0
+                found |= PERSONAL if byte | 0x20 == _Q and before | 0x20 == _Q else 0
+            position += letters
+            digits = dots = high = run = before_entry = 0
+            before = np.uint32(data[position - 1])
+            continue
+        if byte == _NEWLINE:
+            break
         point, size = decode_at(data, position)
         position += size
-        if point == 0x0A:
-            newlines += 1
-            if newlines > 2 or before == 0x20 or before == 0x09:
-                found |= LAYOUT
-            before, run, before_entry, digits, colons, high = point, 0, 0, 0, 0, 0
-            continue
-        newlines = 0
         entry = table[point] if point < 0x10000 else 0
         if point < 0x80:
             high = 0
-            digits, colons = _follow_number(point, digits, colons)
-            is_qq = point | 0x20 == 0x71 and before | 0x20 == 0x71
-            following = data[position] if position < end else np.uint8(0)
-            if digits >= _DIGITS or colons >= 2 or is_qq or (point == 0x40 and following >= 0x30):
+            digits, dots, colons = _follow_number(point, before, digits, dots, colons)
+            is_number = digits & (_PLUS - 1) >= (_DIGITS_OF_PLUS if digits >= _PLUS else _DIGITS)
+            found |= PERSONAL if is_number or dots >= _DOTS or colons >= _COLONS else 0
+            if point == 0x40 and 0x20 < before < 0x80 and position < end and data[position] >= 0x30:  # @
                 found |= PERSONAL
-            if (point == 0x26 and (following | 0x20 >= 0x61 or following == 0x23)) or (
-                point == 0x3C and (following | 0x20 >= 0x61 or following == 0x2F)
-            ):
+            if (point == 0x26 or point == 0x3C) and _may_be_html(data, position, end, point):  # & <
                 found |= HTML
         else:
+            digits, dots, colons = digits if point == 0xFF08 or point == 0xFF09 else 0, 0, 0  # brackets
             high = high + 1 if 0xA1 <= point <= 0xFF else 0
-            if high >= _HIGH_LATIN:
-                found |= MOJIBAKE
+            found |= MOJIBAKE if high >= _HIGH_LATIN else 0
         if entry or point >= 0x10000:
             run = run + 1 if point == before and entry & _REPEATABLE else 1
-            if run >= RUN:
-                found |= REPEATS
-            if (entry & _CONTINUATION and before_entry & _LEAD) or entry & before_entry & _MISREAD:
-                found |= MOJIBAKE
-            if entry & _NAMES_QQ:
-                found |= PERSONAL
+            found |= REPEATS if run >= RUN else 0
+            mixed = (entry & _CONTINUATION and before_entry & _LEAD) or entry & before_entry & _MISREAD
+            found |= MOJIBAKE if mixed else 0
+            found |= PERSONAL if entry & _NAMES_QQ else 0
             found |= entry & (CONTROL | NEWLINES | ODD_SPACE | JOINER | MOJIBAKE)
         before, before_entry = point, entry
-    if end > start and (before == 0x0A or before == 0x20 or before == 0x09):
+    if position > start and (before == 0x20 or before == 0x09):
         found |= LAYOUT
-    return found
+    return position, found
 
 
 @compiled
-def _follow_number(point: Any, digits: int, colons: int) -> tuple[int, int]:
-    """Digits near each other, parted by no more than marks of numbers; colons among hexadecimal digits."""
-    is_digit = 0x30 <= point <= 0x39
-    if is_digit:
-        return digits + 1, colons
-    if point == 0x3A:  # :
-        return digits, colons + 1
-    if point == 0x2E and digits:
-        return digits + 1, 0
-    if point == 0x20 or 0x28 <= point <= 0x2D:  # blank ( ) * + , -
-        return digits, 0
-    return 0, colons if 0x61 <= point | 0x20 <= 0x66 else 0
+def _may_be_html(data: Any, position: int, end: int, point: Any) -> bool:
+    """Whether what follows a ``&`` or ``<`` may be an entity or a tag."""
+    if point == 0x3C and position < end and data[position] == 0x2F:  # </
+        position += 1
+    first = position
+    while position < end and _is_of_name(data[position]):
+        position += 1
+    if position in (end, first):
+        return False
+    size, last = position - first, data[position]
+    if point == 0x26:
+        return bool(last == 0x3B and size <= _LONGEST_ENTITY)  # ;
+    return bool(size <= _LONGEST_TAG and (last == 0x3E or last == 0x20 or last == 0x2F))  # > blank /
+
+
+@inlined
+def _is_of_name(byte: Any) -> bool:
+    return bool(is_ascii_letter(byte) or 0x30 <= byte <= 0x39 or byte == 0x23)
+
+
+@inlined
+def _follow_number(point: Any, before: Any, digits: int, dots: int, colons: int) -> tuple[int, int, int]:
+    """Digits with no more than one blank or hyphen between two; dots among digits; colons among hexadecimal digits."""
+    if 0x30 <= point <= 0x39:
+        return digits + 1, dots, colons
+    if point == 0x2E:  # .
+        return 0, dots + 1 if 0x30 <= before <= 0x39 else 0, 0
+    if point == 0x3A:  # : after a group of hexadecimal digits, or after two such groups and another
+        if before == 0x3A:
+            return 0, 0, _COLONS if colons >= 2 else 0
+        is_group = 0x30 <= before <= 0x39 or 0x61 <= before | 0x20 <= 0x66
+        return 0, 0, colons + 1 if is_group else 0
+    if point == 0x2B:  # +
+        return _PLUS, 0, 0
+    if point == 0x28 or point == 0x29:  # ( )
+        return digits, 0, 0
+    if (point == 0x20 or point == 0x2D) and before != 0x20 and before != 0x2D:
+        return digits, 0, 0
+    return 0, 0, 0

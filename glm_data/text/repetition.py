@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glm_data.text.compiled import compiled
-from glm_data.text.sets import BASE, mask_for, spread
+from glm_data.text.compiled import compiled, inlined
+from glm_data.text.machine import load_word, pointer
+from glm_data.text.sets import BASE, empty_table, put_once, spread
 
 TOKENS = 1 << 14
 """Tokens of a document, from its start, whose n-grams are counted."""
@@ -23,10 +24,22 @@ CHARACTERS = 1 << 11
 GRAM_CHARACTERS = 1 << 17
 """Solid characters of a document, from its start, whose 13-character grams are counted."""
 
+GRAM = 13
+"""Characters of such a gram: white space and rulers left out, 13 as in ChineseWebText's repetition rule."""
+GRAM_COUNTS = ("grams", "repeated_grams")
+
+LONG_BYTES, SAMPLED = 1 << 12, 3
+"""Of documents longer than ``LONG_BYTES``, one in ``2 ** SAMPLED`` grams is taken, by a hash of its beginning, so
+that equal grams are taken together and the share stays the same."""
+
+SLACK = 8
+"""Further places of arrays of characters, so that eight can always be written at once."""
+
 TOP, DUPLICATE = (2, 3, 4), (5, 6, 7, 8, 9, 10)
 """Words in the n-grams of the Gopher rules (table A1): whose most frequent one counts, whose repeats count."""
 
-_ONE, _PASSED, _PLACE = 1 << 32, 1 << 30, (1 << 30) - 1
+_PLACE, _PASSED, _ONE, _COUNT, _TAG = 0x3FFF, 1 << 14, 1 << 15, 15, np.uint64(0xFFFFFFFF << 32)
+"""Parts of a slot: where its gram is first; whether a walk passed it; how often it is there; half of its hash."""
 
 HAN_CHARACTERS_A_WORD = 1.8
 """Han characters in a word as jieba cuts them: 1.85 in web pages, 1.76 in manuals and novels."""
@@ -35,8 +48,9 @@ WORD_SIZES = np.array((*TOP, *DUPLICATE), np.int64)
 HAN_SIZES = np.array([round(size * HAN_CHARACTERS_A_WORD) for size in (*TOP, *DUPLICATE)], np.int64)
 """Tokens of each n-gram: in documents where most tokens are Han characters, as many of these as make n words."""
 
-CHARACTER_SIZES = (3, 10)
-"""Characters of the grams of ROOTS and Data-Juicer (Chinese, English)."""
+_SECOND = np.uint64(0xC2B2AE3D27D4EB4F)
+
+LONGEST_GRAM = int(HAN_SIZES.max())
 
 
 class Scratch(NamedTuple):
@@ -58,39 +72,49 @@ class Scratch(NamedTuple):
     """The places where those of the last size are, in order."""
     slots: NDArray[np.int32]
     """Where the gram at each of ``places`` stands in ``found``."""
-    found: NDArray[np.int64]
-    """Pairs: a gram, hashed, or 0 where there is none; how often it is there, times 2 ** 32, and where first."""
+    keys: NDArray[np.uint64]
+    """Hash of the gram at each of ``places``."""
+    found: NDArray[np.uint64]
+    """Hash table of grams, in slots of the parts above; 0 where there is none."""
     histogram: NDArray[np.int32]
+    table: NDArray[np.uint64]
+    """Hash table of lines and paragraphs, and then of grams of characters."""
+    state: NDArray[np.int64]
+    """What a walk over a document keeps in mind."""
 
 
-def new_scratch(longest_bytes: int) -> Scratch:
-    """Arrays for documents of up to ``longest_bytes``."""
-    places = max(min(longest_bytes, TOKENS), CHARACTERS) + 1
-    slots = 1 << max(4, (2 * places).bit_length())
+def new_scratch(newlines: int) -> Scratch:
+    """Arrays for documents of up to so many ``newlines``."""
+    hashes = max(2 * newlines + 2, GRAM_CHARACTERS)
+    places = TOKENS + 1
     return Scratch(
-        characters=np.zeros(min(longest_bytes, CHARACTERS), np.uint32),
-        solid=np.zeros(min(longest_bytes, GRAM_CHARACTERS), np.uint32),
+        characters=np.zeros(CHARACTERS + SLACK, np.uint32),
+        solid=np.zeros(GRAM_CHARACTERS + SLACK, np.uint32),
         tokens=np.zeros(places, np.uint64),
         lengths=np.zeros(places + 1, np.int64),
-        prefix=np.zeros(places + 1, np.uint64),
-        level=np.zeros(places, np.uint8),
+        prefix=np.zeros(places + LONGEST_GRAM, np.uint64),
+        level=np.zeros(places + LONGEST_GRAM, np.uint8),
         places=np.zeros(places, np.int32),
         slots=np.zeros(places, np.int32),
-        found=np.zeros(2 * slots, np.int64),
+        keys=np.zeros(places, np.uint64),
+        found=np.zeros(4 * TOKENS, np.uint64),
         histogram=np.zeros(CHARACTERS + 1, np.int32),
+        table=np.zeros(1 << max(4, (2 * hashes).bit_length()), np.uint64),
+        state=np.zeros(32, np.int64),
     )
 
 
 @compiled
 def sum_up(scratch: Scratch, used: int) -> None:
     """Fill ``prefix``, and turn ``lengths`` of tokens into lengths of all before."""
+    prefix, lengths, tokens = pointer(scratch.prefix), pointer(scratch.lengths), pointer(scratch.tokens)
     running, total = np.uint64(0), 0
     for at in range(used):
-        length = scratch.lengths[at]
-        scratch.prefix[at], scratch.lengths[at] = running, total
-        running = running * BASE + scratch.tokens[at]
+        length = lengths[at]
+        prefix[at], lengths[at] = running, total
+        running = running * BASE + tokens[at]
         total += length
-    scratch.prefix[used], scratch.lengths[used] = running, total
+    prefix[used], lengths[used] = running, total
 
 
 @compiled
@@ -109,7 +133,7 @@ def count_all_grams(scratch: Scratch, used: int, size: int) -> tuple[int, int, i
     Returns how many places that are, and first place and number of the most frequent gram; number 0: no gram at all.
     """
     count = max(0, used - size + 1)
-    scratch.level[:used] = 0
+    scratch.level[: used + LONGEST_GRAM] = 0  # what begins in the last places would go beyond them
     for at in range(count):
         scratch.places[at] = at
     return count_grams(scratch, count, size, size, 1)
@@ -121,41 +145,70 @@ def count_grams(scratch: Scratch, candidates: int, size: int, shorter: int, leve
     were found more than once. Grams elsewhere are single, so the most frequent is the very first if there is no other.
     ``level`` numbers the sizes from 1.
     """
-    found = scratch.found
-    mask, leaving = 2 * mask_for(candidates, found.shape[0] // 2), power(size)
-    found[: mask + 2] = 0
-    best = taken = 0
-    most = 1
-    for index in range(candidates):
-        at = scratch.places[index]
-        if scratch.level[at + size - shorter] < level - 1:
-            continue
-        key = np.int64(spread(scratch.prefix[at + size] - scratch.prefix[at] * leaving) | np.uint64(1))
-        slot = (key >> 20) & mask  # even, as the mask is
-        while found[slot] != key and found[slot] != 0:
-            slot = (slot + 2) & mask
-        if found[slot] == 0:
-            found[slot], found[slot + 1] = key, _ONE | at
-        else:
-            found[slot + 1] += _ONE
-            count, first = found[slot + 1] >> 32, found[slot + 1] & _PLACE
-            if count > most or (count == most and first < best):
-                best, most = first, count
-        scratch.places[taken], scratch.slots[taken] = at, slot
-        taken += 1
+    taken = _hash_grams(
+        pointer(scratch.places), pointer(scratch.level), pointer(scratch.prefix), pointer(scratch.keys), candidates,
+        size, shorter, level - 1,
+    )  # fmt: skip
+    mask = empty_table(scratch.found, taken)
+    best, most = _tally(
+        pointer(scratch.places), pointer(scratch.keys), pointer(scratch.slots), pointer(scratch.found), taken, mask
+    )
     return _confirm(scratch, taken, level), best, most
+
+
+@compiled
+def _hash_grams(
+    places: Any, levels: Any, prefix: Any, keys: Any, candidates: int, size: int, shorter: int, least: int
+) -> int:
+    """Leave only places whose gram ends with one that is not single either, and hash theirs; returns how many."""
+    leaving, taken = power(size), 0
+    for index in range(candidates):
+        at = places[index]
+        places[taken] = at
+        keys[taken] = spread(prefix[at + size] - prefix[at] * leaving)
+        taken += levels[at + size - shorter] >= least
+    return taken
+
+
+@compiled
+def _tally(places: Any, keys: Any, slots: Any, found: Any, taken: int, mask: int) -> tuple[int, int]:
+    """Count equal keys in the table; returns first place and number of the most frequent gram."""
+    best, most = 0, 1
+    for index in range(taken):
+        key = keys[index]
+        slot = np.int64(key) & mask
+        value = found[slot]
+        while value != 0 and (value ^ key) & _TAG:
+            slot = (slot + 1) & mask
+            value = found[slot]
+        slots[index] = slot
+        if value == 0:
+            found[slot] = key & _TAG | np.uint64(_ONE | places[index])
+            continue
+        value += np.uint64(_ONE)
+        found[slot] = value
+        count, first = _count_of(value), np.int64(value) & _PLACE
+        if count > most or (count == most and first < best):
+            best, most = first, count
+    return best, most
+
+
+@inlined
+def _count_of(value: Any) -> int:
+    return (np.int64(value) & 0xFFFFFFFF) >> _COUNT
 
 
 @compiled
 def _confirm(scratch: Scratch, taken: int, level: int) -> int:
     """Leave only places whose gram was counted more than once; returns how many."""
-    left = 0
+    places, slots, found = pointer(scratch.places), pointer(scratch.slots), pointer(scratch.found)
+    levels, left = pointer(scratch.level), 0
     for index in range(taken):
-        slot = scratch.slots[index]
-        if scratch.found[slot + 1] >= 2 * _ONE:
-            scratch.places[left], scratch.slots[left] = scratch.places[index], slot
-            scratch.level[scratch.places[left]] = level
-            left += 1
+        slot, place = slots[index], places[index]
+        places[left], slots[left] = place, slot
+        several = _count_of(found[slot]) >= 2
+        levels[place] = level if several else levels[place]
+        left += several
     return left
 
 
@@ -167,11 +220,11 @@ def count_passed(scratch: Scratch, repeated: int, size: int) -> int:
         at, slot = scratch.places[index], scratch.slots[index]
         if at < free:
             continue
-        if scratch.found[slot + 1] & _PASSED:
+        if scratch.found[slot] & np.uint64(_PASSED):
             characters += scratch.lengths[at + size] - scratch.lengths[at]
             free = at + size
         else:
-            scratch.found[slot + 1] |= _PASSED
+            scratch.found[slot] |= np.uint64(_PASSED)
     return characters
 
 
@@ -225,11 +278,11 @@ def _most_frequent(scratch: Scratch, grams: int, repeated: int) -> Any:
     """Occurrences of the grams that are not single, of at most the square root of all different ones."""
     distinct, largest = grams - repeated, np.int64(0)
     for index in range(repeated):
-        found = scratch.found[scratch.slots[index] + 1]
-        if found & _PLACE == scratch.places[index]:
+        found = scratch.found[scratch.slots[index]]
+        if np.int64(found) & _PLACE == scratch.places[index]:
             distinct += 1
-            scratch.histogram[found >> 32] += 1
-            largest = max(largest, found >> 32)
+            scratch.histogram[_count_of(found)] += 1
+            largest = max(largest, _count_of(found))
     left, frequent = np.int64(np.sqrt(max(distinct, 0))), np.int64(0)
     for count in range(largest, 1, -1):
         taken = min(left, np.int64(scratch.histogram[count]))
@@ -237,3 +290,30 @@ def _most_frequent(scratch: Scratch, grams: int, repeated: int) -> Any:
         left -= taken
         scratch.histogram[count] = 0
     return frequent
+
+
+@compiled
+def count_grams_of_13(
+    solid: NDArray[np.uint32], used: int, is_long: bool, table: NDArray[np.uint64], counts: Any
+) -> None:
+    """Fill ``counts`` with :data:`GRAM_COUNTS` of the first ``used`` solid characters."""
+    for sampled in (is_long, False):
+        if counts[0] == 0:  # of a text that says one thing for ever no gram at all may be chosen
+            grams = max(used - GRAM + 1, 0)
+            mask = empty_table(table, grams >> SAMPLED if sampled else grams)
+            counts[0], counts[1] = _put_grams(pointer(solid), grams, sampled, pointer(table), mask)
+
+
+@compiled
+def _put_grams(solid: Any, grams: int, sampled: bool, table: Any, mask: int) -> tuple[int, int]:
+    found = repeated = 0
+    for at in range(grams):
+        key = load_word(solid, at) * BASE + load_word(solid, at + 2) * _SECOND
+        if sampled and key >> np.uint64(64 - SAMPLED):
+            continue
+        for place in range(4, GRAM - 1, 2):
+            key = (key ^ load_word(solid, at + place)) * BASE
+            key ^= key >> np.uint64(32)
+        found += 1
+        repeated += put_once(spread(key + np.uint64(solid[at + GRAM - 1])), table, mask)
+    return found, repeated

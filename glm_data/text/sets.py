@@ -1,4 +1,4 @@
-"""Hash sets and counters in arrays that live as long as a block, emptied by a change of owner and not by clearing."""
+"""Hashes, and hash tables in arrays that live as long as a block and are emptied for each document."""
 
 from __future__ import annotations
 
@@ -7,17 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glm_data.text.compiled import compiled
+from glm_data.text.compiled import compiled, inlined
+from glm_data.text.machine import first_bytes
 
 BASE = np.uint64(0x9E3779B97F4A7C15)
 """Base of polynomial hashes."""
 _MIX = np.uint64(0xFF51AFD7ED558CCD)
-
-
-def new_set(items: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Room for ``items`` hashes of one owner: keys, and the owner that each was put in for."""
-    size = 1 << max(4, (2 * items).bit_length())
-    return np.zeros(size, np.uint64), np.full(size, -1, np.int64)
 
 
 @compiled
@@ -29,7 +24,7 @@ def mask_for(items: int, slots: int) -> int:
     return size - 1
 
 
-@compiled
+@inlined
 def spread(value: Any) -> Any:
     """Mix a 64-bit hash so that all of its bits depend on all."""
     value ^= value >> np.uint64(32)
@@ -37,14 +32,33 @@ def spread(value: Any) -> Any:
     return value ^ (value >> np.uint64(32))
 
 
+@inlined
+def hash_bytes(data: Any, start: int, end: int, limit: int) -> Any:
+    """A hash of the bytes from ``start`` to ``end``, and of their number; ``data`` is a pointer to ``limit`` bytes."""
+    hashed = np.uint64(end - start) * _MIX
+    while end - start > 8:
+        hashed = (hashed ^ first_bytes(data, start, 8, limit)) * BASE
+        hashed ^= hashed >> np.uint64(29)
+        start += 8
+    return spread((hashed ^ first_bytes(data, start, end - start, limit)) * BASE)
+
+
 @compiled
-def put(key: Any, owner: int, keys: NDArray[np.uint64], owners: NDArray[np.int64], mask: int) -> bool:
-    """Put ``key`` into the set of ``owner``; whether it was there already."""
-    slot = np.int64(key & np.uint64(mask))
-    while owners[slot] == owner:
-        if keys[slot] == key:
+def empty_table(table: NDArray[np.uint64], items: int) -> int:
+    """Empty as much of a hash table as ``items`` hashes need; returns the mask of its slots."""
+    mask = mask_for(items, table.shape[0])
+    table[: mask + 1] = 0
+    return mask
+
+
+@inlined
+def put_once(key: Any, table: Any, mask: int) -> bool:
+    """Put a hash into a table; whether it was there already."""
+    key |= np.uint64(1)
+    slot = np.int64(key >> np.uint64(20)) & mask
+    while table[slot] != 0:
+        if table[slot] == key:
             return True
         slot = (slot + 1) & mask
-    owners[slot] = owner
-    keys[slot] = key
+    table[slot] = key
     return False

@@ -16,10 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glm_data.text import counting, marks, repetition
+from glm_data.text import counting, lines, marks, repetition
 from glm_data.text.characters import character_table
 from glm_data.text.compiled import compiled
-from glm_data.text.sets import new_set, spread
 
 REPETITION_COUNTS = (
     *(f"top_{size}_gram_characters" for size in repetition.TOP),
@@ -30,15 +29,15 @@ CHARACTER_REPETITION_COUNTS = ("grams_of_3", "frequent_of_3", "grams_of_10", "fr
 COUNTS = (
     *counting.CHARACTER_COUNTS,
     *counting.TOKEN_COUNTS,
-    *counting.LINE_COUNTS,
-    *counting.GRAM_COUNTS,
+    *lines.LINE_COUNTS,
     *marks.MARK_COUNTS,
+    *repetition.GRAM_COUNTS,
     *REPETITION_COUNTS,
     *CHARACTER_REPETITION_COUNTS,
 )
 """What the kernels count; the classes of characters stand first, in the order of their numbers."""
 
-_TEXT = COUNTS.index("token_text")
+_TEXT, _GRAMS, _REPETITION = (COUNTS.index(name) for name in ("token_text", "grams", REPETITION_COUNTS[0]))
 
 GOPHER_STOPS = ("the", "be", "to", "of", "and", "that", "have", "with")
 CHINESE_STOPS = "的年在月是和日了於為有被人中为他與後也而由"
@@ -117,12 +116,16 @@ SIGNALS = {
 
 
 def utf8_buffers(texts: pa.StringArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The bytes of a string array and its ``int64[len + 1]`` offsets into them, without a copy of the bytes."""
+    """The bytes of a string array and its ``int64[len + 1]`` offsets into them, without a copy of the bytes.
+
+    The bytes are read-only, whatever Arrow's buffer is, so that kernels are compiled for one type alone.
+    """
     _, offsets, data = texts.buffers()
+    view = np.frombuffer(data or b"", np.uint8)
+    view.flags.writeable = False
     if len(texts) == 0:
-        return np.zeros(0, np.uint8), np.zeros(1, np.int64)
-    bounds = np.frombuffer(offsets, np.int32, len(texts) + 1, texts.offset * 4).astype(np.int64)
-    return np.frombuffer(data, np.uint8) if data else np.zeros(0, np.uint8), bounds
+        return view, np.zeros(1, np.int64)
+    return view, np.frombuffer(offsets, np.int32, len(texts) + 1, texts.offset * 4).astype(np.int64)
 
 
 def count(texts: pa.StringArray) -> NDArray[np.int64]:
@@ -130,57 +133,54 @@ def count(texts: pa.StringArray) -> NDArray[np.int64]:
     data, offsets = utf8_buffers(texts)
     counts = np.zeros((len(texts), len(COUNTS)), np.int64)
     if len(texts):
-        longest = int(np.diff(offsets).max())
         newlines = int(np.count_nonzero(data[offsets[0] : offsets[-1]] == ord("\n")))
-        sets = new_set(max(newlines + 2, min(longest, repetition.GRAM_CHARACTERS)))
         _count_all(
-            data, offsets, character_table(), *_stop_tables(), *marks.phrase_automaton(), counts, *sets,
-            repetition.new_scratch(longest), repetition.WORD_SIZES, repetition.HAN_SIZES,
+            data, offsets, character_table(), *_stop_tables(), marks.phrase_table(), counts,
+            repetition.new_scratch(newlines), repetition.WORD_SIZES, repetition.HAN_SIZES,
         )  # fmt: skip
     return counts
 
 
 @lru_cache(maxsize=1)
 def _stop_tables() -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
-    """English function words as pairs of their bytes and their bit, hashed; the bit of each Chinese stop word."""
-    slots = 1024
-    words = np.zeros(2 * slots, np.uint64)
-    bits = {word: 1 << bit for bit, word in enumerate(GOPHER_STOPS)}
-    for word in (*GOPHER_STOPS, *FUNCTION_WORDS):
-        packed = np.uint64(int.from_bytes(word.encode(), "big"))
-        slot = int(spread(packed)) & (slots - 1)
-        while words[2 * slot]:
-            slot = (slot + 1) & (slots - 1)
-        words[2 * slot], words[2 * slot + 1] = packed, np.uint64(bits.get(word, 1 << 63))
-    han = np.zeros(0x10000, np.uint8)
-    han[[ord(character) for character in CHINESE_STOPS]] = range(1, len(CHINESE_STOPS) + 1)
-    return words, han
+    """A multiplier that gives each English function word a slot to itself, and the slots: a word's bytes and above them
+    its number; and the number of each Chinese stop word."""
+    numbers = {word: number for number, word in enumerate(GOPHER_STOPS, 1)}
+    words = (*GOPHER_STOPS, *FUNCTION_WORDS)
+    packed = np.array([int.from_bytes(word.encode(), "little") for word in words], np.uint64)
+    multipliers = np.random.default_rng(0).integers(1, 1 << 63, 10_000, np.uint64) | np.uint64(1)
+    slots = next(
+        (multiplier, places)
+        for multiplier in multipliers
+        if len(np.unique(places := packed * multiplier >> np.uint64(64 - _STOP_BITS))) == len(words)
+    )
+    table = np.zeros(1 + counting.STOP_SLOTS, np.uint64)
+    table[0] = slots[0]
+    numbered = np.array([numbers.get(word, counting.GOPHER) for word in words], np.uint64)
+    table[1 + slots[1].astype(np.int64)] = packed | numbered << np.uint64(56)
+    han = np.full(0x10000, 0, np.uint8)
+    han[[ord(character) for character in CHINESE_STOPS]] = np.arange(len(CHINESE_STOPS)) + counting.FIRST_CHINESE
+    return table, han
+
+
+_STOP_BITS = counting.STOP_SLOTS.bit_length() - 1
 
 
 @compiled
 def _count_all(
     data: NDArray[np.uint8], offsets: NDArray[np.int64], table: NDArray[np.uint16], stops: NDArray[np.uint64],
-    han_stops: NDArray[np.uint8], next_states: NDArray[np.uint16], found: NDArray[np.uint8], counts: NDArray[np.int64],
-    keys: NDArray[np.uint64], owners: NDArray[np.int64], scratch: Any,
+    han_stops: NDArray[np.uint8], phrases: Any, counts: NDArray[np.int64], scratch: Any,
     word_sizes: NDArray[np.int64], han_sizes: NDArray[np.int64],
 ) -> None:  # fmt: skip
     for row in range(counts.shape[0]):
-        start, end, own, owner = offsets[row], offsets[row + 1], counts[row], 4 * row
-        solid, tokens = counting.count_characters(data, start, end, table, stops, han_stops, own, scratch)
-        column = len(counting.CHARACTER_COUNTS)
-        is_han = 2 * own[column + 1] > own[column]
-        column += len(counting.TOKEN_COUNTS)
-        counting.count_lines(data, start, end, table, own[column:], owner, keys, owners)
-        column += len(counting.LINE_COUNTS)
-        sample = counting.SAMPLED - 1 if end - start > counting.LONG_BYTES else 0
-        counting.count_grams_of_13(scratch.solid[:solid], sample, own[column:], owner + 2, keys, owners)
-        column += len(counting.GRAM_COUNTS)
-        marks.count_marks(data, start, end, next_states, found, own[column:])
-        column += len(marks.MARK_COUNTS)
-        repetition.count_repetition(scratch, tokens, han_sizes if is_han else word_sizes, own, column)
-        column += len(REPETITION_COUNTS)
-        characters = min(own[_TEXT], scratch.characters.shape[0])
-        repetition.count_character_repetition(scratch, characters, own, column)
+        start, end, own = offsets[row], offsets[row + 1], counts[row]
+        solid, tokens = counting.count_text(data, start, end, table, stops, han_stops, phrases, own, scratch)
+        is_han = 2 * own[counting.HAN_TOKENS] > own[counting.ALL_TOKENS]
+        is_long = end - start > repetition.LONG_BYTES
+        repetition.count_grams_of_13(scratch.solid, solid, is_long, scratch.table, own[_GRAMS:])
+        repetition.count_repetition(scratch, tokens, han_sizes if is_han else word_sizes, own, _REPETITION)
+        used = min(own[_TEXT], repetition.CHARACTERS)
+        repetition.count_character_repetition(scratch, used, own, _REPETITION + len(REPETITION_COUNTS))
 
 
 class Tokens(NamedTuple):
@@ -196,21 +196,22 @@ def tokenize(texts: pa.StringArray) -> Tokens:
     sizes = np.minimum(np.diff(bounds), repetition.TOKENS)
     values, offsets = np.zeros(int(sizes.sum()), np.uint64), np.zeros(len(texts) + 1, np.int64)
     if len(texts):
-        scratch = repetition.new_scratch(int(np.diff(bounds).max()))
-        _tokenize(data, bounds, character_table(), *_stop_tables(), scratch, values, offsets)
+        newlines = int(np.count_nonzero(data[bounds[0] : bounds[-1]] == ord("\n")))
+        scratch = repetition.new_scratch(newlines)
+        _tokenize(data, bounds, character_table(), *_stop_tables(), marks.phrase_table(), scratch, values, offsets)
     return Tokens(values[: offsets[-1]], offsets)
 
 
 @compiled
 def _tokenize(
     data: NDArray[np.uint8], bounds: NDArray[np.int64], table: NDArray[np.uint16], stops: NDArray[np.uint64],
-    han_stops: NDArray[np.uint8], scratch: Any, values: NDArray[np.uint64], offsets: NDArray[np.int64],
+    han_stops: NDArray[np.uint8], phrases: Any, scratch: Any, values: NDArray[np.uint64], offsets: NDArray[np.int64],
 ) -> None:  # fmt: skip
-    unused = np.zeros(len(counting.CHARACTER_COUNTS) + len(counting.TOKEN_COUNTS), np.int64)
+    unused = np.zeros(len(COUNTS), np.int64)
     for row in range(offsets.shape[0] - 1):
         first = offsets[row]
-        _, used = counting.count_characters(
-            data, bounds[row], bounds[row + 1], table, stops, han_stops, unused, scratch
+        _, used = counting.count_text(
+            data, bounds[row], bounds[row + 1], table, stops, han_stops, phrases, unused, scratch
         )
         values[first : first + used] = scratch.tokens[:used]
         offsets[row + 1] = first + used

@@ -25,12 +25,11 @@ from glm_data.packing.tokenized import load_tokenizer
 from glm_data.viewer.clusters import view_clusters, view_pair
 from glm_data.viewer.mip import DataSetDesk
 from glm_data.viewer.opened import Opened, table_names
-from glm_data.viewer.packed import RowView, view_row
+from glm_data.viewer.packed import RowView, Vocabulary, view_row
 from glm_data.viewer.rank import MEASURES, Ranking, rank
 from glm_data.viewer.records import Tables
 from glm_data.viewer.thresholds import Thresholds
 from glm_data.viewer.tokenizers import Bench
-from tokenizer import Tokenizer
 
 _MOST_ROWS = 20
 """Rows that are rendered through a template at a time."""
@@ -45,21 +44,21 @@ class PackDesk:
         self._folder = folder
 
     @cached_property
-    def _model(self) -> Tokenizer:
-        return load_tokenizer(self._folder)
+    def _words(self) -> Vocabulary:
+        return Vocabulary(load_tokenizer(self._folder))
 
     def row(self, number: int, epoch: int) -> RowView:
         """One row; :class:`UsageError` for one that there is not."""
         if not 0 <= number < len(self._rows):
             raise UsageError(f"there is no row {number}: '{self._folder}' has {len(self._rows):,}, from 0.")
-        return view_row(self._rows, self._model, self._documents, number, epoch)
+        return view_row(self._rows, self._words, self._documents, number, epoch)
 
     def worst(self, by: str) -> dict[str, Any]:
         """A ranking, made once."""
         if by not in MEASURES:
             raise UsageError(f"rows are ranked by {', '.join(MEASURES)}, not by '{by}'.")
         if by not in self._rankings:
-            self._rankings[by] = rank(self._rows, self._model, by)
+            self._rankings[by] = rank(self._rows, self._words.model, by)
         return self._rankings[by]._asdict()
 
 

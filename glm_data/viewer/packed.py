@@ -22,6 +22,7 @@ from tokenizer import SPECIAL_PIECES, Tokenizer
 BLANKS = {"gmask": "gMASK", "mask": "MASK", "mip": "MASK", "smask": "sMASK"}
 """The mask of each kind of piece."""
 
+BYTES = "bytes"
 _BYTE_PIECE = len("<0x0A>")
 
 
@@ -98,12 +99,41 @@ class RowView(msgspec.Struct, frozen=True, kw_only=True):
     """Number of the token in its document."""
 
 
-def view_row(pack: PackedRows, model: Tokenizer, documents: Documents, row: int, epoch: int = 0) -> RowView:
+class Vocabulary:
+    """What the pieces of a tokenizer look like, each worked out once."""
+
+    def __init__(self, model: Tokenizer) -> None:
+        self.model = model
+        self._looks: dict[int, tuple[str, str]] = {}
+
+    def look(self, id: int) -> tuple[str, str]:
+        """Text and style of a piece; the style of a byte's is :data:`BYTES`, and it has no text of its own."""
+        if id not in self._looks:
+            self._looks[id] = self._work_out(id)
+        return self._looks[id]
+
+    def _work_out(self, id: int) -> tuple[str, str]:
+        name = self.model.piece(id)
+        if id < len(SPECIAL_PIECES) or id >= self.model.pieces:
+            return name, "special"
+        if len(name) == _BYTE_PIECE and name.startswith("<0x"):
+            return "", BYTES
+        return _look(self.model.piece_bytes(id).decode("utf-8", "replace"), "")
+
+
+def _look(text: str, style: str) -> tuple[str, str]:
+    """Text as it is shown, with the styles that its parts have."""
+    spans = reveal(text)
+    kinds = {kind for span in spans for kind in span.style.split()}
+    return "".join(span.text for span in spans), " ".join([style, *sorted(kinds)]).strip()
+
+
+def view_row(pack: PackedRows, words: Vocabulary, documents: Documents, row: int, epoch: int = 0) -> RowView:
     """The row number ``row`` in the mask set of ``epoch``; :class:`InputError` if it is damaged."""
     rows = pack.whole_rows([row], epoch)
     end = int(rows.pieces[:, 2].max()) if len(rows.pieces) else 0
     tokens, arrays = rows.tokens[0], assemble(rows, pack.specials["eop"])
-    pieces = [_piece(tokens, bounds, own, model) for bounds, own in _with_spans(rows)]
+    pieces = [_piece(tokens, bounds, own, words) for bounds, own in _with_spans(rows)]
     origins, origin_of, offset_of = _origins(pack, documents, rows, row, end)
     counts = arrays.loss_mask[0, :end] > 0
     return RowView(
@@ -116,7 +146,7 @@ def view_row(pack: PackedRows, model: Tokenizer, documents: Documents, row: int,
         pieces=pieces,
         origins=origins,
         tokens=tokens[:end].tolist(),
-        names={id: model.piece(id) for id in np.unique(tokens[:end]).tolist()},
+        names={id: words.model.piece(id) for id in np.unique(tokens[:end]).tolist()},
         positions=arrays.position_ids[0, :end].tolist(),
         wanted=np.where(counts, arrays.targets[0, :end], -1).tolist(),
         origin_of=origin_of.tolist(),
@@ -131,58 +161,45 @@ def _with_spans(rows: Rows) -> Iterator[tuple[list[int], list[list[int]]]]:
         yield bounds, [span for span in spans if bounds[1] <= span[1] < bounds[2]]
 
 
-def _piece(tokens: np.ndarray, bounds: Sequence[int], spans: list[list[int]], model: Tokenizer) -> Piece:
+def _piece(tokens: np.ndarray, bounds: Sequence[int], spans: list[list[int]], words: Vocabulary) -> Piece:
     start, sep, end, kind = bounds
     name = KINDS[kind]
     part_a: list[Cell] = []
     place = start
     for mask in sorted(span[0] for span in spans):
-        part_a += [*cells_of(tokens, place, mask, model), Cell(mask, 1, f"[{BLANKS[name]}]", name)]
+        part_a += [*cells_of(tokens, place, mask, words), Cell(mask, 1, f"[{BLANKS[name]}]", name)]
         place = mask + 1
-    part_a += cells_of(tokens, place, sep, model)
-    blanks = [_blank(tokens, span, start, name, model) for span in spans]
+    part_a += cells_of(tokens, place, sep, words)
+    blanks = [_blank(tokens, span, start, name, words) for span in spans]
     return Piece(kind=name, start=start, sep=sep, end=end, part_a=part_a, blanks=blanks)
 
 
-def _blank(tokens: np.ndarray, span: Sequence[int], start: int, kind: str, model: Tokenizer) -> Blank:
+def _blank(tokens: np.ndarray, span: Sequence[int], start: int, kind: str, words: Vocabulary) -> Blank:
     mask, first, length = span
     position = (mask if kind in ("mask", "smask") else first) - start
-    cells = list(cells_of(tokens, first + 1, first + length, model))
+    cells = list(cells_of(tokens, first + 1, first + length, words))
     return Blank(mask=mask, start=first, length=length, position=position, cells=cells)
 
 
-def cells_of(tokens: np.ndarray, first: int, last: int, model: Tokenizer) -> Iterator[Cell]:
+def cells_of(tokens: np.ndarray, first: int, last: int, words: Vocabulary) -> Iterator[Cell]:
     """The places ``first`` to ``last - 1`` of ``tokens`` as cells; byte pieces of one character stand together."""
     held = codecs.getincrementaldecoder("utf-8")("replace")
     begun = first
-    for place in range(first, last):
-        id = int(tokens[place])
-        if _is_byte(model.piece(id)):
-            text = held.decode(model.piece_bytes(id))
+    for place, id in enumerate(tokens[first:last].tolist(), first):
+        text, style = words.look(id)
+        if style == BYTES:
+            text = held.decode(words.model.piece_bytes(id))
             if text:
-                yield _cell(begun, place + 1 - begun, text, "bytes")
+                yield Cell(begun, place + 1 - begun, *_look(text, BYTES))
                 begun = place + 1
             continue
         if begun < place:
-            yield _cell(begun, place - begun, held.decode(b"", final=True), "bytes")
+            yield Cell(begun, place - begun, *_look(held.decode(b"", final=True), BYTES))
             held.reset()
         begun = place + 1
-        if id < len(SPECIAL_PIECES) or id >= model.pieces:
-            yield Cell(place, 1, model.piece(id), "special")
-        else:
-            yield _cell(place, 1, model.piece_bytes(id).decode("utf-8", "replace"), "")
+        yield Cell(place, 1, text, style)
     if begun < last:
-        yield _cell(begun, last - begun, held.decode(b"", final=True), "bytes")
-
-
-def _is_byte(name: str) -> bool:
-    return len(name) == _BYTE_PIECE and name.startswith("<0x")
-
-
-def _cell(place: int, tokens: int, text: str, style: str) -> Cell:
-    spans = reveal(text)
-    kinds = {kind for span in spans for kind in span.style.split()}
-    return Cell(place, tokens, "".join(span.text for span in spans), " ".join([style, *sorted(kinds)]).strip())
+        yield Cell(begun, last - begun, *_look(held.decode(b"", final=True), BYTES))
 
 
 def _origins(

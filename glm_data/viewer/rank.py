@@ -68,8 +68,12 @@ def _byte_pieces(pack: PackedRows, model: Tokenizer, rows: np.ndarray) -> np.nda
 
 
 def _repetition(pack: PackedRows, model: Tokenizer, rows: np.ndarray) -> np.ndarray:
-    used, seen = _used(pack, rows), np.full(model.vocab_size, -1, np.int64)
-    counts = np.concatenate([_count_distinct(part, seen[:]) for part in _tokens(pack, rows)])
+    used, seen = _used(pack, rows), np.empty(model.vocab_size, np.int64)
+    counts = np.zeros(len(rows), np.int64)
+    place = 0
+    for part in _tokens(pack, rows):
+        _count_distinct(part, used[place : place + len(part)], seen, counts[place : place + len(part)])
+        place += len(part)
     return 1 - counts / np.maximum(used, 1)
 
 
@@ -83,16 +87,15 @@ def _count_between(tokens: np.ndarray, low: int, high: int) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _count_distinct(tokens: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """``int64[B]``: different tokens of each row; ``seen`` (``int64[vocabulary]``) is room to work in."""
-    counts = np.zeros(len(tokens), np.int64)
+def _count_distinct(tokens: np.ndarray, used: np.ndarray, seen: np.ndarray, counts: np.ndarray) -> None:
+    """Fill in the different tokens among the first ``used`` of each row; ``seen`` (``int64[vocabulary]``) is room."""
     seen[:] = -1
     for row in range(len(tokens)):
-        for token in tokens[row]:
+        for place in range(used[row]):
+            token = tokens[row, place]
             if 0 <= token < len(seen) and seen[token] != row:
                 seen[token] = row
                 counts[row] += 1
-    return counts
 
 
 Measure = Callable[[PackedRows, Tokenizer, np.ndarray], np.ndarray]

@@ -5,6 +5,7 @@ A style is a string of names with blanks between them, the classes of the page:
 =======  =================================================================
 hidden   stands for a character that is not seen or steers what it is in
 line     the sign of a line end
+tab      the sign of a tab
 special  a task token by its name, such as ``<eos>``
 bytes    a character spelt in byte pieces
 removed  stands on the left side only
@@ -27,6 +28,8 @@ from typing import NamedTuple
 
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 _BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
+_WHITE = {"\n": "line", "\t": "tab"}
+_SIGNS = {"line": "⏎", "tab": "⇥"}
 _JOINER = "\u200d"
 """Scripts and emoji are written with it."""
 
@@ -39,14 +42,14 @@ class Span(NamedTuple):
 
 
 def reveal(text: str, style: str = "") -> list[Span]:
-    """``text`` as spans: line ends as ``⏎``, hidden characters as escapes such as ``\\u202e``, in their styles."""
+    """``text`` as spans: ``⏎`` for line ends, ``⇥`` for tabs, escapes such as ``\\u202e`` for hidden characters."""
     if text.isprintable() and _BLANK_LETTERS.isdisjoint(text):
         return [Span(text, style)] if text else []
     spans = []
     for kind, letters in groupby(text, _kind_of):
         found = "".join(letters)
-        if kind == "line":
-            spans += [Span("⏎", _both(style, kind))] * len(found)
+        if kind in _SIGNS:
+            spans += [Span(_SIGNS[kind], _both(style, kind))] * len(found)
         else:
             spans.append(Span(_escape(found) if kind else found, _both(style, kind)))
     return spans
@@ -82,8 +85,8 @@ def clip(spans: Iterable[Span], characters: int) -> list[Span]:
 
 
 def _kind_of(letter: str) -> str:
-    if letter == "\n":
-        return "line"
+    if letter in _WHITE:
+        return _WHITE[letter]
     is_hidden = unicodedata.category(letter) in _HIDDEN_CATEGORIES or letter in _BLANK_LETTERS
     return "hidden" if is_hidden and letter != _JOINER else ""
 

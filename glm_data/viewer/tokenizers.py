@@ -17,7 +17,7 @@ from tokenizer.comparison import Model, Text, measure, open_model, spans
 
 MOST_CHARACTERS = 20_000
 """Of a text to be cut into pieces."""
-_SAMPLE_DOCUMENTS, _SAMPLE_CHARACTERS = 600, 4_000
+_SAMPLE_DOCUMENTS, _SAMPLE_CHARACTERS = 240, 1_000
 """Documents to measure on, and what is read of each."""
 _SHOWN_CHARACTERS = 600
 

@@ -84,7 +84,8 @@ function showTip(element, piece) {
   const box = element.getBoundingClientRect();
   const left = Math.min(box.left, document.documentElement.clientWidth - tip.offsetWidth - 8);
   tip.style.left = `${Math.max(8, left) + scrollX}px`;
-  tip.style.top = `${box.bottom + 6 + scrollY}px`;
+  const below = box.bottom + 6 + tip.offsetHeight <= innerHeight;
+  tip.style.top = `${(below ? box.bottom + 6 : Math.max(0, box.top - 6 - tip.offsetHeight)) + scrollY}px`;
 }
 
 function alternativeRow(other) {

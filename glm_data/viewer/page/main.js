@@ -77,7 +77,8 @@ function place() {
 async function show() {
   const mine = ++turn;
   const [, view, name, ...rest] = place();
-  if (!VIEWS[view]) {
+  const thing = about.things.find((item) => item.view === view && item.name === name);
+  if (!VIEWS[view] || !thing) {
     const first = about.things.find((item) => VIEWS[item.view]);
     if (first) location.replace(address(first.view, first.name));
     else main.replaceChildren(el("p", { class: "empty" }, say("nothing")));
@@ -86,7 +87,6 @@ async function show() {
   drawThings();
   document.getElementById("tip").hidden = true;
   document.title = `${say(view)} – ${about.name}`;
-  const thing = about.things.find((item) => item.view === view && item.name === name);
   try {
     const next = await VIEWS[view].show({ main, name, rest, about, thing, isCurrent: () => mine === turn });
     if (mine === turn) shown = next ?? { keys: {} };

@@ -38,7 +38,8 @@ export async function show({ main, name, rest, thing, isCurrent }) {
   const page = new RowPage(name, view);
   main.replaceChildren(page.node);
   page.drawArrows();
-  for (const near of [number_ + 1, number_ - 1]) if (near >= 0 && near < thing.size) fetchRow(name, near, epoch).catch(() => {});
+  const near = [number_ + 1, number_ - 1].filter((row) => row >= 0 && row < thing.size);
+  setTimeout(() => isCurrent() && near.forEach((row) => fetchRow(name, row, epoch).catch(() => {})), 120);
   return page;
 }
 
@@ -166,7 +167,8 @@ class RowPage {
 
   cell([place, tokens, text, style], piece, numbers) {
     const origin = this.view.origin_of[place];
-    const node = el("span", { class: `c ${style} ${origin >= 0 ? `d${origin % 6}` : ""}`, "data-place": place }, text);
+    const shown = style.split(" ").includes("line") ? text.replaceAll("⏎", "⏎\n") : text;
+    const node = el("span", { class: `c ${style} ${origin >= 0 ? `d${origin % 6}` : ""}`, "data-place": place }, shown);
     const number_ = numbers?.get(place);
     if (number_) {
       node.append(el("sub", {}, String(number_)));
@@ -174,7 +176,7 @@ class RowPage {
       this.masks.set(place, node);
     }
     for (let at = place; at < place + tokens; at += 1) this.cells.set(at, { node, place, tokens });
-    return style.split(" ").includes("line") ? [node, "\n"] : node;
+    return node;
   }
 
   point(target) {

@@ -95,7 +95,7 @@ const WORDS = {
   no_bound: ["none", "无"],
   reset: ["As in the profile", "恢复配置值"],
   border: ["Documents at the border", "边界附近的文档"],
-  all_documents: ["also broken by other rules", "也违反其他规则"],
+  all_documents: ["other rules drop it anyway", "其他规则也会移除"],
   stays: ["stays", "保留"],
   goes: ["goes", "移除"],
   holds_for: ["holds for {0}", "适用于 {0}"],

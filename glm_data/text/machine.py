@@ -1,0 +1,78 @@
+"""What processors do in one instruction and Python cannot say: eight bytes at once, the lowest bit that is set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from glm_data.text.compiled import inlined
+
+_HIGH, _LOW, _BLANKS = np.uint64(0x8080808080808080), np.uint64(0x7F7F7F7F7F7F7F7F), np.uint64(0x2020202020202020)
+_ONES = np.uint64(0x0101010101010101)
+_TO_A, _BEYOND_Z = np.uint64(0x1F1F1F1F1F1F1F1F), np.uint64(0x0505050505050505)
+"""Carry into the highest bit of each byte that is at least ``a``, and beyond ``z``."""
+
+
+@intrinsic
+def pointer(_: Any, array: Any) -> Any:
+    """The address of a contiguous array's first value, indexed as the array is, but without bounds, negative places and
+    a count of references: what a kernel gives to what it calls of every word. The array must outlive it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.make_array(signature.args[0])(context, builder, arguments[0]).data
+
+    return types.CPointer(array.dtype)(array), generate
+
+
+@intrinsic
+def load_word(_: Any, values: Any, index: Any) -> Any:
+    """The eight bytes from ``values[index]`` (a pointer) on as one ``uint64``, little-endian."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.gep(arguments[0], [arguments[1]])
+        word = builder.load(builder.bitcast(place, ir.IntType(64).as_pointer()))
+        word.align = 1
+        return word
+
+    return types.uint64(values, types.int64), generate
+
+
+@intrinsic
+def trailing_zeros(_: Any, word: Any) -> Any:
+    """Zero bits below the lowest one that is set; 64 of zero."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), generate
+
+
+@inlined
+def leading_letters(word: Any) -> Any:
+    """How many of eight bytes, from the first on, are ASCII letters: 0 to 8."""
+    low = (word | _BLANKS) & _LOW
+    letters = (low + _TO_A) & ~(low + _BEYOND_Z) & ~word & _HIGH
+    return trailing_zeros(letters ^ _HIGH) >> 3
+
+
+@inlined
+def first_bytes(data: Any, start: int, size: int, limit: int) -> Any:
+    """The ``size`` bytes (1 to 8) from ``start`` on, as a ``uint64`` whose higher bytes are zero; ``data`` is a pointer
+    to ``limit`` bytes."""
+    if start + 8 <= limit:
+        return load_word(data, start) & (~np.uint64(0) >> np.uint64(64 - 8 * size))
+    word = np.uint64(0)
+    for place in range(size):
+        word |= np.uint64(data[start + place]) << np.uint64(8 * place)
+    return word
+
+
+@inlined
+def has_byte(word: Any, eight: Any) -> bool:
+    """Whether one of the eight bytes of ``word`` is the byte that ``eight`` repeats."""
+    apart = word ^ eight
+    return bool((apart - _ONES) & ~apart & _HIGH != 0)
