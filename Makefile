@@ -19,7 +19,7 @@ help:
 	@echo 'make test    set up $(VENV) for development; run the tests, lint, check types'
 	@echo 'make lint    ruff check, ruff format --check, mypy'
 	@echo 'make bench   run the benchmarks and write docs/benchmarks.md (DATA=DIR: on shards of your own)'
-	@echo 'make docs    write docs/cli.md anew from the commands'
+	@echo 'make docs    write anew what is generated from the commands; build the site into docs/_build'
 	@echo 'make clean   remove caches and build products (distclean: the environments and the demo too)'
 
 demo: $(VENV)/.train
@@ -39,9 +39,11 @@ bench: $(VENV)/.dev $(BENCH_VENV)/.peers
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/write_cli.py
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+	@echo 'docs/_build/index.html'
 
 clean:
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean

@@ -11,15 +11,26 @@ from pathlib import Path
 from benchmarks import harness, inputs, stages
 from benchmarks.contest import Contest
 
-MODULES = ("filters", "dedupe_signatures", "decontaminate", "encode", "vocabulary", "mip", "pack", "loader", "int4")
+MODULES = (
+    "filters",
+    "dedupe_signatures",
+    "decontaminate",
+    "encode",
+    "vocabulary",
+    "mip",
+    "pack",
+    "loader",
+    "int4",
+    "viewer",
+)
 PAGE = harness.ROOT / "docs" / "benchmarks.md"
 _INTRODUCTION = """# Benchmarks
 
 Written by `make bench` (`make bench DATA=DIR` for shards of your own); do not edit by hand. Every contestant runs in
 a process of its own, in turns with the others, {rounds} rounds of {repeats} timed runs after one that warms up. Time is
-CPU time of the process with all its threads, so that a rate is that of a core, whatever else the machine does. A figure
-is the median of the rounds, "first to this" the median of the ratios within each round: how many times as fast the
-first line is. Peak memory is of the whole process, libraries included.
+CPU time of the process with all its threads and of those it waits for, so that a rate is that of a core, whatever else
+the machine does. A figure is the median of the rounds, "first to this" the median of the ratios within each round: how
+many times as fast the first line is. Peak memory is of the whole process, libraries included.
 
 {machine}{note}
 """

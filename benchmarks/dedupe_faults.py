@@ -2,8 +2,9 @@
 
     python -m benchmarks.dedupe_faults FOLDER_OF_SHARDS WORK_FOLDER [SMALL_DISK]
 
-One output folder is killed at 20 random moments, going on each time, until it is left alone; its digest has to be that
-of an undisturbed run, and no process of a killed run may live on. SMALL_DISK is a folder on a disk that is too small
+The command is killed 20 times while it is at work, at moments spread over the time that an undisturbed run takes, and
+goes on each time; a folder that it finishes in between is compared and begun anew. Every digest has to be that of the
+undisturbed run, and no process of a killed run may live on. SMALL_DISK is a folder on a disk that is too small
 (``mount -t tmpfs -o size=8m``), where the command has to end with one sentence and nothing finished.
 """
 
@@ -28,15 +29,25 @@ def main(shards: Path, work: Path, small: Path | None) -> None:
     started = time.perf_counter()
     whole = _digest(shards, work / "whole")
     length = time.perf_counter() - started
-    moments = random.Random(20)
-    out = work / "out"
-    shutil.rmtree(out, ignore_errors=True)
-    killed = sum(_kill_after(moments.random() * length * 0.7, shards, out) for _ in range(KILLS))
-    same = _digest(shards, out) == whole
-    print(f"killed {killed} of {KILLS} times in {length:.1f} s each: {'the same bytes' if same else 'OTHER BYTES'}")
+    killed, folders, same = _kill_often(length, shards, work / "out", whole)
+    outcome = "the same bytes" if same else "OTHER BYTES"
+    print(f"killed {killed} times at work, runs of {length:.1f} s, {folders} folders finished: {outcome}")
     if small is not None:
         ended = subprocess.run(_command(shards, small / "out"), capture_output=True, text=True, check=False)
         print(f"full disk: exit code {ended.returncode}: {ended.stderr.strip().splitlines()[-1]}")
+
+
+def _kill_often(length: float, shards: Path, out: Path, whole: str) -> tuple[int, int, bool]:
+    """How often the command was killed at work, how many folders it finished, and whether all came out the same."""
+    moments, killed, folders, same = random.Random(20), 0, 0, True
+    shutil.rmtree(out, ignore_errors=True)
+    while killed < KILLS:
+        if _kill_after(moments.random() * length, shards, out):
+            killed += 1
+        else:
+            folders, same = folders + 1, same and _digest(shards, out) == whole
+            shutil.rmtree(out)
+    return killed, folders + 1, same and _digest(shards, out) == whole
 
 
 def _command(shards: Path, out: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""De-duplication from compressed shard to finished output, one process: ours, datatrove's four stages, a script."""
+"""De-duplication from compressed shard to finished output, one process: ours, two peers, and a script."""
 
 from __future__ import annotations
 
@@ -22,23 +22,48 @@ def _shard(texts: list[str], path: Path) -> Path:
     return path
 
 
-def ours(language: str, folder: Path) -> tuple[Work, float]:
-    """The pipeline on Beam's local runner, in this process; its first run, which is not timed, compiles."""
+def our_keys(language: str, folder: Path) -> tuple[Work, float]:
+    """From the shard to sorted band keys in memory: what signing does but for the files that it leaves."""
+    import numpy as np
+
+    from glm_data.dedupe.signatures import Lsh, band_keys, signatures
+    from glm_data.formats import read_blocks
+    from glm_data.inputs import describe_input
+    from glm_data.text.shingles import shingle_texts
+
+    shard, amount = _larger_shard(language, folder)
+    lsh, item = Lsh(BANDS, ROWS), describe_input(shard, shard.name)
+
+    def work() -> None:
+        texts = (block.documents.column("text") for block in read_blocks(item))
+        np.sort(
+            np.concatenate([band_keys(signatures(shingle_texts(t, unit="auto"), lsh), lsh) for t in texts]), axis=None
+        )
+
+    return work, amount
+
+
+def _larger_shard(language: str, folder: Path) -> tuple[Path, float]:
     import pyarrow.parquet as pq
 
+    texts = pq.read_table(folder / "documents" / f"{language}.parquet", columns=["text"])["text"].to_pylist()
+    return _shard(texts, folder / "dedupe" / language / "in.jsonl.zst"), megabytes(texts)
+
+
+def ours(language: str, folder: Path) -> tuple[Work, float]:
+    """The pipeline on Beam's local runner, in this process; its first run, which is not timed, compiles."""
     from glm_data.dedupe import DedupeOptions
     from pipelines.dedupe import run
     from pipelines.runner import RunnerOptions
 
-    texts = pq.read_table(folder / "documents" / f"{language}.parquet", columns=["text"])["text"].to_pylist()
-    shard = _shard(texts, folder / "dedupe" / language / "in.jsonl.zst")
+    shard, amount = _larger_shard(language, folder)
     options = DedupeOptions(bands=BANDS, rows=ROWS, max_source_loss=1.0)
 
     def work() -> None:
         shutil.rmtree(folder / "dedupe" / "out", ignore_errors=True)
         run([shard], folder / "dedupe" / "out", options, RunnerOptions(workers=1))
 
-    return work, megabytes(texts)
+    return work, amount
 
 
 def datatrove(language: str, folder: Path) -> tuple[Work, float]:
@@ -110,20 +135,52 @@ def datasketch(language: str, folder: Path) -> tuple[Work, float]:
     return work, megabytes(texts)
 
 
+def text_dedup(language: str, folder: Path) -> tuple[Work, float]:
+    """text-dedup's MinHash command in this process, its defaults but for bands and rows."""
+    from text_dedup.minhash import main
+
+    texts = read_texts(folder / f"{language}.jsonl")
+    base = folder / "text-dedup" / language
+    shard = _shard(texts, base / "in.jsonl.zst")
+
+    def work() -> None:
+        shutil.rmtree(base / "cache", ignore_errors=True)
+        shutil.rmtree(base / "out", ignore_errors=True)
+        options = {
+            "path": "json",
+            "data_files": shard,
+            "split": "train",
+            "cache_dir": base / "cache",
+            "output": base / "out",
+            "column": "text",
+            "b": BANDS,
+            "r": ROWS,
+            "num_perm": BANDS * ROWS,
+            "ngram": 5,
+            "num_proc": 1,
+        }
+        main([word for name, value in options.items() for word in (f"--{name}", str(value))], standalone_mode=False)
+
+    return work, megabytes(texts)
+
+
 def _contest(language: str) -> Contest:
     return Contest(
         name=f"De-duplication, whole, {language}",
         unit="MB/s",
         contestants=(
             Contestant(f"glm-data whole, {language}", lambda folder: ours(language, folder)),
+            Contestant(f"glm-data to band keys, {language}", lambda folder: our_keys(language, folder)),
             Contestant(f"datatrove 0.10 whole, {language}", lambda folder: datatrove(language, folder), is_peer=True),
             Contestant(
                 f"datasketch and networkx script, {language}", lambda folder: datasketch(language, folder), is_peer=True
             ),
+            Contestant(f"text-dedup 0.4, {language}", lambda folder: text_dedup(language, folder), is_peer=True),
         ),
-        note="Compressed JSON lines to the documents that stay, on disk, one process. Ours includes the start of Beam, "
+        note="Compressed JSON lines to the documents that stay, on disk, one process (the second line: to sorted keys "
+        "in memory). Ours includes the start of Beam, "
         "the proof of every removal and the table of duplicates, and reads the larger sample, of like "
-        "documents, as it would end too soon.",
+        "documents, as it would end too soon. text-dedup needs an environment of its own.",
     )
 
 

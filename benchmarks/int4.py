@@ -33,9 +33,9 @@ def ours(folder: Path, tokens: int, group: int) -> tuple[Work, float]:
     """Our layer, from float32 to float32, with the kernels of this CPU."""
     import torch
 
-    from glm_data.int4.linear import Int4Linear
+    from glm_data.int4.linear import QuantizedLinear
 
-    layers = [Int4Linear(COLUMNS, ROWS, group) for _ in range(COPIES)]
+    layers = [QuantizedLinear(COLUMNS, ROWS, group) for _ in range(COPIES)]
     for layer in layers:
         layer.qweight.random_(0, 256)
         layer.scales.fill_(0.01)

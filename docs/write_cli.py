@@ -1,4 +1,5 @@
-"""Writes docs/cli.md from the commands themselves: ``python docs/write_cli.py``."""
+"""Writes what is generated from the option structs: glm_data/cli/options.json, from which the commands are built, and
+docs/cli.md from the commands. ``python docs/write_cli.py``."""
 
 from __future__ import annotations
 
@@ -19,6 +20,17 @@ Every command takes `--json` (results as one JSON document on standard output) a
 standard error. Exit codes: 0 done, 1 failed, 2 usage, 3 finished with a guard rail tripped, 130 interrupted (run the
 same command again to go on).
 """
+
+
+def listed() -> bytes:
+    """The options of all stages, of the runner and of export, as the command line lists them."""
+    from glm_data.cli.fields import write_options
+    from glm_data.cli.stages import runner_type
+    from glm_data.exporting.stage import ExportOptions
+    from glm_data.recipe import STAGES, options_type
+
+    stages = {stage: options_type(stage) for stage in STAGES}
+    return write_options({**stages, "runner": runner_type(), "export": ExportOptions})
 
 
 def page() -> str:
@@ -66,4 +78,7 @@ def _option(option: click.Option) -> str:
 
 
 if __name__ == "__main__":
+    from glm_data.cli.fields import OPTIONS
+
+    OPTIONS.write_bytes(listed())
     PAGE.write_text(page(), encoding="utf-8")

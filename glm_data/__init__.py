@@ -5,7 +5,7 @@ The rooms, from the ground floor up (nothing imports upward; ``tests/test_floors
     errors, files, config, documents, formats, stage, text
     filters, dedupe, mip          what happens to documents
     packing -> loading            documents to 2048-token rows, rows to batches
-    model -> training, int4 -> generation -> evaluation
+    model -> training -> int4 -> megatron, generation -> evaluation
     report                        reads what stages wrote
     cli                           the ``glm-data`` command
 

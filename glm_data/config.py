@@ -209,6 +209,21 @@ def _loader() -> type[yaml.SafeLoader]:
     return Loader
 
 
+def require_least(config: msgspec.Struct, least: int, *names: str, where: str = "") -> None:
+    """Raise :class:`ConfigError` for the first of the fields ``names`` whose value is below ``least``."""
+    for name in names:
+        if (value := getattr(config, name)) < least:
+            rule = f"be at least {least}" if least else "not be negative"
+            raise ConfigError(f"{where}{name} is {value}; it must {rule}.")
+
+
+def require_shares(config: msgspec.Struct, *names: str, where: str = "") -> None:
+    """Raise :class:`ConfigError` for the first of the fields ``names`` that is no share: above 0 and at most 1."""
+    for name in names:
+        if not 0 < (value := getattr(config, name)) <= 1:
+            raise ConfigError(f"{where}{name} is {value}; it is a share above 0 and not above 1.")
+
+
 def to_mapping(config: msgspec.Struct) -> dict[str, Any]:
     """The plain mapping of a config, as recorded in plans."""
     mapping: dict[str, Any] = msgspec.to_builtins(config)

@@ -69,18 +69,25 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def write_if_new(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically, unless it is there already."""
+    if not path.exists() or path.read_bytes() != data:
+        write_bytes(path, data)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented UTF-8 JSON with sorted keys, atomically."""
-    write_bytes(path, _json_bytes(value))
+    write_bytes(path, json_bytes(value))
 
 
-def _json_bytes(value: Any) -> bytes:
+def json_bytes(value: Any) -> bytes:
+    """``value`` as :func:`write_json` writes it."""
     return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1) + b"\n"
 
 
 def holds_json(path: Path, value: Any) -> bool:
     """Whether the file holds exactly what :func:`write_json` writes for ``value``."""
-    return path.read_bytes() == _json_bytes(value)
+    return path.read_bytes() == json_bytes(value)
 
 
 def read_json(path: Path, type: Any = Any) -> Any:

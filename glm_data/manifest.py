@@ -16,6 +16,7 @@ TASKS = "tasks.json"
 """In ``_run/``: the bytes that each shard's task reads, for whoever watches."""
 INPUTS = "inputs.json"
 """In ``_run/``: where the inputs lay, by name. Nothing but looking at texts again depends on it."""
+STAGE_ORDER = ("filter", "dedupe", "decontaminate", "tokenizer", "tokenize", "mip", "pack", "train", "quantize")
 
 
 class InputFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,3 +130,20 @@ def is_in_place(folder: Path, item: OutputFile) -> bool:
     """Whether ``item`` lies in the stage ``folder`` with the recorded size."""
     path = folder / item.name
     return path.is_file() and path.stat().st_size == item.bytes
+
+
+def stage_folders(run_dir: Path) -> list[Path]:
+    """The stage folders of a run in the order of the work; the folder itself if it is one."""
+    if (run_dir / PLAN).exists():
+        return [run_dir.absolute()]
+    if not run_dir.is_dir():
+        raise UsageError(f"'{run_dir}' is no folder; give the folder of a run or of a stage.")
+    found = [path for path in run_dir.iterdir() if (path / PLAN).exists()]
+    if not found:
+        raise UsageError(f"'{run_dir}' holds no stage; give the folder of a run or of a stage.")
+    return sorted(found, key=_place_in_order)
+
+
+def _place_in_order(folder: Path) -> tuple[int, str]:
+    known = folder.name in STAGE_ORDER
+    return (STAGE_ORDER.index(folder.name) if known else len(STAGE_ORDER), folder.name)

@@ -15,7 +15,7 @@ from glm_data import files
 from glm_data.manifest import PLAN, RUN, SHARDS, SUCCESS, TASKS
 
 LOG_SECONDS = 10.0
-_METRICS_TAIL_BYTES = 4096
+_METRICS_TAIL_BYTES = 1 << 16  # a line has the loss of every source
 _IN_ONE_PIECE = {"tokenizer", "train", "prune", "quantize"}
 """Stages that are one shard however many files they read."""
 STEPS = {"dedupe": ("sign", "exact", "bands", "sets", "select", "output")}
@@ -25,16 +25,28 @@ STEPS = {"dedupe": ("sign", "exact", "bands", "sets", "select", "output")}
 @contextlib.contextmanager
 def in_lines(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Call ``say`` from a thread, every ten seconds that bring something new, with how far the stage is."""
+    said, meter = "", Meter(folder)
+    meter.look(time.monotonic())
+
+    def look() -> None:
+        nonlocal said
+        now = meter.look(time.monotonic())
+        if now and now != said:
+            say(now)
+            said = now
+
+    with repeated(look, LOG_SECONDS):
+        yield
+
+
+@contextlib.contextmanager
+def repeated(call: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Make ``call`` from a thread every so many ``seconds`` while the block runs, and not once after it."""
     stop = threading.Event()
 
     def watch() -> None:
-        said, meter = "", Meter(folder)
-        meter.look(time.monotonic())
-        while not stop.wait(LOG_SECONDS):
-            now = meter.look(time.monotonic())
-            if now and now != said:
-                say(now)
-                said = now
+        while not stop.wait(seconds):
+            call()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -82,6 +82,11 @@ class Loaded:
     generation: Any
     """``GenerationOptions`` for the prompts of ``infill``, or None for the defaults."""
 
+    def given(self, stage: str) -> tuple[str, ...]:
+        """The names of the options that the recipe's section of a stage gives."""
+        section = getattr(self.recipe, stage)
+        return tuple(section) if isinstance(section, dict) else ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -95,6 +100,8 @@ class Step:
     tokenizer: Any = None
     """Folder of a tokenizer, for the stages that use one (tokenize, mip, pack)."""
     mip: Path | None = None
+    pack: Path | None = None
+    """Rows that quantising looks at."""
 
 
 # --- what each stage is -----------------------------------------------------------------------------------------------
@@ -169,20 +176,15 @@ def _pack(step: Step, runner: Any, overwrite: bool) -> Success:
 
 
 def _train(step: Step, runner: Any, overwrite: bool) -> Success:
-    from glm_data.inputs import stage_files
-    from glm_data.loading import PackedRows
-    from glm_data.training.stage import TrainingData, train_rows
+    from glm_data.training.stage import train_stage
 
-    pack = Path(step.inputs[0])
-    rows = PackedRows.open(pack)
-    data = TrainingData(rows=rows, order=rows.order, inputs=stage_files(pack, "pack/"), tokenizer=pack)
-    return train_rows(data, step.out, step.options, overwrite=overwrite)
+    return train_stage(Path(step.inputs[0]), step.out, step.options, overwrite=overwrite)
 
 
 def _quantize(step: Step, runner: Any, overwrite: bool) -> Success:
     from glm_data.int4.stage import quantize_stage
 
-    return quantize_stage(Path(step.inputs[0]), step.out, step.options, overwrite=overwrite)
+    return quantize_stage(Path(step.inputs[0]), step.out, step.options, pack=step.pack, overwrite=overwrite)
 
 
 _KINDS = {
@@ -316,7 +318,8 @@ def steps(loaded: Loaded, folder: Path) -> Iterator[Step]:
             yield Step(stage=stage, inputs=inputs, out=out, options=options, tokenizer=tokenizer, mip=mip)
         else:
             before = "pack" if stage == "train" else "train"
-            yield Step(stage=stage, inputs=(str(folder / before),), out=out, options=options)
+            pack = folder / "pack" if getattr(options, "calibration", "none") != "none" else None
+            yield Step(stage=stage, inputs=(str(folder / before),), out=out, options=options, pack=pack)
 
 
 def _raw_inputs(loaded: Loaded, folder: Path) -> tuple[str, ...]:
@@ -338,6 +341,8 @@ def command(step: Step, flags: Sequence[str] | None, recipe: Path | None = None)
         arguments += ["--tokenizer", str(step.tokenizer)]
     if step.mip is not None:
         arguments += ["--mip", str(step.mip)]
+    if step.pack is not None:
+        arguments += ["--pack", str(step.pack)]
     arguments += ["--out", str(step.out)]
     if flags is not None:
         return arguments + list(flags)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.metadata
 import os
 import platform
 import resource
@@ -80,6 +81,7 @@ __all__ = [
 ]
 
 _LOCK = "lock"
+_NOTED_PACKAGES = ("apache-beam", "numba", "numpy", "pyarrow", "torch")
 
 
 def write_shard_record(folder: Path, record: ShardRecord, started: float) -> None:
@@ -155,6 +157,7 @@ class Stage:
             "folder": str(Path.cwd()),
             "host": platform.node(),
             "python": platform.python_version(),
+            "packages": _versions(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         files.write_json(self.folder / RUN / "stage.json", run)
@@ -213,6 +216,15 @@ def bookkeeping_fault(folder: Path) -> str:
     if _sum_up(plan, in_order, success.checks, success.facts) != success:
         return f"{SUCCESS} or a record in {SHARDS} was changed after it was written"
     return ""
+
+
+def _versions() -> dict[str, str]:
+    """The installed packages that results or speed depend on, with their versions."""
+    found = {}
+    for name in _NOTED_PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _as_json(value: Any) -> Any:

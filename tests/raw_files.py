@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import zstandard
 
 from glm_data.formats import Block, Unreadable, read_blocks
+from glm_data.formats.blocks import Record, Records
 from glm_data.stage import InputFile
 
 
@@ -29,6 +31,18 @@ def as_input(path: Path) -> InputFile:
 
 def jsonl(records: Iterable[object]) -> bytes:
     return b"".join(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
+
+
+def records(lines: list[bytes]) -> Records:
+    """Records that lie one after the other."""
+    ends = np.cumsum([len(line) for line in lines], dtype=np.int64)
+    return Records(b"".join(lines), np.stack([ends - [len(line) for line in lines], ends], 1), 0, 0)
+
+
+def each(found: Iterable[Records | Unreadable]) -> Iterator[Record | Unreadable]:
+    """What a splitter found, one by one."""
+    for item in found:
+        yield from [item] if isinstance(item, Unreadable) else item.each()
 
 
 def read(item: InputFile, format: str = "auto", **limits: int) -> tuple[list[dict[str, str]], list[Unreadable]]:

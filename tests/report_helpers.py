@@ -14,6 +14,7 @@ from glm_data.formats.parquet import parquet_writer
 from glm_data.stage import Check, InputFile, ShardRecord, describe_input, open_stage, output_file, write_shard_record
 
 HOSTILE = '<script>alert("1")</script>&\'\u202egnp.exe\x1b[31m\u2066 <img src=http://evil/x onerror=alert(1)>'
+SOURCES = {"Pile": {"available": 200, "documents": 5, "epochs": 2.0, "share": 0.4, "tokens": 400, "wanted": 0.41}}
 METRICS = [{"step": step, "loss": 8 / step, "loss/mask": 7 / step, "lr": 0.1} for step in (1, 2, 4)]
 
 
@@ -120,6 +121,7 @@ def make_pack(run: Path, **changes: Any) -> Path:
         "mask_rate": 0.15,
         "span_mean": 3.1,
         "documents": 10,
+        "sources": SOURCES,
         "shards": [{"file": "x", "rows": 4}],
     }
     options = {"seed": 1, "spans": {"mean": 3}, "kinds": ["mask", "gmask"], "mip_ratio": None}

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from text_twin import tokens as twin_tokens
 
-from glm_data.cli.diff import passages
 from glm_data.cli.shell import run
 from glm_data.inspection.audit import clopper_pearson, sample
 from glm_data.inspection.plain import compare, tokens
 from glm_data.text.shingles import distinct_sorted, shingle_texts
+from glm_data.viewer.differences import passages
 
 EN, ZH = write_documents("en", 6, seed=7), write_documents("zh", 6, seed=7)
 

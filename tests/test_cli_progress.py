@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -123,7 +124,8 @@ def test_line_of_a_real_clock_is_understood(tmp_path: Path) -> None:
     from glm_data.training.options import TrainOptions
 
     (tmp_path / "_run").mkdir()
-    (tmp_path / "metrics.jsonl").write_text('{"step":4,"loss":1.0}\n')
+    sources = {f"loss/source/the {number}th data set of many": 1.0 for number in range(300)}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 4, "loss": 1.0, **sources}) + "\n")
     config = ModelConfig(vocab=10, layers=1, hidden=4, heads=1, ffn=8)
     clock = Clock(tmp_path / "_run", config, TrainOptions(), 1_000_000_000)
     clock.count(3, 2, 5, 0.0)

@@ -65,7 +65,7 @@ def _start(recipe: Path, out: Path) -> subprocess.Popen[str]:
 
 def _wait_for_files(process: subprocess.Popen[str], out: Path, count: int) -> None:
     """Return when ``out`` holds ``count`` files, temporary ones included, or the process has ended."""
-    while process.poll() is None and sum(1 for path in out.rglob("*") if path.is_file()) < count:
+    while process.poll() is None and sum(len(found) for _, _, found in os.walk(out)) < count:
         time.sleep(0.02)
 
 
@@ -219,3 +219,43 @@ def test_beam_run_is_the_same_as_the_command(
     assert done.returncode == 0, done.stderr
     expected = {name: digest for name, digest in tree(undisturbed[0]).items() if name.startswith("filter/")}
     assert tree(tmp_path) == expected
+
+
+def test_the_report_shows_rows_clusters_and_where_options_come_from(undisturbed: tuple[Path, int]) -> None:
+    report = json.loads((undisturbed[0] / "report.json").read_text("utf-8"))
+    rows, pack = report["rows"], report["stages"]["pack"]
+    assert rows["rows"] == pack["facts"]["rows"]
+    assert sum(rows["lengths"]) == pack["counts"]["spans/mask"] == rows["fit"]["spans"]
+    assert sum(rows["expected"]) == pytest.approx(sum(rows["lengths"]), abs=1)
+    assert sum(rows["suffixes"]) == pack["counts"]["pieces/gmask"]
+    for example in rows["examples"]:
+        numbers = [part for part in example["part_a"] if isinstance(part, int)]
+        assert sorted(numbers) == list(range(1, len(example["part_b"]) + 1))
+    assert "".join(report["tokenizer"][0]["pieces"]) == report["tokenizer"][0]["text"]
+    duplicates = report["duplicates"]
+    assert sum(map(sum, duplicates["overlap"]["removed"])) == duplicates["removed"]
+    assert duplicates["clusters"][0]["documents"] == duplicates["facts"]["largest_cluster"]
+    assert all(row["removed"] in duplicates["excerpts"] for row in duplicates["examples"])
+    origins = {line["option"]: line["origin"] for line in report["run"]["origins"]["pack"]}
+    assert (origins["seq_length"], origins["seed"], origins["bans"]) == ("recipe", "default", "default")
+    assert report["run"]["stages"]["pack"]["packages"].keys() >= {"numpy", "pyarrow"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_has_a_report_of_its_own(undisturbed: tuple[Path, int], stage: str, capsys) -> None:
+    folder = undisturbed[0] / stage
+    page = folder / "_run" / "report.html"
+    before = page.read_bytes()
+    assert run(["report", str(folder), "--json"]) in (0, 3)
+    assert list(json.loads(capsys.readouterr().out)["stages"]) == [stage]
+    assert page.read_bytes() == before
+
+
+def test_a_flag_is_told_from_a_default(recipe: Path, undisturbed: tuple[Path, int], tmp_path: Path) -> None:
+    shard = next((undisturbed[0] / "filter" / "data").glob("*.parquet"))
+    given = ["--recipe", str(recipe), "--max-source-loss", "1", "--out", str(tmp_path / "out"), "--quiet"]
+    assert run(["dedupe", str(shard), *given]) == 0
+    told = json.loads((tmp_path / "out/_run/report.json").read_text("utf-8"))["run"]["origins"]["out"]
+    origins = {line["option"]: line["origin"] for line in told}
+    assert origins["max_source_loss"] == "command line"
+    assert origins["ngram"] == "default"

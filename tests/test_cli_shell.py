@@ -105,7 +105,7 @@ def test_every_command_has_help_with_an_example_of_itself(name: str, capsys: pyt
         (["fail", "0", "--kind-of-dya", "x"], "Did you mean '--kind-of-day'?"),
         (["fail", "0", "--how"], "there is no option '--how'. See"),
         (["fail"], "Missing argument 'HOW'"),
-        (["xyzzy"], "Commands: demo, run,"),
+        (["xyzzy"], "Commands: demo, init, run,"),
     ],
 )
 def test_usage_errors_end_with_2_and_the_cure(
@@ -187,7 +187,9 @@ def test_doctor_prints_one_json_document(capsys: pytest.CaptureFixture[str]) -> 
     value = json.loads(capsys.readouterr().out)
     assert value["ok"] is True
     assert value["packages"]["msgspec"] == msgspec.__version__
-    assert {check["name"] for check in value["checks"]} == {"packages", "memory", "disk", "beam", "folder"}
+    assert {check["name"] for check in value["checks"]} == {
+        "packages", "wheels", "memory", "disk", "temporary", "open files", "encoding", "kernels", "beam", "folder"
+    }  # fmt: skip
 
 
 def test_doctor_is_silent_when_asked(capsys: pytest.CaptureFixture[str]) -> None:

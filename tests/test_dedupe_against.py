@@ -13,12 +13,12 @@ from dedupe_texts import full_width, traditional, with_boilerplate, write_docume
 from glm_data.dedupe.index import load_minhash_lsh, minhash_of, read_index
 from glm_data.errors import InputError, UsageError
 from glm_data.text.shingles import shingle_texts
-from pipelines import dedupe as pipeline
+from pipelines import dedupe_steps
 
 
 @pytest.fixture(autouse=True)
 def _in_process(monkeypatch):
-    monkeypatch.setattr(pipeline, "run_tasks", run_in_process)
+    monkeypatch.setattr(dedupe_steps, "run_tasks", run_in_process)
 
 
 ZH, EN = write_documents("zh", 8, seed=5), write_documents("en", 8, seed=5)

@@ -13,12 +13,12 @@ from dedupe_runs import kept_rows, run, run_in_process, write_jsonl
 from dedupe_texts import PERTURBATIONS, write_documents
 
 from glm_data.errors import OutputError, StageMismatchError, UsageError
-from pipelines import dedupe as pipeline
+from pipelines import dedupe_steps
 
 
 @pytest.fixture(autouse=True)
 def _in_process(monkeypatch):
-    monkeypatch.setattr(pipeline, "run_tasks", run_in_process)
+    monkeypatch.setattr(dedupe_steps, "run_tasks", run_in_process)
 
 
 OPTIONS = {"partitions": 2, "export_index": True, "lines": "line", "rehydrate": "fineweb2"}
@@ -135,7 +135,7 @@ def test_a_shard_that_is_gone_when_the_run_goes_on_is_named(shards, tmp_path, mo
     shutil.copytree(shards, tmp_path / "in")
     with monkeypatch.context() as patch:
         if not finished:
-            patch.setattr(pipeline, "select_shard", None)
+            patch.setattr(dedupe_steps, "select_shard", None)
         try:
             run([tmp_path / "in"], tmp_path / "out")
         except TypeError:

@@ -15,12 +15,12 @@ from glm_data.dedupe.options import parse_repeats
 from glm_data.dedupe.output import repeats
 from glm_data.errors import ConfigError
 from glm_data.packing.tokenized import documents_batch
-from pipelines import dedupe as pipeline
+from pipelines import dedupe_steps
 
 
 @pytest.fixture(autouse=True)
 def _in_process(monkeypatch):
-    monkeypatch.setattr(pipeline, "run_tasks", run_in_process)
+    monkeypatch.setattr(dedupe_steps, "run_tasks", run_in_process)
 
 
 def units_of(text, paragraphs):
@@ -118,7 +118,7 @@ def test_short_lines_stay_and_a_document_without_any_other_is_dropped(tmp_path):
 def test_cuts_do_not_depend_on_files_and_partitions(tmp_path, monkeypatch):
     texts = documents() * 2
     whole = run([write_jsonl(tmp_path / "one" / "in.jsonl", texts)], tmp_path / "a", lines="paragraph", threshold=1.0)
-    monkeypatch.setattr(pipeline, "KEYS_IN_PARTITION", 5)
+    monkeypatch.setattr(dedupe_steps, "KEYS_IN_PARTITION", 5)
     cut = [write_jsonl(tmp_path / "many" / f"{i}.jsonl", texts[i * 3 : i * 3 + 3]) for i in range(3)]
     parts = run(cut, tmp_path / "b", lines="paragraph", threshold=1.0)
     found = [[row["text"] for row in kept_rows(tmp_path / name, run_)] for name, run_ in (("a", whole), ("b", parts))]

@@ -16,6 +16,7 @@ from glm_data.dedupe.signatures import best_lsh
 from glm_data.documents import SCHEMA
 from glm_data.errors import StageMismatchError
 from pipelines import dedupe as pipeline
+from pipelines import dedupe_steps
 from pipelines.runner import RunnerOptions
 
 shingles = functools.partial(text_twin.shingles, unit="auto")
@@ -23,7 +24,7 @@ shingles = functools.partial(text_twin.shingles, unit="auto")
 
 @pytest.fixture
 def _in_process(monkeypatch):
-    monkeypatch.setattr(pipeline, "run_tasks", run_in_process)
+    monkeypatch.setattr(dedupe_steps, "run_tasks", run_in_process)
 
 
 in_process = pytest.mark.usefixtures("_in_process")
@@ -162,7 +163,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(corpus, tmp_path, monkeypatch):
 
     for name in ("sign", "exact", "bands", "sets", "select", "output"):
         with monkeypatch.context() as patch:
-            patch.setattr(pipeline, f"{name}_shard", fail)
+            patch.setattr(dedupe_steps, f"{name}_shard", fail)
             with pytest.raises(RuntimeError, match="stopped"):
                 run(inputs, out)
     for lost in ("sets/00000/hashes.bin", "select/00000.npy", "sign/00001/keys-000.npy"):

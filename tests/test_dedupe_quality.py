@@ -10,14 +10,14 @@ from dedupe_runs import removals, run, run_in_process, write_jsonl
 from dedupe_texts import PERTURBATIONS, noisy, other_numbers, write_documents
 from text_twin import jaccard
 
-from pipelines import dedupe as pipeline
+from pipelines import dedupe_steps
 
 shingles = functools.partial(text_twin.shingles, unit="auto")
 
 
 @pytest.fixture(autouse=True)
 def _in_process(monkeypatch):
-    monkeypatch.setattr(pipeline, "run_tasks", run_in_process)
+    monkeypatch.setattr(dedupe_steps, "run_tasks", run_in_process)
 
 
 def write_revisions(language, families, seed):

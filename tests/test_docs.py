@@ -17,6 +17,7 @@ import click
 import numpy as np
 import pytest
 
+from glm_data.cli.fields import OPTIONS
 from glm_data.cli.shell import cli, load_command
 from glm_data.packing.rows import Rows, assemble
 from pipelines.arguments import _beam_options
@@ -138,6 +139,11 @@ def anchors(path: Path) -> set[str]:
 def test_the_page_of_commands_is_current() -> None:
     current = load(ROOT / "docs" / "write_cli.py").page()
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == current, "run: make docs"
+
+
+def test_the_list_of_options_is_current() -> None:
+    current = load(ROOT / "docs" / "write_cli.py").listed()
+    assert OPTIONS.read_bytes() == current, "run: make docs"
 
 
 def load(path: Path) -> ModuleType:

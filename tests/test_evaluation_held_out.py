@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import tokenizer
-from glm_data.evaluation.held_out import bytes_per_token, count_targets_by_kind, held_out_rows, score
+from glm_data.evaluation.held_out import bytes_per_token, count_targets_by_kind, score
 from glm_data.model.config import ModelConfig
 from glm_data.model.model import build
+from glm_data.training.options import held_out_rows
 
 SIZES = np.array([0, 1, 2, 3, 0, 1, 1, 6])
 

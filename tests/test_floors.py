@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("glm_data", "pipelines", "tokenizer", "manifests")
 
-GROUND = ("errors", "files", "config", "documents", "manifest", "inputs", "stage", "progress")
+GROUND = ("errors", "files", "config", "documents", "manifest", "inputs", "stage", "progress", "web")
 """Modules of the ground floor, one room together with ``glm_data/__init__.py``."""
 
 STANDS_ON: dict[str, tuple[str, ...]] = {
@@ -32,19 +32,24 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "exporting": ("loading",),
     "model": ("ground",),
     "training": ("model", "loading"),
-    "int4": ("model",),
+    "int4": ("training",),
+    "megatron": ("int4", "tokenizer"),
     "generation": ("training", "int4"),
-    "evaluation": ("generation",),
-    "report": ("ground",),
+    "evaluation": ("generation", "decontaminate"),
+    "serving": ("generation",),
+    "report": ("inspection",),
     "pipelines": ("packing", "vocabulary", "decontaminate"),
     "demo_input": ("formats", "manifests"),
-    "inspection": ("loading", "report"),
+    "inspection": ("loading",),
     "recipe": ("pipelines", "evaluation", "report", "demo_input"),
-    "cli": ("recipe", "exporting", "inspection"),
+    "planning": ("recipe",),
+    "viewer": ("report", "vocabulary"),
+    "cli": ("planning", "exporting", "viewer", "megatron", "serving"),
 }
 """Every room and those right below it; a room may import all that its house stands on, down to the ground."""
 
-TORCH_ROOMS = {"model", "training", "int4", "generation", "evaluation"}
+TORCH_ROOMS = {"model", "training", "int4", "megatron", "generation", "evaluation", "serving"}
+WEB_ROOMS = {"serving", "viewer"}
 TORCH_ADAPTERS = {"glm_data/loading/torch_adapter.py"}
 MOST_FUNCTION_LINES, MOST_FILE_LINES = 60, 500
 
@@ -120,6 +125,11 @@ def test_only_pipelines_import_beam() -> None:
 def test_only_the_training_rooms_import_torch() -> None:
     allowed = {path for path in sources() if room_of(module_of(path)) in TORCH_ROOMS} | TORCH_ADAPTERS
     assert not (importers("torch") | importers("safetensors")) - allowed
+
+
+def test_only_the_shared_web_module_and_the_pages_import_a_web_server() -> None:
+    allowed = {path for path in sources() if room_of(module_of(path)) in WEB_ROOMS} | {"glm_data/web.py"}
+    assert not (importers("starlette") | importers("uvicorn")) - allowed
 
 
 @pytest.mark.parametrize("module", ["pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"])

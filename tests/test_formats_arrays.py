@@ -28,8 +28,8 @@ def compact(records: list[object]) -> bytes:
 def split(data: bytes, step: int = 1 << 20, limit: int = 1 << 20, broken: bool = False) -> list[Record | Unreadable]:
     splitter, found = ArraySplitter(limit), []
     for at in range(0, len(data), step):
-        found += splitter.feed(data[at : at + step])
-    return found + list(splitter.finish(BrokenStreamError("truncated", "cut") if broken else None))
+        found += raw.each(splitter.feed(data[at : at + step]))
+    return found + list(raw.each(splitter.finish(BrokenStreamError("truncated", "cut") if broken else None)))
 
 
 def contents(found: list[Record | Unreadable]) -> list[object]:
@@ -137,7 +137,7 @@ def test_any_mutation_keeps_the_elements_far_from_it(data: st.DataObject) -> Non
 def test_noise_never_crashes(data: bytes, step: int) -> None:
     for head in (b"", b"[", b'[{"id":1},', b'{"RECORDS":['):
         found = split(head + data, step)
-        assert found or head + data in (b"[]",) or not (head + data).strip(b" \n\r\t,]}[\x0b\x0c")
+        assert found or not data.strip(b" \n\r\t,]}[\x0b\x0c")
 
 
 def test_a_truncated_file_keeps_all_whole_elements() -> None:
@@ -170,7 +170,7 @@ def test_memory_does_not_grow_with_the_file() -> None:
         yield element + b"]"
 
     for chunk in chunks():
-        count += sum(1 for _ in splitter.feed(chunk))
+        count += sum(1 for _ in raw.each(splitter.feed(chunk)))
         assert len(splitter._buffer) <= len(element) + CHUNK_BYTES
     assert not list(splitter.finish(None))
     assert count > 300

@@ -1,16 +1,18 @@
 """Texts taken out of records by the compiled scan, beside the decoder that is trusted."""
 
+import itertools
 import json
 import random
 
 import msgspec
 import pytest
+import raw_files as raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glm_data.formats.blocks import BadRecordError
-from glm_data.formats.extract import extract_texts
-from glm_data.formats.records import decode_document
+from glm_data.formats.blocks import BadRecordError, Document
+from glm_data.formats.extract import CONTENT, NOT_FLAT, extract_texts
+from glm_data.formats.records import decode_document, name_source
 
 TEXT = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from('\n\t"\\/é字𠀀 ab')), max_size=40)
 VALUES = st.recursive(
@@ -24,8 +26,8 @@ RECORDS = st.dictionaries(KEYS, VALUES, max_size=5)
 
 def taken(record):
     """The text and what is left, or None where the record has to be decoded whole."""
-    texts, ((start, end, first, last),) = extract_texts([record])
-    return None if start < 0 else (bytes(texts[first:last]).decode(), record[:start] + b'""' + record[end:])
+    found = extract_texts(raw.records([record]))
+    return (bytes(found.texts).decode(), found.rests) if found.rests else None
 
 
 @settings(deadline=None, max_examples=400)
@@ -93,5 +95,60 @@ def test_of_damaged_records_nothing_is_read_that_the_decoder_would_not_read(reco
 
 def test_many_records_keep_their_places():
     texts = ["".join(random.Random(i).choices('ab"\\\n字é', k=i % 30)) for i in range(500)]
-    data, spans = extract_texts([msgspec.json.encode({"text": text}) for text in texts])
-    assert [bytes(data[first:last]).decode() for _, _, first, last in spans] == texts
+    records = [msgspec.json.encode({"text": text, "n": i}) for i, text in enumerate(texts)]
+    records[7] = b"{"
+    data, text_bounds, rests, rest_bounds, *_ = extract_texts(raw.records(records))
+    texts[7] = ""
+    assert [bytes(data[a:b]).decode() for a, b in itertools.pairwise(text_bounds)] == texts
+    expected = [b'{"text":"","n":%d}' % i if i != 7 else b"" for i in range(len(texts))]
+    assert [rests[a:b] for a, b in itertools.pairwise(rest_bounds)] == expected
+
+
+PLAIN = st.one_of(st.none(), st.booleans(), st.integers(-(10**16), 10**16), st.floats(-1, 1), TEXT, st.just({"a": 1}))
+FLAT_KEYS = st.sampled_from(["dataType", "pile_set_name", "source", "meta", "title", "标题", "id", "content", "text"])
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.dictionaries(FLAT_KEYS, PLAIN, max_size=8), TEXT, st.sampled_from([None, (",", ":")]))
+def test_flat_fields_become_what_decoder_and_encoder_make_of_them(fields, text, separators):
+    record = json.dumps({**fields, "text": text}, ensure_ascii=False, separators=separators).encode()
+    found = described(record)
+    assert found is None or found == decode_document(record, "in", 3)._replace(text="")
+
+
+@pytest.mark.parametrize(
+    ("record", "is_flat"),
+    [
+        ({"text": "t", "url": "u", "n": -12, "ok": True, "no": None, "source": "s"}, True),
+        ({"content": "c", "dataType": "d", "title": "标题", "source": "s"}, True),
+        ({"content": "c", "dataType": ""}, True),
+        ({"content": "c", "dataType": 3}, True),
+        ({"raw_content": "c", "n": 0}, True),
+        ({"text": "t", "n": 1.5}, False),
+        ({"text": "t", "n": 10**15}, False),
+        ({"text": "t", "n": "a\nb"}, False),
+        ({"text": "t", "pile_set_name": "p", "source": "s"}, False),
+        ({"text": "t", "meta": "m"}, False),
+        ({"text": "t", **{f"n{i}": i for i in range(16)}}, False),
+    ],
+)
+def test_which_records_are_flat(record, is_flat):
+    data = json.dumps(record, ensure_ascii=False).encode()
+    assert described(data) == (decode_document(data, "in", 3)._replace(text="") if is_flat else None)
+
+
+@pytest.mark.parametrize("value", [b"-0", b"01", b"1e3", b"tru", b"truex", b"nul", b"-", b"", b'"a" 1', b"1 2"])
+def test_odd_values_are_not_flat(value):
+    assert described(b'{"text": "t", "n": ' + value + b"}") is None
+    assert described(b'{"text": "t", "n": 1, "n": ' + value + b"}") is None
+
+
+def described(record):
+    """The document that the flat fields of a record make, or None if they are not flat."""
+    found = extract_texts(raw.records([record]))
+    ((field, start, end),) = found.flat.tolist()
+    if field == NOT_FLAT:
+        assert found.metas == b""
+        return None
+    source = name_source(found.rests[start:end].decode() if start >= 0 else "", "in", field == CONTENT)
+    return Document("in#3", "", source, "", found.metas.decode())

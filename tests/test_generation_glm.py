@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import msgspec
 import numpy as np
@@ -6,15 +7,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_model import write_small_model
 
-import tokenizer
 from glm_data.errors import ConfigError, InputError, UsageError
 from glm_data.generation.beam import search
 from glm_data.generation.decoder import Decoder
-from glm_data.generation.glm import Glm, load_model, text_of
+from glm_data.generation.glm import Glm, load_model
 from glm_data.generation.options import GenerationOptions
 from glm_data.generation.sampling import choose, repeated, shares
-from glm_data.generation.write import Rules, Task, write
+from glm_data.generation.texts import text_of
+from glm_data.generation.write import Job, Rules, Task, write
 from glm_data.int4 import QuantizeOptions
 from glm_data.int4.stage import quantize_stage
 from glm_data.model.attention import PieceAttention, lay_out
@@ -26,16 +28,7 @@ from tokenizer import SPECIAL
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A saved model with sharp, arbitrary opinions, and a tokenizer small enough to train in a moment."""
-    path = tmp_path_factory.mktemp("model")
-    rng = np.random.default_rng(0)
-    words = ["".join(rng.choice(list("abcdefghijklmnop"), 6)) for _ in range(60)] + ["床前明月光，", "the fox"] * 9
-    texts = [" ".join(rng.choice(words, 30)) for _ in range(60)]
-    tokenizer.train(texts, path, tokenizer.TrainOptions(vocab_size=512))
-    config = ModelConfig(vocab=576, layers=2, hidden=32, heads=2, ffn=48, embedding_std=0.5)
-    model = build(config, 7)
-    save_model(path, model.state_dict(), Description(model=config))
-    return path
+    return write_small_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +116,10 @@ def test_draws_are_a_function_of_the_seed(glm):
 def answers_of(glm, tasks, options):
     found = [[[] for _ in task.blanks] for task in tasks]
     with torch.inference_mode():
-        for number, blank, token in write(glm.model, tasks, glm._rules(options), options):
-            found[number][blank].append(token)
+        for written in write(glm.model, [glm.job(task, options) for task in tasks]):
+            for item in written:
+                if item.token is not None:
+                    found[item.text][item.blank].append(item.token)
     return found
 
 
@@ -153,6 +148,12 @@ def test_no_ngram_comes_twice(glm):
 
 
 TEXTS = ["the [MASK] fox", "床前[MASK]", "the fox [MASK] the[MASK]。 the fox the fox [MASK]"]
+
+
+def test_a_short_text_of_many_blanks_beside_a_long_one_of_one(glm):
+    options = GenerationOptions(max_length=9, min_length=9)
+    texts = ["the fox " * 12 + "[MASK]", "the[MASK]the[MASK]the[MASK]the[MASK]the[MASK]the[MASK]"]
+    assert glm.infill_many(texts, options) == [glm.infill(text, options) for text in texts]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
@@ -203,11 +204,57 @@ def test_a_wide_beam_finds_what_an_exhaustive_search_finds(running):
             layout = lay_out([np.array([[0, 4, len(ids), 1]])], len(ids))
             with torch.inference_mode():
                 chances = model(ids, torch.tensor(places), PieceAttention(layout.groups))[4:].double().log_softmax(-1)
-            score = sum(chances[i, token].item() for i, token in enumerate([*answer, SPECIAL.eop])) / (size + 1)
+            tokens = [*answer] if running and size == longest else [*answer, SPECIAL.eop]  # a continuation is cut there
+            score = sum(chances[i, token].item() for i, token in enumerate(tokens)) / len(tokens)
             best = max(best or (-9e9, ()), (score, answer))
     options = GenerationOptions(beams=27, max_length=longest, no_repeat_ngram=0)
     with torch.inference_mode():
-        assert search(model, Task(context, (2,), running), rules, options) == [list(best[1])]
+        assert search(model, [Job(Task(context, (2,), running), rules, options)]) == [[list(best[1])]]
+
+
+def test_beam_search_of_many_texts_finds_what_it_finds_of_each_alone(glm):
+    options = GenerationOptions(beams=3, max_length=5)
+    assert glm.infill_many(TEXTS, options) == [glm.infill(text, options) for text in TEXTS]
+    starts = ["the", "床前明月光，the fox the", "", "fox"]
+    assert glm.generate_many(starts, options) == [glm.generate(start, options) for start in starts]
+    parallel = msgspec.structs.replace(options, parallel=True)
+    alone = glm.infill("the fox [MASK] the[MASK]。", parallel).answers
+    assert glm.infill_many(["the[MASK]", "the fox [MASK] the[MASK]。"], parallel)[1].answers == alone
+
+
+def test_a_stop_text_ends_a_beam_however_short(glm):
+    options = GenerationOptions(beams=3, max_length=6, min_length=4, no_repeat_ngram=0)
+    free = glm.generate("the fox", options)
+    stop = free[1]
+    found = glm.generate("the fox", msgspec.structs.replace(options, stop=(stop,)))
+    assert stop not in found
+
+
+def test_more_texts_than_are_written_at_once(glm, monkeypatch):
+    monkeypatch.setattr("glm_data.generation.glm.MOST_TEXTS", 2)
+    starts = ["the", "床前明月光，the fox the", "", "fox", "a"]
+    assert glm.generate_many(starts, OPTIONS) == [glm.generate(start, OPTIONS) for start in starts]
+
+
+def test_no_answer_begins_with_what_may_not_come_first(glm):
+    comma = "，"
+    assert set(glm.tokenizer.encode(comma).tolist()) & glm._punctuation
+    assert not set(glm.tokenizer.encode("the fox").tolist()) & glm._punctuation
+    tasks = [Task([9, SPECIAL.gmask], (1,), True)]
+    for options in (
+        OPTIONS,
+        GenerationOptions(beams=4, max_length=3),
+        GenerationOptions(temperature=5.0, max_length=3),
+    ):
+        ((answer,),) = glm.write(tasks, options, words_first=True)
+        assert answer[0] not in glm._punctuation
+
+
+def test_a_device_that_is_not_there_is_one_sentence(folder):
+    with pytest.raises(UsageError, match=r"no device 'tpu9x'"):
+        Glm.load(folder, "tpu9x")
+    with pytest.raises(UsageError, match=r"'cuda:99': this machine has .*--device cpu"):
+        Glm.load(folder, "cuda:99")
 
 
 def test_beam_search_fills_several_blanks_and_is_no_worse_than_greedy(glm):
@@ -233,15 +280,26 @@ def test_streamed_pieces_are_the_text_and_cut_no_character(glm):
     assert all(pieces)
 
 
+def test_a_stream_that_waits_leaves_its_caller_in_no_mode(glm):
+    stream = glm.stream("the fox", OPTIONS)
+    next(stream)
+    assert not torch.is_inference_mode_enabled()
+    stream.close()
+
+
 def test_scores_are_the_sums_of_the_forwards_log_probabilities(glm):
-    choices = ["the fox", "床", "aЖ b"]
-    for text, running in (("the [MASK] fox", False), ("the fox", True)):
+    choices = ["the fox", "床", "aЖ b", ""]
+    for text, running in (("the [MASK] fox", False), ("the fox", True), ("[MASK]", False)):
         head, _, tail = text.partition("[MASK]")
+        space, head = head[len(head.rstrip()) :], head.rstrip()
         encode = glm.tokenizer.encode
         start = encode(head).tolist()
         context = [*start, SPECIAL.gmask] if running else [*start, SPECIAL.mask, *encode(tail).tolist()]
         for choice, found in zip(choices, glm.score(text, choices), strict=True):
-            target = encode(choice).tolist() + ([] if running else [SPECIAL.eop])
+            target = encode(space + choice).tolist() + ([] if running else [SPECIAL.eop])
+            if not target:
+                assert found == 0
+                continue
             logits = forward(glm, context, [(len(start), [SPECIAL.sop, *target[:-1]])], running)
             chances = logits.double().log_softmax(-1)
             expected = sum(chances[i, token].item() for i, token in enumerate(target))
@@ -297,6 +355,11 @@ def test_choice_of_the_likeliest_of_what_is_allowed():
     assert choose(logits, [1, 2], {0, 3}, only, draws) == 1  # everything else is banned: the n-gram rule gives way
 
 
+def test_a_temperature_near_zero_takes_the_likeliest():
+    logits = torch.tensor([3.0, 5.0, -1e30, 4.0])
+    assert choose(logits, [], {0}, GenerationOptions(temperature=5e-324), torch.Generator()) == 1
+
+
 def test_cut_characters_are_left_out(glm):
     ids = glm.tokenizer.encode("aЖ")  # Ж is two byte pieces
     assert len(ids) >= 3
@@ -313,7 +376,16 @@ def test_what_cannot_be_meant_is_one_sentence(glm, folder, tmp_path):
         glm.generate("the fox " * 3000)
     with pytest.raises(InputError, match=r"config\.json is missing"):
         Glm.load(tmp_path)
-    for change in ({"temperature": -1.0}, {"top_p": 0.0}, {"max_length": 0}, {"min_length": 65}, {"stop": ("",)}):
+    for change in (
+        {"temperature": -1.0},
+        {"temperature": math.inf},
+        {"seed": -1},
+        {"seed": 2**63},
+        {"top_p": 0.0},
+        {"max_length": 0},
+        {"min_length": 65},
+        {"stop": ("",)},
+    ):
         with pytest.raises(ConfigError):
             GenerationOptions(**change)
     for change in ({"beams": 0}, {"beams": 2, "temperature": 1.0}):

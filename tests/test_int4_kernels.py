@@ -6,17 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from glm_data.int4 import cpu, cuda
+from glm_data.int4 import cpu, cuda, torch_op
 from glm_data.int4.kernel_ir import ISAS, module
-from glm_data.int4.linear import Int4Linear, prepare
-from glm_data.int4.quantize import dequantize, quantize
+from glm_data.int4.linear import QuantizedLinear, prepare
+from glm_data.int4.quantize import dequantize, pack_nibbles, quantize
 
 os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is first imported, which our modules do in calls only
 
 
-def case(rows, columns, group, tokens, seed=0):
+def case(rows, columns, group, tokens, bits=4, seed=0):
     torch.manual_seed(seed)
-    packed, scales = quantize(torch.randn(rows, columns), group, "absmax")
+    packed, scales = quantize(torch.randn(rows, columns), group, "absmax", bits)
     return torch.randn(tokens, columns), packed, scales
 
 
@@ -34,10 +34,11 @@ def relative(found, expected):
 
 
 @pytest.mark.parametrize("isa", cpu.supported_isas(), ids=lambda isa: isa.name)
+@pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize(("rows", "columns", "group"), [(16, 32, 0), (50, 128, 32), (33, 96, 0), (64, 512, 256)])
-def test_kernels_against_the_twin(isa, rows, columns, group):
+def test_kernels_against_the_twin(isa, bits, rows, columns, group):
     for tokens in (1, 2, 3, 4, 5, 9, 300):
-        x, packed, scales = case(rows, columns, group, tokens)
+        x, packed, scales = case(rows, columns, group, tokens, bits)
         size = cpu.activation_group(columns, group)
         found = cpu.matmul(x, cpu.tile(packed), cpu.tile_scales(scales), size, isa, 1)[:, :rows]
         assert relative(found, twin(x, packed, scales, group)) < 2e-3  # a tie may round to the other side
@@ -53,12 +54,16 @@ def test_threads_change_no_bit(isa):
 
 
 @pytest.mark.parametrize("isa", cpu.supported_isas(), ids=lambda isa: isa.name)
-def test_extreme_levels_and_activations_do_not_overflow(isa):
-    packed = torch.full((16, 2048), 0xFF, dtype=torch.uint8)  # level 7 everywhere; every sum is as large as can be
+@pytest.mark.parametrize("level", [7, -8, 127, -128])
+def test_extreme_levels_and_activations_do_not_overflow(isa, level):
+    packed = torch.full((16, 4096), level, dtype=torch.int8)  # every sum is as large as can be
+    if abs(level) < 9:
+        packed = pack_nibbles(packed)
     scales = torch.ones(16, 1, dtype=torch.float16)
-    x = torch.full((3, 4096), -2.0)
-    found = cpu.matmul(x, cpu.tile(packed), cpu.tile_scales(scales), 128, isa, 1)
-    assert torch.allclose(found, torch.tensor(-2.0 * 7 * 4096), rtol=1e-5)
+    for value in (-2.0, 2.0):
+        x = torch.full((3, 4096), value)
+        found = cpu.matmul(x, cpu.tile(packed), cpu.tile_scales(scales), 128, isa, 1)
+        assert torch.allclose(found, torch.tensor(value * level * 4096), rtol=1e-5)
 
 
 @pytest.mark.parametrize("isa", cpu.supported_isas(), ids=lambda isa: isa.name)
@@ -86,27 +91,60 @@ def test_tiles_hold_every_nibble_at_its_documented_place(rows, eights, seed):
             assert found == ((whole >> 4) if column % 2 else whole & 15)
 
 
+def test_int8_tiles_hold_every_byte_at_its_documented_place():
+    packed = torch.randint(-127, 128, (20, 24), dtype=torch.int8, generator=torch.manual_seed(0))
+    tiles = cpu.tile(packed)
+    assert tiles.shape == (2, 6, 16, 4)
+    expected = torch.zeros(32, 24, dtype=torch.int64)
+    expected[:20] = packed
+    assert torch.equal(tiles.long() - 128, expected.view(2, 16, 6, 4).transpose(1, 2))
+
+
 def test_every_instruction_set_is_valid_llvm():
     import llvmlite.binding as llvm
 
     for isa in ISAS:
-        llvm.parse_assembly(module(isa)).verify()
+        for bits in (4, 8):
+            llvm.parse_assembly(module(isa, bits)).verify()
 
 
-@pytest.mark.parametrize(("columns", "group"), [(96, 0), (128, 64), (44, 0), (96, 64)])
-def test_prepared_layer_is_the_layer(columns, group):
-    x, packed, scales = case(50, columns, group, 6)
-    layer = Int4Linear(columns, 50, group)
-    layer.load_state_dict({"qweight": packed, "scales": scales, "bias": torch.randn(50)})
-    plain = layer(x.view(2, 3, columns))
+def made_layer(rows, columns, group, bits=4):
+    x, packed, scales = case(rows, columns, group, 6, bits)
+    layer = QuantizedLinear(columns, rows, group, bits)
+    layer.load_state_dict({"qweight": packed, "scales": scales, "bias": torch.randn(rows)})
+    x = x.view(2, 3, columns)
+    return layer, x, layer(x)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("columns", "group"), [(96, 0), (128, 64), (44, 0), (96, 64), (1152, 384)])
+def test_prepared_layer_is_the_layer(columns, group, bits):
+    layer, x, plain = made_layer(50, columns, group, bits)
     prepare(layer)
-    found = layer(x.view(2, 3, columns))
+    assert layer.way == ("plain" if columns in (44,) or group > columns // 2 else "kernel") or not cpu.supported_isas()
+    found = layer(x)
     assert found.shape == (2, 3, 50)
     assert relative(found, plain) < 0.02
+    prepare(layer)  # once is enough
+    assert torch.equal(layer(x), found)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "group", "way"),
+    [(48, 128, 0, "torch"), (48, 128, 64, "torch"), (48, 1152, 384, "torch"), (50, 128, 0, "plain")],
+)
+def test_torch_operator_where_there_is_no_kernel(monkeypatch, rows, columns, group, way):
+    layer, x, plain = made_layer(rows, columns, group)
+    monkeypatch.setattr(cpu, "supported_isas", lambda: ())
+    prepare(layer)
+    assert layer.way == way
+    assert relative(layer(x), plain) < 0.008  # bfloat16 activations, scales and results
+    assert not torch_op.fits(rows, columns, group, 8)
 
 
 @pytest.mark.parametrize(("rows", "columns", "group"), [(40, 128, 0), (16, 1088, 64), (16, 96, 32)])
 def test_gpu_kernel_in_the_interpreter(rows, columns, group):
+    pytest.importorskip("triton", reason="the GPU kernel is written in Triton, which is not installed")
     for tokens in (1, 33):
         x, packed, scales = case(rows, columns, group, tokens)
         bias = torch.randn(rows)

@@ -62,7 +62,7 @@ def test_the_metadata_names_the_extras_and_the_python(wheel: zipfile.ZipFile) ->
     metadata = email.message_from_bytes(wheel.read(name))
     assert metadata["Name"] == "glm-data"
     assert metadata["Requires-Python"] == ">=3.11"
-    assert {"train", "dask", "dev"} <= set(metadata.get_all("Provides-Extra") or [])
+    assert {"train", "web", "dask", "dev"} <= set(metadata.get_all("Provides-Extra") or [])
 
 
 def test_the_entry_points_can_be_called(wheel: zipfile.ZipFile) -> None:
@@ -81,7 +81,7 @@ def test_every_requirement_is_pinned_for_make() -> None:
     extras = project["optional-dependencies"]
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.partition("==")[0].lower() for line in lines if "==" in line}
-    wanted = [*project["dependencies"], *extras["train"], *extras["dev"]]
+    wanted = [*project["dependencies"], *extras["train"], *extras["web"], *extras["dev"]]
     missing = [item for item in wanted if item.partition(">=")[0].partition("[")[0].lower() not in pinned]
     assert not missing, f"not in constraints.txt: {missing}"
 

@@ -223,9 +223,10 @@ def test_help_runners_and_version(capfd):
     assert capfd.readouterr().out.startswith("glm-data ")
 
 
-def test_help_imports_neither_beam_nor_numpy():
+@pytest.mark.parametrize("words", [["--help"], ["run", "pipelines/dedupe.py", "--help"]])
+def test_help_imports_neither_beam_nor_numpy(words):
     code = (
-        "import sys; from pipelines.launcher import main; code = main(['--help']);"
+        f"import sys; from pipelines.launcher import main; code = main({words});"
         "sys.exit(code or any(name in sys.modules for name in ('apache_beam', 'numpy', 'pyarrow', 'numba')))"
     )
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0

@@ -8,12 +8,22 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_helpers import METRICS, make_dedupe, make_filter, make_run, make_stage, make_tokenize, make_train, shard
+from report_helpers import (
+    METRICS,
+    SOURCES,
+    make_dedupe,
+    make_filter,
+    make_run,
+    make_stage,
+    make_tokenize,
+    make_train,
+    shard,
+)
 
 from glm_data import files
 from glm_data.errors import InputError, UsageError
 from glm_data.report import REPORT_HTML, REPORT_JSON, collect, write_report
-from glm_data.report.collect import part
+from glm_data.report.funnel import part
 from glm_data.report.training import MOST_POINTS, thin
 from glm_data.stage import PLAN, SUCCESS, Check, read_success
 
@@ -55,15 +65,16 @@ def test_the_funnel_adds_up(run: Path) -> None:
 
 def test_sources_are_followed_through_the_stages(run: Path) -> None:
     assert collect(run)["sources"] == [
-        {"source": "新闻", "in": 10, "kept": {"filter": 6, "dedupe": 5}},
-        {"source": "Pile", "in": 9, "kept": {"filter": 7, "dedupe": 5}},
+        {"source": "新闻", "in": 10, "kept": {"filter": 6, "dedupe": 5}, "packed": None},
+        {"source": "Pile", "in": 9, "kept": {"filter": 7, "dedupe": 5}, "packed": SOURCES["Pile"]},
     ]
 
 
 def test_languages_join_filter_and_tokenize(run: Path) -> None:
+    zh, en = ({"language": language, "packed": None} for language in ("zh", "en"))
     assert collect(run)["languages"] == [
-        {"language": "zh", "documents": 2, "kept_bytes": 100_000, "tokens": 300, "tokenized_bytes": 900},
-        {"language": "en", "documents": 0, "kept_bytes": 0, "tokens": 100, "tokenized_bytes": 420},
+        {**zh, "documents": 2, "kept_bytes": 100_000, "tokens": 300, "tokenized_bytes": 900},
+        {**en, "documents": 0, "kept_bytes": 0, "tokens": 100, "tokenized_bytes": 420},
     ]
 
 

@@ -1,9 +1,13 @@
 """The page: one file, verdict first, numbers shown, hostile text shown and never run."""
 
+import importlib
+import inspect
 import itertools
 import re
 from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import msgspec
@@ -13,20 +17,22 @@ from hypothesis import strategies as st
 from report_helpers import HOSTILE, MAKERS, make_filter, make_run, make_stage, shard
 
 from glm_data import files
-from glm_data.report import collect, render, svg, text
-from glm_data.report.render import command_line, filled, verdict
+from glm_data.report import charts, collect, render, svg, text
+from glm_data.report.chinese import LABELS, NAMES, SENTENCES, translate
+from glm_data.report.render import _FACT_LABELS, command_line, filled, verdict
 from glm_data.stage import SUCCESS, Check, read_success
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
-SVG_VOID = {"line", "polyline"}
+SVG_VOID = {"line", "polyline", "polygon", "rect", "circle"}
 NUMBER = re.compile(r"-?\d+\.?\d*")
 
 
 class Page(HTMLParser):
-    """Tags in balance, every attribute, and the visible text."""
+    """Tags in balance, every attribute, and the text that is visible in one of the two languages."""
 
-    def __init__(self, html: str) -> None:
+    def __init__(self, html: str, language: str = "en") -> None:
         super().__init__()
+        self.hidden = {"en": "zh", "zh": "en"}[language]
         self.open: list[str] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
@@ -36,17 +42,18 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attributes)))
         if tag not in VOID:
-            self.open.append(tag)
+            is_hidden = self.hidden in (dict(attributes).get("class") or "").split()
+            self.open.append("hidden" if is_hidden else tag)
 
     def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         assert tag in SVG_VOID
         self.tags.append((tag, dict(attributes)))
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+        assert self.open.pop() in (tag, "hidden")
 
     def handle_data(self, data: str) -> None:
-        if not {"style", "title"} & set(self.open):
+        if not {"style", "title", "hidden"} & set(self.open):
             self.text += " " + " ".join(data.split())
 
 
@@ -55,8 +62,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return collect(make_run(tmp_path_factory.mktemp("report") / "run"))
 
 
-def shown(report: dict[str, Any]) -> str:
-    return re.sub(r"\s+", " ", Page(render(report)).text)
+def shown(report: dict[str, Any], language: str = "en") -> str:
+    return re.sub(r"\s+", " ", Page(render(report), language).text)
+
+
+def words(markup: str) -> str:
+    """The English of a label in both languages."""
+    return " ".join(Page(markup).text.split())
 
 
 def assert_harmless(html: str) -> None:
@@ -78,7 +90,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(report: dict[str, Any]) -> N
     assert "http://" not in html
     assert "https://" not in html
     assert "default-src 'none'" in html
-    assert "prefers-color-scheme: dark" in html
+    assert "color-scheme: light dark" in html
     assert len(html) < 100_000
 
 
@@ -111,31 +123,37 @@ def test_failed_checks_stand_before_the_others(tmp_path: Path) -> None:
     checks = [Check(name="a", ok=True, sentence="Fine so far."), Check(name="b", ok=False, sentence="Pile is gone.")]
     make_filter(tmp_path, checks=checks)
     report = collect(tmp_path)
-    assert verdict(report) == ("bad", "1 of 3 checks failed.")
+    word, sentence = verdict(report)
+    assert (word, words(sentence)) == ("bad", "1 of 3 checks failed.")
     assert shown(report).index("Pile is gone.") < shown(report).index("Fine so far.")
 
 
 def test_an_unfinished_run_is_neither_good_nor_bad(tmp_path: Path) -> None:
     make_filter(tmp_path, finish=False)
     report = collect(tmp_path)
-    assert verdict(report) == ("open", "Not finished: filter. Run the same command again to go on.")
-    assert "Not finished; 2 shards done." in shown(report)
+    word, sentence = verdict(report)
+    assert (word, words(sentence)) == ("open", "Not finished: filter . Run the same command again to go on.")
+    assert "Not finished; shards done: 2 ." in shown(report)
 
 
 @pytest.mark.parametrize(
     "expected",
     [
-        "filter 20 13 6 1 1.6 MB",
-        "dedupe 13 10 3 0 –",
+        "filter 20 13 6 1 2.5 MB 1.6 MB –",
+        "dedupe 13 10 3 0 – – –",
+        "tokenize 10 10 0 0 – 1.32 kB 400",
+        "Pile 9 7 5 55.6 % 200 400 2.00 40.0 % 41.0 %",
+        "source Pile 41.0 % 40.0 %",
         "language 3 15.0 %",
         "新闻 10 6 5 50.0 %",
         "zh 2 100 kB 300 3.00",
-        "p#5 p#2 0.810 1.000 near",
+        "0.810 1.000 near − p#5 + p#2",
+        "3 p#1 0.830",
         "0.8 – 0.9 2",
         "3.30 bytes of text a token",
         "1.0 % byte pieces",
         "4 rows of 2,048 tokens",
-        "4.8 % of the tokens are MIP (5.0 % wanted)",
+        "MIP of the packed tokens 5.0 % 4.8 %",
         "[gMASK] text 6,000 73.2 %",
         "20 samples",
         "nli 12 60.0 % qa 8 40.0 %",
@@ -153,10 +171,93 @@ def test_the_numbers_are_shown(report: dict[str, Any], expected: str) -> None:
 
 
 def test_widths_of_the_funnel_are_shares_of_the_start(report: dict[str, Any]) -> None:
-    html = render(report)
-    funnel = html[html.index('id="documents"') : html.index("<h3>")]
-    widths = [float(width) for width in re.findall(r"width:([\d.]+)%", funnel)]
-    assert widths == [65.0, 30.0, 5.0, 50.0, 15.0, 0.0, 50.0, 0.0, 0.0]
+    picture = str(charts.funnel(report["funnel"]))
+    widths = [float(width) for width in re.findall(r'<rect class="kept"[^>]* width="([\d.]+)"', picture)]
+    assert [width / widths[0] for width in widths] == [1, 0.65, 0.5, 0.5]
+    assert "13 · 65.0" in picture
+    assert "· 1.6" in picture
+
+
+def test_bars_and_dots_stand_at_the_height_of_their_numbers() -> None:
+    picture = str(charts.span_lengths([30, 60, 10, 0, 0], [20.0, 55.0, 12.0, 0.6, 0.1]))
+    heights = [float(height) for height in re.findall(r'<rect [^>]*height="([\d.]+)"', picture)]
+    assert [height / heights[1] for height in heights] == pytest.approx([1 / 2, 1, 1 / 6, 0], abs=1e-3)
+    floor = 210 - 28
+    dots = [floor - float(y) for y in re.findall(r'cy="([\d.]+)"', picture)]
+    assert [dot / heights[1] for dot in dots] == pytest.approx([20 / 60, 55 / 60, 12 / 60, 0.01], abs=2e-3)
+
+
+# --- two languages ----------------------------------------------------------------------------------------------------
+
+
+def labels() -> set[str]:
+    """The texts that the templates and the code around them hand to ``t`` and ``both``."""
+    pages = resources.files("glm_data.report") / "page"
+    text = "".join(page.read_text(encoding="utf-8") for page in pages.iterdir())
+    found = set(re.findall(r'\bt\("([^"]+)"', text))
+    found |= {word for pair in re.findall(r'\bt\("(\w+)" if [\w.]+ else "(\w+)"\)', text) for word in pair}
+    source = inspect.getsource(importlib.import_module("glm_data.report.render"))
+    return found | set(re.findall(r'both\("([^"]+)"', source))
+
+
+def test_every_label_has_its_chinese() -> None:
+    missing = labels() - LABELS.keys() - NAMES.keys()
+    assert len(labels()) > 100
+    assert not missing
+
+
+def test_no_chinese_is_left_over() -> None:
+    known = labels() | set(_FACT_LABELS.values())
+    code = "".join(
+        inspect.getsource(importlib.import_module(f"glm_data.report.{name}"))
+        for name in ("render", "charts", "svg", "origin")
+    )
+    pages = "".join(page.read_text("utf-8") for page in (resources.files("glm_data.report") / "page").iterdir())
+    unused = {label for label in LABELS.keys() - known if f'"{label}"' not in code + pages}
+    facts = {
+        "bands",
+        "buckets",
+        "edges",
+        "shingles",
+        "crowded",
+        "giant buckets",
+        "source {name}",
+        "language {name}",
+        "unigram",
+    }
+    assert unused <= facts
+
+
+@pytest.mark.parametrize("table", [LABELS, SENTENCES])
+def test_both_languages_fill_in_the_same_things(table: dict[str, str]) -> None:
+    for english, chinese in table.items():
+        fields = sorted(name for _, name, _, _ in Formatter().parse(english) if name)
+        assert sorted(name for _, name, _, _ in Formatter().parse(chinese) if name) == fields, english
+        assert re.search("[\u4e00-\u9fff]", chinese) or chinese == english, english
+
+
+def test_the_chinese_page_says_the_same_numbers_in_chinese(report: dict[str, Any]) -> None:
+    page = shown(report, "zh")
+    assert "项检查全部成立" in page
+    assert "过滤：读入 20 条 = 保留 13 + 丢弃 6 + 无法读取 1。" in page
+    assert "过滤 20 13 6 1 2.5 MB 1.6 MB –" in page
+    assert not re.search("Packed rows|Dropped|wanted", page)
+    assert sorted(re.findall(r"\d[\d,.]*", page)) == sorted(re.findall(r"\d[\d,.]*", shown(report)))
+
+
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        ("'Pile-CC' lost most, 36.6% of its 205 documents; the limit is 98.0%.",
+         "“Pile-CC”损失最多，205 篇文档中的 36.6%；上限 98.0%。"),
+        ("MIP is 0.0500 of the packed tokens, 0.0500 wanted.", "MIP 占打包词元的 0.0500，目标 0.0500。"),
+        ("931 documents kept by dedupe, all read by tokenize.", "去重 保留的 931 篇文档，分词 全部读到。"),
+        ("source '{x}{0}' loses 1% of its documents (limit 2%).", "来源“{x}{0}”失去 1% 的文档（上限 2%）。"),
+        ("Nobody has said this before.", None),
+    ],
+)  # fmt: skip
+def test_sentences_of_checks_are_translated(english: str, chinese: str | None) -> None:
+    assert translate(english) == chinese
 
 
 @settings(deadline=None, max_examples=12)
@@ -174,6 +275,14 @@ def test_stages_without_counts_and_facts_have_a_page(tmp_path: Path) -> None:
     assert_harmless(render(collect(tmp_path)))
 
 
+POISONED = ("checks", "languages", "filtering", "duplicates", "samples", "tokenizer", "unfinished")
+ROWS = {
+    "rows": 1, "lengths": [1, 2], "expected": [1.0, 2.0], "suffixes": [0] * 10,
+    "fit": {"spans": 3, "mean": 1.0, "expected_mean": 1.0, "chi_square": 1.0, "degrees": 1, "p_value": 0.5},
+    "examples": [{"kind": "mask", "places": 9, "part_a": ["a", 1], "part_b": [{"text": "b", "position": 1}]}],
+}  # fmt: skip
+
+
 def poison(value: Any) -> Any:
     """``value`` with hostile text in front of every string and key that a corpus can decide."""
     if isinstance(value, str):
@@ -186,18 +295,23 @@ def poison(value: Any) -> Any:
 
 
 def test_hostile_text_is_shown_and_never_run(report: dict[str, Any]) -> None:
-    evil = {name: poison(report[name]) for name in ("checks", "sources", "languages", "duplicates", "samples")}
+    evil = {name: poison(report[name]) for name in POISONED}
+    evil["rows"] = {**poison(ROWS), "examples": [{**poison(ROWS["examples"][0]), "kind": "mask"}]}
     stages = {HOSTILE: msgspec.structs.asdict(msgspec.convert(report["stages"]["filter"], _Any))}
     stages[HOSTILE]["options"] = {HOSTILE: HOSTILE, "list": [{HOSTILE: 1}]}
     funnel = [
         {**step, "stage": HOSTILE, "dropped": {HOSTILE: 3}, "unreadable": {HOSTILE: 1}} for step in report["funnel"]
     ]
-    run = {"folder": f"/x/{HOSTILE}", "stages": {}, "commands": [{"command": ["glm-data", HOSTILE], "folder": HOSTILE}]}
+    lines = [{"option": HOSTILE, "value": HOSTILE, "origin": HOSTILE}]
+    run = {"folder": f"/x/{HOSTILE}", "stages": {}, "origins": {HOSTILE: lines}, "commands": [COMMAND]}
     html = render({**report, **evil, "stages": stages | report["stages"], "funnel": funnel, "run": run})
     assert_harmless(html)
     assert html.count("&lt;script&gt;") >= 20
     assert "⟨U+202E⟩gnp.exe␛[31m⟨U+2066⟩" in html
     assert "alert(1)" in Page(html).text
+
+
+COMMAND = {"command": ["glm-data", HOSTILE], "folder": HOSTILE}
 
 
 class _Any(msgspec.Struct):

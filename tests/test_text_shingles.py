@@ -1,3 +1,5 @@
+import random
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -28,6 +30,16 @@ def test_any_text_has_a_shingle_and_none_reads_beyond_its_buffer(texts):
     found = shingle_texts(pa.array(texts, pa.string()))
     assert len(rows(found)) == len(texts)
     assert all(row for row in rows(found))
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_words_and_runs_longer_than_what_is_read_at_once_equal_the_twin(unit):
+    choice = random.Random(6).choice
+    kinds = ["a", "Q", "7", "中", "國", " ", "，", "é", "…", "\u3000", "😀", "б", "\u200b"]
+    sizes = [1, 1, 2, 7, 8, 9, 20, 21, 22, 43, 63, 64, 65, 130]
+    pieces = [choice(kinds) * choice(sizes) for _ in range(1500)]
+    texts = ["".join(pieces[at : at + 30]) for at in range(0, len(pieces), 30)] + ["word" * 40, "字" * 64, "x", ""]
+    assert rows(shingle_texts(pa.array(texts), unit=unit)) == [shingles(text, unit=unit) for text in texts]
 
 
 def test_mixed_scripts_make_one_stream_of_words_and_characters():

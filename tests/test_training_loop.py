@@ -248,6 +248,8 @@ def test_options_that_cannot_be_meant_are_refused():
 def test_preset_with_replacements_and_steps_of_epochs():
     config = model_config(TrainOptions(model="110m", layers=3, norm="pre"), 512)
     assert (config.vocab, config.layers, config.hidden, config.norm) == (512, 3, 768, "pre")
+    switched = model_config(TrainOptions(model="110m", positions="learned-2d", softmax="glm-130b"), 512)
+    assert (switched.positions, switched.softmax, switched.layers) == ("learned-2d", "glm-130b", 12)
     assert step_bounds(TrainOptions(epochs=2.0, batch_rows=3), 10) == list(range(0, 22, 3))
     assert step_bounds(TrainOptions(steps=5), 10) == [0, 1, 2, 3, 4, 5]
 

@@ -159,12 +159,14 @@ def test_rows_of_the_skip_list_do_not_count(tmp_path):
 
     options = msgspec.structs.replace(OPTIONS, layers=1, hidden=16, heads=2, ffn=24, batch_rows=4, steps=2)
     tokens = []
-    for skipped in ("", "0:5"):
+    for skipped in ("", "0:5", "0:8"):
         (tmp_path / "skip.txt").write_text(skipped)
         engine = ParallelEngine(build(model_config(options, VOCAB), 0), options, Layout())
+        start = [parameter.detach().clone() for parameter in engine.parameters.values()]
         run = _Run(engine, TrainingData(ToyRows(8), order, [], tmp_path), tmp_path, "key")
         run._step(0)
         tokens.append(run.sums.total_tokens)
         rows = order(np.arange(4), 8, options.seed, 0)
     assert tokens[1] == sum(int(ToyRows(8).batch([row]).loss_mask.sum()) for row in rows.tolist() if row >= 5)
-    assert tokens[0] > tokens[1]
+    assert tokens[0] > tokens[1] > tokens[2] == 0
+    assert all(torch.equal(*pair) for pair in zip(start, engine.parameters.values(), strict=True)), "nothing moves"

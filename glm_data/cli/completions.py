@@ -12,7 +12,6 @@ import msgspec
 from glm_data.cli.output import visible
 
 if TYPE_CHECKING:
-    from glm_data.generation.glm import Glm
     from glm_data.generation.options import GenerationOptions
 
 MASK, GMASK = "[MASK]", "[gMASK]"
@@ -42,15 +41,18 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
         return first + "".join(blank + part for blank, part in zip(blanks, rest, strict=True))
 
 
-def complete(folder: Path, prompts: Sequence[str], options: GenerationOptions | None = None) -> list[Completion]:
-    """Fill the blanks of ``prompts`` with the model in ``folder``, greedily by default."""
+def complete(
+    folder: Path, prompts: Sequence[str], options: GenerationOptions | None = None, device: str = "cpu"
+) -> list[Completion]:
+    """Fill the blanks of ``prompts`` with the model in ``folder``, greedily by default; many side by side."""
     from glm_data.generation.glm import Glm
 
-    model = Glm.load(folder)
-    return [_complete_one(model, prompt, options) for prompt in prompts]
-
-
-def _complete_one(model: Glm, prompt: str, options: GenerationOptions | None) -> Completion:
-    if MASK in prompt:
-        return Completion(prompt=prompt, filled=model.infill(prompt, options).answers)
-    return Completion(prompt=prompt, filled=(model.generate(prompt, options),))
+    model = Glm.load(folder, device)
+    masked = [prompt for prompt in prompts if MASK in prompt]
+    open_ended = [prompt for prompt in prompts if MASK not in prompt]
+    infilled = iter(model.infill_many(masked, options))
+    continued = iter(model.generate_many(open_ended, options))
+    return [
+        Completion(prompt=prompt, filled=next(infilled).answers if MASK in prompt else (next(continued),))
+        for prompt in prompts
+    ]

@@ -140,15 +140,13 @@ def _show_training(output: Output, facts: dict[str, Any]) -> None:
 
 
 def _show_next(output: Output, outcome: Outcome) -> None:
-    import manifests
-
-    place, recipe = shlex.quote(str(outcome.folder)), shlex.quote(str(manifests.path("demo.yaml")))
+    place = shlex.quote(str(outcome.folder))
     output.say("\nLook at it", bold=True)
     output.say(f"  {outcome.page}")
     output.say(f"  glm-data inspect {place}/pack --row 0")
     output.say(f"  glm-data verify {place}/pack")
     output.say(f'  glm-data infill {place}/quantize "The quick brown fox [MASK] over the lazy dog."')
     output.say(f'  glm-data generate {place}/quantize "从前有座山，" --max-length 24')
-    output.say("\nThen your own shards: put their paths under 'inputs:' in place of 'demo_input:'", bold=True)
-    output.say(f"  cp {recipe} my-recipe.yaml")
-    output.say("  glm-data run my-recipe.yaml --out my-run")
+    output.say("\nThen your own shards, in place of FOLDER", bold=True)
+    output.say("  glm-data init FOLDER")
+    output.say("  glm-data run recipe.yaml --out my-run")

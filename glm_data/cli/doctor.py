@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata as metadata
+import importlib.util
 import os
 import platform
 import re
+import resource
 import shutil
 import sys
 import tempfile
@@ -26,6 +28,13 @@ from glm_data.stage import Check
 
 LEAST_MEMORY_BYTES = 2_000_000_000
 LEAST_DISK_BYTES = 2_000_000_000
+LEAST_TEMPORARY_BYTES = 500_000_000
+LEAST_OPEN_FILES = 1024
+_COMPILED = (
+    "llvmlite.binding", "msgspec._core", "numba._dispatcher", "numpy._core._multiarray_umath", "opencc", "pyarrow.lib",
+    "pycld2._pycld2", "sentencepiece._sentencepiece", "xxhash._xxhash", "zstandard.backend_c",
+)  # fmt: skip
+"""Modules of our dependencies that are compiled for one Python and one system."""
 
 
 @click.command(
@@ -159,7 +168,18 @@ def _version(name: str) -> str | None:
 
 def run_checks() -> tuple[Check, ...]:
     """What may go wrong, each with its cure."""
-    return (_check_packages(), _check_memory(), _check_disk(), _check_beam(), _check_writable())
+    return (
+        _check_packages(),
+        _check_wheels(),
+        _check_memory(),
+        _check_disk(),
+        _check_temporary(),
+        _check_open_files(),
+        _check_encoding(),
+        _check_kernel_cache(),
+        _check_beam(),
+        _check_writable(),
+    )
 
 
 def runner_checks(name: str, beam_options: Sequence[str], shared: Path | None) -> tuple[Check, ...]:
@@ -180,6 +200,50 @@ def _check_packages() -> Check:
     if missing:
         sentence = f"not installed: {', '.join(missing)}; install again with: pip install glm-data"
     return Check(name="packages", ok=not missing, sentence=sentence)
+
+
+def _check_wheels() -> Check:
+    """Compiled parts of packages are there and fit this Python; they are found, not loaded."""
+    broken = [name for name in _COMPILED if importlib.util.find_spec(name) is None]
+    sentence = "the compiled parts of all packages fit this Python and system."
+    if broken:
+        sentence = f"without a part that fits this Python: {', '.join(broken)}; use Python 3.11 on Linux or macOS, or "
+        sentence += "install again with: pip install --force-reinstall --only-binary :all: glm-data"
+    return Check(name="wheels", ok=not broken, sentence=sentence)
+
+
+def _check_temporary() -> Check:
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    ok = free >= LEAST_TEMPORARY_BYTES
+    sentence = f"{megabytes(free)} free in {folder}"
+    return Check(name="temporary", ok=ok, sentence=sentence + ("." if ok else "; point TMPDIR at a larger disk."))
+
+
+def _check_open_files() -> Check:
+    """Sorting and workers keep some hundred files open at once."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    ok = soft == resource.RLIM_INFINITY or soft >= LEAST_OPEN_FILES
+    sentence = "no limit of open files." if soft == resource.RLIM_INFINITY else f"{soft:,} files may be open at once"
+    cure = f"; raise it with: ulimit -n {LEAST_OPEN_FILES if hard < 0 else min(hard, 4096)}"
+    return Check(name="open files", ok=ok, sentence=sentence if soft < 0 else sentence + ("." if ok else cure))
+
+
+def _check_encoding() -> Check:
+    found = (sys.getfilesystemencoding(), (sys.stdout.encoding or "utf-8"))
+    ok = all(name.lower().replace("-", "") == "utf8" for name in found)
+    sentence = "file names and output are UTF-8." if ok else f"file names are {found[0]}, output is {found[1]}; "
+    return Check(name="encoding", ok=ok, sentence=sentence if ok else sentence + "set LANG=C.UTF-8 and PYTHONUTF8=1.")
+
+
+def _check_kernel_cache() -> Check:
+    """Compiled kernels are kept beside the source, or in a folder of the user's; otherwise every start compiles."""
+    place = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(glm_data.__file__).parent)
+    ok = os.access(place, os.W_OK) if place.exists() else os.access(place.parent, os.W_OK)
+    sentence = "compiled kernels can be kept."
+    if not ok:
+        sentence = f"'{place}' cannot be written, so kernels are compiled at every start; set NUMBA_CACHE_DIR."
+    return Check(name="kernels", ok=ok, sentence=sentence)
 
 
 def _check_memory() -> Check:

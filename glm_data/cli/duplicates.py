@@ -112,7 +112,8 @@ def _told(cluster: Cluster, texts: dict[str, str]) -> dict[str, Any]:
 
 
 def _print_cluster(output: Output, number: int, cluster: Cluster, texts: dict[str, str], characters: int) -> None:
-    from glm_data.cli.diff import print_side_by_side
+    from glm_data.cli.paint import print_side_by_side
+    from glm_data.viewer.differences import side_by_side
 
     rules = ", ".join(f"{rule} {count:,}" for rule, count in cluster.rules.items())
     output.say(f"\ncluster {number}: {cluster.documents:,} documents, kept is {visible(cluster.kept)}", bold=True)
@@ -120,7 +121,7 @@ def _print_cluster(output: Output, number: int, cluster: Cluster, texts: dict[st
     output.say(f"  removed: {rules}; least similar {least.jaccard:.4f}, {least.containment:.1%} of it in the kept one")
     if least.id in texts and cluster.kept in texts:
         titles = (f"removed  {least.id}", f"kept  {cluster.kept}")
-        print_side_by_side(texts[least.id], texts[cluster.kept], titles, characters=characters)
+        print_side_by_side(side_by_side(texts[least.id], texts[cluster.kept], characters), titles)
 
 
 def _print_overlap(output: Output, overlap: Overlap) -> None:

@@ -102,7 +102,7 @@ def _quoted(text: str) -> str:
 def _print_text(output: Output, text: str, characters: int) -> None:
     from rich.text import Text
 
-    from glm_data.cli.inspect import print_text
+    from glm_data.cli.paint import print_text
 
     shown = text[: characters or None]
     line = Text(visible(shown))

@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from glm_data.cli.fields import EXISTING_FOLDER, FOLDER, build, config_options
+from glm_data.cli.fields import EXISTING_FOLDER, FOLDER, build, listed_options
 from glm_data.cli.output import Output, output_options, show_stage
 from glm_data.cli.progress import follow
 from glm_data.cli.shell import Command
-from glm_data.exporting.stage import STAGE, ExportOptions
 
 
 @click.command(
@@ -27,15 +26,17 @@ from glm_data.exporting.stage import STAGE, ExportOptions
 )
 @click.argument("pack", type=EXISTING_FOLDER)
 @click.option("--out", "--output", "-o", required=True, type=FOLDER, help="The stage's folder.")
-@config_options(ExportOptions)
+@listed_options("export")
 @click.option("--overwrite", is_flag=True, help="Start afresh where other settings had begun.")
 @output_options
 def export(pack: Path, out: Path, overwrite: bool, as_json: bool, quiet: bool, **given: Any) -> int:
     """Export, show the table."""
-    from glm_data.exporting.stage import export_stage
+    from glm_data.exporting.stage import STAGE, ExportOptions, export_stage
+    from glm_data.report import write_report
 
     output = Output(as_json=as_json, quiet=quiet)
     options = build(ExportOptions, given)
     with follow(output, out, STAGE):
         success = export_stage(pack, out, options, overwrite=overwrite)
+    write_report(out)
     return show_stage(output, out, success)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,8 +19,18 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
+OPTIONS = Path(__file__).with_name("options.json")
+_KINDS = {kind.__name__: kind for kind in (bool, int, float, str)}
 EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+device_option = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="Where the model runs: cpu, cuda, or one GPU of several, as cuda:1.",
+)
 
 
 def config_options(kind: type[msgspec.Struct]) -> Callable[[FunctionT], FunctionT]:
@@ -30,6 +42,46 @@ def config_options(kind: type[msgspec.Struct]) -> Callable[[FunctionT], Function
         return function
 
     return decorate
+
+
+def listed_options(name: str) -> Callable[[FunctionT], FunctionT]:
+    """Decorate a command with the options of a stage, of ``runner`` or of ``export``; no room is imported for it.
+
+    They are listed in ``options.json``, which ``make docs`` writes from the structs and a test holds to them: importing
+    Arrow and compiled kernels takes most of a second, also where the answer is ``--help`` or a typing error.
+    """
+
+    def decorate(function: FunctionT) -> FunctionT:
+        for option in reversed(_listed()[name]):
+            function = _click_option(option)(function)
+        return function
+
+    return decorate
+
+
+@functools.cache
+def _listed() -> dict[str, list[Option]]:
+    listed = json.loads(OPTIONS.read_text(encoding="utf-8"))
+    return {name: [_read_option(item) for item in items] for name, items in listed.items()}
+
+
+def _read_option(item: dict[str, Any]) -> Option:
+    tuples = {name: tuple(value) for name, value in item.items() if isinstance(value, list)}
+    default = {} if "default" in item else {"default": msgspec.NODEFAULT}
+    return Option(**{**item, **tuples, **default, "kind": _KINDS[item["kind"]]})
+
+
+def write_options(kinds: Mapping[str, type[msgspec.Struct]]) -> bytes:
+    """The bytes of ``options.json`` for structs by name."""
+    told: dict[str, list[dict[str, Any]]] = {}
+    for name, kind in kinds.items():
+        told[name] = []
+        for option in options(kind):
+            item = {**vars(option), "kind": option.kind.__name__}
+            if option.required:
+                del item["default"]
+            told[name].append(item)
+    return (json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode()
 
 
 def _click_option(option: Option) -> Callable[[FunctionT], FunctionT]:

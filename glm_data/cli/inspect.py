@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +17,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from glm_data.loading.rows import PackedRows
+    from glm_data.viewer.packed import Cell, Piece, RowView
     from tokenizer import Tokenizer
-
-STYLES = {"gmask": "bold blue", "mask": "bold yellow", "mip": "bold green", "smask": "bold magenta"}
-NAMES = {"gmask": "[gMASK] text", "mask": "[MASK] text", "mip": "MIP", "smask": "[sMASK] text"}
-BLANKS = {"gmask": "gMASK", "mask": "MASK", "mip": "MASK", "smask": "sMASK"}
-_PLAIN_WIDTH = 110
 
 
 @click.command(
@@ -45,127 +40,114 @@ _PLAIN_WIDTH = 110
 @output_options
 def inspect(pack: Path, row: int, rows: int, places: bool, epoch: int, as_json: bool, quiet: bool) -> None:
     """Print the rows."""
+    from glm_data.loading.provenance import Documents
     from glm_data.loading.rows import PackedRows
+    from glm_data.viewer.packed import view_row
     from tokenizer import Tokenizer
 
     packed = PackedRows.open(pack)
     if row >= len(packed):
         raise UsageError(f"--row {row} is outside '{pack}', which has {len(packed)} rows; the first is 0.")
-    model = Tokenizer.load(pack)
-    shown = [describe_row(packed, model, number, epoch) for number in range(row, min(row + rows, len(packed)))]
-    output = Output(as_json=as_json, quiet=quiet)
-    output.value(shown)
+    model, documents = Tokenizer.load(pack), Documents(pack)
+    wanted = range(row, min(row + rows, len(packed)))
+    views = [view_row(packed, model, documents, number, epoch) for number in wanted]
+    Output(as_json=as_json, quiet=quiet).value([tell_row(view, model) for view in views])
     if as_json:
         return
-    for item in shown:
-        _print_row(item, len(packed))
+    for view in views:
+        _print_row(view)
         if places:
-            _print_places(packed, model, item["row"], epoch)
+            _print_places(packed, model, view.row, epoch)
 
 
-def describe_row(packed: PackedRows, model: Tokenizer, row: int, epoch: int = 0) -> dict[str, Any]:
+def tell_row(view: RowView, model: Tokenizer) -> dict[str, Any]:
     """One row as plain values: its pieces with origins, part A as a list of texts and masks, spans in part-B order."""
-    from glm_data.packing.rows import KINDS
-
-    rows = packed.whole_rows([row], epoch)
-    tokens, spans = rows.tokens[0], rows.row_spans(0).tolist()
-    origins = _origins(packed, row)
-    pieces = []
-    for start, sep, end, kind in rows.row_pieces(0).tolist():
-        own = [span for span in spans if sep <= span[1] < end]
-        pieces.append(
-            {
-                "kind": KINDS[kind],
-                "start": start,
-                "sep": sep,
-                "end": end,
-                "part_a": _part_a(tokens, start, sep, own, model),
-                "spans": [_span(tokens, span, start, KINDS[kind], model) for span in own],
-            }
-        )
-    used = sum(piece["end"] - piece["start"] for piece in pieces)
-    targets = sum(span[2] for span in spans)
-    return {"row": row, "used": used, "length": len(tokens), "targets": targets, "origins": origins, "pieces": pieces}
+    return {
+        "row": view.row,
+        "used": view.used,
+        "length": view.length,
+        "targets": view.targets,
+        "origins": [{name: getattr(item, name) for name in item.__struct_fields__[1:]} for item in view.origins],
+        "pieces": [_tell_piece(view, piece, model) for piece in view.pieces],
+    }
 
 
-def _origins(packed: PackedRows, row: int) -> list[dict[str, Any]]:
-    """Documents of a row: id, source, language, and the slice of their tokens."""
-    from glm_data.loading.provenance import Documents
-
-    slices = packed.origins(row).tolist()
-    named = Documents(packed.folder).named(document for document, _, _ in slices)
-    return [{**named[document], "offset": offset, "tokens": tokens} for document, offset, tokens in slices]
+def _tell_piece(view: RowView, piece: Piece, model: Tokenizer) -> dict[str, Any]:
+    """Part A has, for each mask, the number (from 1, in part-B order) of its span."""
+    tokens = view.tokens
+    part_a: list[str | int] = []
+    place = piece.start
+    for mask, number in sorted((blank.mask, number) for number, blank in enumerate(piece.blanks, 1)):
+        part_a += [text_of(tokens[place:mask], model), number]
+        place = mask + 1
+    spans = [
+        {
+            **{name: getattr(blank, name) for name in ("mask", "start", "length", "position")},
+            "text": text_of(tokens[blank.start + 1 : blank.start + blank.length], model),
+        }
+        for blank in piece.blanks
+    ]
+    bounds = {name: getattr(piece, name) for name in ("kind", "start", "sep", "end")}
+    return {**bounds, "part_a": [*part_a, text_of(tokens[place : piece.sep], model)], "spans": spans}
 
 
 def text_of(tokens: Any, model: Tokenizer) -> str:
     """The text of ``tokens`` with task tokens by name: ``<eos>`` where a document ends."""
     from tokenizer import SPECIAL_PIECES
 
-    parts, place = [], 0
-    for at in (tokens < len(SPECIAL_PIECES)).nonzero()[0].tolist():
-        parts += [model.decode(tokens[place:at].tolist()), SPECIAL_PIECES[tokens[at]]]
+    parts, place, ids = [], 0, list(tokens)
+    for at in [at for at, id in enumerate(ids) if id < len(SPECIAL_PIECES)]:
+        parts += [model.decode(ids[place:at]), SPECIAL_PIECES[ids[at]]]
         place = at + 1
-    return "".join([*parts, model.decode(tokens[place:].tolist())])
-
-
-def _part_a(tokens: Any, start: int, sep: int, spans: list[list[int]], model: Tokenizer) -> list[str | int]:
-    """Part A as texts and, for each mask, the number (from 1, in part-B order) of its span."""
-    parts: list[str | int] = []
-    place = start
-    for mask, number in sorted((span[0], number) for number, span in enumerate(spans, 1)):
-        parts += [text_of(tokens[place:mask], model), number]
-        place = mask + 1
-    return [*parts, text_of(tokens[place:sep], model)]
-
-
-def _span(tokens: Any, span: list[int], start: int, kind: str, model: Tokenizer) -> dict[str, Any]:
-    mask, first, length = span
-    position = (mask if kind in ("mask", "smask") else first) - start
-    text = text_of(tokens[first + 1 : first + length], model)
-    return {"mask": mask, "start": first, "length": length, "position": position, "text": text}
+    return "".join([*parts, model.decode(ids[place:])])
 
 
 # --- on the terminal --------------------------------------------------------------------------------------------------
 
 
-def _print_row(row: dict[str, Any], total: int) -> None:
+def _print_row(view: RowView) -> None:
     from rich.text import Text
 
-    kinds = ", ".join(dict.fromkeys(NAMES[piece["kind"]] for piece in row["pieces"]))
-    head = f"row {row['row']} of {total}: {kinds}; {len(row['pieces'])} pieces"
-    print_text(Text(f"{head}; {row['used']} of {row['length']} places used, {row['targets']} targets", "bold"))
-    for origin in row["origins"]:
-        place = f"tokens {origin['offset']}-{origin['offset'] + origin['tokens'] - 1}"
-        about = "  ".join(visible(origin[name]) for name in ("source", "lang", "template") if origin[name])
-        print_text(Text(f"  from {visible(origin['id'])}  {about}  {place}", "dim"))
-    for number, piece in enumerate(row["pieces"], 1):
+    from glm_data.cli.paint import NAMES, print_text
+
+    kinds = ", ".join(dict.fromkeys(NAMES[piece.kind] for piece in view.pieces))
+    head = f"row {view.row} of {view.rows}: {kinds}; {len(view.pieces)} pieces"
+    print_text(Text(f"{head}; {view.used} of {view.length} places used, {view.targets} targets", "bold"))
+    for origin in view.origins:
+        place = f"tokens {origin.offset}-{origin.offset + origin.tokens - 1}"
+        about = "  ".join(visible(word) for word in (origin.source, origin.lang, origin.template) if word)
+        print_text(Text(f"  from {visible(origin.id)}  {about}  {place}", "dim"))
+    for number, piece in enumerate(view.pieces, 1):
         for line in _piece_lines(number, piece):
             print_text(line)
 
 
-def _piece_lines(number: int, piece: dict[str, Any]) -> Iterator[Text]:
+def _piece_lines(number: int, piece: Piece) -> Iterator[Text]:
     from rich.text import Text
 
-    style = STYLES[piece["kind"]]
-    name = BLANKS[piece["kind"]]
-    yield Text(f"piece {number}, {NAMES[piece['kind']]}: places {piece['start']}-{piece['end'] - 1}", style)
-    part_a = Text("  A  ")
-    for part in piece["part_a"]:
-        if isinstance(part, int):
-            part_a.append(f"[{name}]{part}", style)
-        else:
-            part_a.append(visible(part))
-    yield part_a
-    for index, span in enumerate(piece["spans"], 1):
-        line = Text("  B  " if index == 1 else "     ")
-        line.append(f"{index} ", style)
-        yield line.append(visible(span["text"])).append(f"  at position {span['position']}", "dim")
+    from glm_data.cli.paint import COLOURS, NAMES
+
+    style = COLOURS[piece.kind]
+    yield Text(f"piece {number}, {NAMES[piece.kind]}: places {piece.start}-{piece.end - 1}", style)
+    yield Text("  A  ").append(_painted(piece.part_a, {blank.mask: n for n, blank in enumerate(piece.blanks, 1)}))
+    for index, blank in enumerate(piece.blanks, 1):
+        line = Text("  B  " if index == 1 else "     ").append(f"{index} ", style)
+        yield line.append(_painted(blank.cells, {})).append(f"  at position {blank.position}", "dim")
+
+
+def _painted(cells: list[Cell], numbers: dict[int, int]) -> Text:
+    """Cells as text; behind a mask stands the number of its span."""
+    from glm_data.cli.paint import paint
+    from glm_data.viewer.styled import Span
+
+    return paint(Span(f"{cell.text}{numbers.get(cell.place, '')}", cell.style) for cell in cells)
 
 
 def _print_places(packed: PackedRows, model: Tokenizer, row: int, epoch: int) -> None:
     from rich.text import Text
 
     from glm_data.cli.output import table
+    from glm_data.cli.paint import print_text
 
     batch = packed.batch([row], epoch=epoch)
     lines = [("place", "segment", "position", "token", "text", "target", "text")]
@@ -177,12 +159,3 @@ def _print_places(packed: PackedRows, model: Tokenizer, row: int, epoch: int) ->
         lines.append((*where, str(token), visible(text_of(batch.tokens[0, place : place + 1], model)), *said))
     for line in table(lines):
         print_text(Text(line))
-
-
-def print_text(text: Text, indent: int = 0) -> None:
-    """Print styled text, wrapped to the terminal or to a fixed width where there is none."""
-    from rich.console import Console
-    from rich.padding import Padding
-
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
-    console.print(Padding(text, (0, 0, 0, indent), expand=False) if indent else text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from glm_data.mip.render import Refused, Rendered
     from glm_data.mip.subjects import Subject
     from glm_data.mip.templates import Template
+    from glm_data.viewer.mip import RenderedView
 
 
 @click.command(
@@ -54,6 +54,7 @@ def show(
     from glm_data.mip.mixture import find_mixture
     from glm_data.mip.render import render_prepared
     from glm_data.mip.subjects import subject, subject_of
+    from glm_data.viewer.mip import view_outcome
 
     found = subject_of(what, find_mixture(mixture)) if mixture is not None else subject(what, rows, split)
     row = _row(found, number)
@@ -65,7 +66,8 @@ def show(
             template, row, dataset=dataset.name, subset=dataset.subset, number=number, seed=seed, label=dataset.label
         )
         told.append(_told(template, outcome))
-        _print(output, template, outcome, found.blocked.get(template.id))
+        if not (as_json or quiet):
+            _print(output, template, view_outcome(number, row, outcome), found.blocked.get(template.id))
     output.value(told)
 
 
@@ -96,24 +98,22 @@ def _told(template: Template, outcome: Rendered | Refused) -> dict[str, Any]:
     return {"template": template.id, "name": template.name, **outcome._asdict()}
 
 
-def _print(output: Output, template: Template, outcome: Rendered | Refused, blocked: str | None) -> None:
-    from glm_data.mip.render import Rendered
+def _print(output: Output, template: Template, shown: RenderedView, blocked: str | None) -> None:
+    from glm_data.cli.paint import print_lines
 
     about = ", ".join(part for part in (template.metadata.task, template.language) if part)
     output.say(f"\n{visible(template.name)}" + (f"  ({about})" if about else ""), bold=True)
     if blocked is not None:
         output.say(f"  blocked: {visible(blocked)}", fg="yellow")
-    if not isinstance(outcome, Rendered):
-        detail = f": {visible(outcome.detail)}" if outcome.detail else ""
-        output.say(f"  nothing ({outcome.reason}{detail})", fg="yellow")
+    if shown.reason:
+        detail = f": {visible(shown.detail)}" if shown.detail else ""
+        output.say(f"  nothing ({shown.reason}{detail})", fg="yellow")
         return
-    for line in outcome.prompt.split("\n"):
-        output.say(f"  {visible(line)}")
-    for place, line in enumerate(outcome.target.split("\n")):
-        output.say(f"  {'=>' if not place else '  '} {visible(line)}", fg="green")
-    if outcome.choices:
-        shown = ", ".join(visible(choice) for choice in islice(outcome.choices, 12))
-        output.say(f"  of {shown}{' ...' if len(outcome.choices) > 12 else ''}", dim=True)
+    print_lines(shown.prompt, "  ", "  ")
+    print_lines(shown.target, "  => ", "     ", "green")
+    if shown.choices:
+        choices = ("".join(span.text for span in choice) for choice in shown.choices[:12])
+        output.say(f"  of {', '.join(choices)}{' ...' if len(shown.choices) > 12 else ''}", dim=True)
 
 
 @click.command(

@@ -6,8 +6,7 @@ import json
 import re
 import sys
 import time
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ import msgspec
 from glm_data import files
 from glm_data.cli.shell import GUARD_RAIL_EXIT_CODE, colour_choice
 from glm_data.stage import PLAN, RUN, Check, Success
+from glm_data.viewer.styled import visible as visible  # beside the rest that a command speaks with
 
 _QUOTE = 60
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -76,9 +76,10 @@ def output_options(function: FunctionT) -> FunctionT:
     )
 
 
-def show_stage(output: Output, folder: Path, success: Success) -> int:
-    """Print a finished stage's table (or JSON); returns the exit code, 3 if a guard rail tripped."""
-    output.value({"folder": str(folder), "ok": success.ok, "seconds": seconds_of(folder), **_plain(success)})
+def show_stage(output: Output, folder: Path, success: Success, more: Mapping[str, Any] | None = None) -> int:
+    """Print a finished stage's table (or JSON, with ``more``); returns the exit code, 3 if a guard rail tripped."""
+    said = {"folder": str(folder), "ok": success.ok, "seconds": seconds_of(folder), **_plain(success)}
+    output.value({**said, **(more or {})})
     if not output.quiet and not output.as_json:
         rows = stage_rows(folder, success)
         width = max(len(name) for name, _ in rows)
@@ -155,23 +156,10 @@ def seconds_of(folder: Path) -> float:
     return seconds
 
 
-def megabytes(size: int) -> str:
+def megabytes(size: float) -> str:
     """``1.2 MB``, with the decimal unit that fits the size."""
     unit, scale = ("GB", 1e9) if size >= 1e9 else ("MB", 1e6) if size >= 1e5 else ("kB", 1e3)
     return f"{size / scale:.1f} {unit}"
-
-
-def visible(text: str) -> str:
-    """``text`` with line ends as ``⏎`` and everything that could steer a terminal as an escape."""
-    parts = []
-    for character in text:
-        if character == "\n":
-            parts.append("⏎ ")
-        elif unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs") and character != "\u200d":
-            parts.append(f"\\u{ord(character):04x}")
-        else:
-            parts.append(character)
-    return "".join(parts)
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -2,22 +2,112 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from glm_data.cli.fields import build, config_options
-from glm_data.cli.output import Output, output_options
-from glm_data.cli.shell import Command, LazyGroup
+from glm_data.cli.fields import FOLDER, build, config_options
+from glm_data.cli.output import Output, megabytes, output_options, table
+from glm_data.cli.shell import Command
+from glm_data.progress import duration
 from glm_data.training.plan import PlanOptions
 
-plan = LazyGroup(
+if TYPE_CHECKING:
+    from glm_data.planning import Estimate
+
+
+@click.command(
     "plan",
-    lazy={"train": ("glm_data.cli.plan:train", "Operations, days and memory of a training run.")},
-    help="Say what a run would take, before it starts.",
-    example="glm-data plan train --model 130b",
+    cls=Command,
+    help="Say what RECIPE would take before anything runs: documents, tokens by source, disk, memory and core-hours of "
+    "each stage, and the cost of training. The beginnings of up to eight inputs are read, and nothing is written. "
+    "'glm-data plan train' plans a training run alone, by arithmetic.",
+    example="""
+        glm-data plan my-recipe.yaml --workers 8
+        glm-data plan train --model 130b
+    """,
+    branches={"train": ("glm_data.cli.plan:train", "Operations, days and memory of a training run.")},
 )
+@click.argument("recipe")
+@click.option("--out", "--output", "-o", type=FOLDER, help="Where the run would write: says whether it has the room.")
+@click.option("--workers", type=click.IntRange(0), default=0, help="Worker processes; 0 means one a core.")
+@output_options
+def plan(recipe: str, out: Path | None, workers: int, as_json: bool, quiet: bool) -> None:
+    """Print the estimate."""
+    from glm_data import recipe as recipes
+    from glm_data.cli.run import find_recipe
+    from glm_data.planning import estimate
+
+    output = Output(as_json=as_json, quiet=quiet)
+    found = estimate(recipes.load(find_recipe(recipe)))
+    workers = workers or len(os.sched_getaffinity(0))
+    free = free_bytes(out) if out else None
+    output.value({**_told(found), "workers": workers, "disk_free_bytes": free})
+    for line in _recipe_lines(found, workers, free):
+        output.say(line)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free room on the disk that ``folder`` is or would be on."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def _told(found: Estimate) -> dict[str, Any]:
+    return {
+        "files": found.look.files,
+        "documents": round(found.look.documents),
+        "text_bytes": round(found.look.text_bytes),
+        "kept": [part._asdict() for part in found.look.kept],
+        "stages": [stage._asdict() for stage in found.stages],
+        "tokens": {name: round(count) for name, count in found.tokens.items()},
+        "rows": round(found.rows),
+        "training": found.training,
+    }
+
+
+def _recipe_lines(found: Estimate, workers: int, free: int | None) -> Iterator[str]:
+    look = found.look
+    yield f"inputs  {look.files:,} files, {megabytes(look.bytes)}; the beginnings of {look.sampled} were read,"
+    yield "        all numbers are scaled up from them; what duplicates take away is known only after the run"
+    if look.dropped:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in look.dropped.most_common(4))
+        lost = 1 - look.kept_documents / look.documents
+        yield f"        the filter drops {lost:.1%} of the documents read ({reasons})"
+    yield ""
+    rows = [("stage", "documents", "text", "disk", "memory", "core-hours")]
+    rows += [
+        (item.stage, f"{item.documents:,.0f}", megabytes(item.text_bytes), megabytes(item.disk_bytes),
+         megabytes(item.memory_bytes), f"{item.core_seconds / 3600:,.3g}")
+        for item in found.stages
+    ]  # fmt: skip
+    total = megabytes(found.disk_bytes)
+    yield from table([*rows, ("in all", "", "", total, "", f"{found.core_seconds / 3600:,.3g}")])
+    yield f"\ntime    about {duration(found.core_seconds / workers)} with {workers} workers, good to a factor of two"
+    if free is not None:
+        room = "there is room" if free > found.disk_bytes else "too little: give another --out or leave stages out"
+        yield f"disk    {total} of {megabytes(free)} free: {room}"
+    yield from _token_lines(found)
+
+
+def _token_lines(found: Estimate) -> Iterator[str]:
+    whole = sum(found.tokens.values())
+    if not whole:
+        return
+    yield f"\ntokens  about {whole:,.0f}" + (f", {found.rows:,.0f} rows" if found.rows else "")
+    rows = [(f"  {name}", f"{count:,.0f}", f"{count / whole:.1%}") for name, count in list(found.tokens.items())[:20]]
+    yield from table(rows)
+    if len(found.tokens) > len(rows):
+        yield f"  and {len(found.tokens) - len(rows)} more sources; --json has them all"
+    if (run := found.training) is not None:
+        yield f"\ntrain   {run['parameters'] / 1e6:,.1f} M parameters, {run['steps']:,.0f} steps,"
+        yield f"        {run['tokens']:,.0f} tokens ({run['tokens_a_parameter']:,.1f} a parameter), {run['passes']:.1f}"
+        yield "        passes over the rows"
+        yield f"        {run['flops']:.2g} operations, {run['h100_hours']:,.2g} hours of one H100 at 40 % of its peak"
 
 
 @click.command(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from glm_data.cli.output import Output
-from glm_data.progress import Meter, duration, in_lines
+from glm_data.progress import Meter, duration, in_lines, repeated
 
 LIVE_SECONDS = 0.2
 
@@ -28,18 +27,12 @@ def follow(output: Output, folder: Path, stage: str) -> Iterator[None]:
 def _live(folder: Path, stage: str) -> Iterator[None]:
     from rich.console import Console
 
-    stop, started, meter = threading.Event(), time.monotonic(), Meter(folder)
+    started, meter = time.monotonic(), Meter(folder)
     with Console(stderr=True).status(f"{stage} …") as status:
 
-        def watch() -> None:
-            while not stop.wait(LIVE_SECONDS):
-                now = time.monotonic()
-                status.update(f"{stage}: {meter.look(now) or 'starting'} [{duration(now - started)}]")
+        def look() -> None:
+            now = time.monotonic()
+            status.update(f"{stage}: {meter.look(now) or 'starting'} [{duration(now - started)}]")
 
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
+        with repeated(look, LIVE_SECONDS):
             yield
-        finally:
-            stop.set()
-            thread.join()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glm_data.cli.fields import EXISTING_FOLDER
-from glm_data.cli.inspect import NAMES, STYLES, print_text, text_of
+from glm_data.cli.inspect import text_of
 from glm_data.cli.output import Output, output_options, visible
 from glm_data.cli.shell import Command, require_torch
 from glm_data.errors import UsageError
@@ -186,11 +186,13 @@ def tell_row(packed: PackedRows, documents: Documents, model: Tokenizer, wanted:
 def _print_row(row: dict[str, Any]) -> None:
     from rich.text import Text
 
+    from glm_data.cli.paint import COLOURS, NAMES, print_text
+
     names = [f"{name} {row[name]}" for name in ("step", "sample", "row") if name in row]
     print_text(Text(f"{', '.join(names)}: {len(row['slices'])} slices", "bold"))
     for item in row["slices"]:
         place = f"tokens {item['offset']}-{item['offset'] + item['tokens'] - 1}"
-        head = Text("  ").append(NAMES[item["kind"]], STYLES[item["kind"]])
+        head = Text("  ").append(NAMES[item["kind"]], COLOURS[item["kind"]])
         about = "  ".join(visible(item[name]) for name in ("source", "lang", "template") if item[name])
         head.append(f"  {visible(item['id'])}").append(f"  {about}  {place}", "dim")
         print_text(head)

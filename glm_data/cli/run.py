@@ -20,7 +20,7 @@ from glm_data.cli.fields import FOLDER, build
 from glm_data.cli.output import Output, megabytes, output_options, seconds_of, show_checks, stage_rows, table
 from glm_data.cli.progress import follow
 from glm_data.cli.shell import GUARD_RAIL_EXIT_CODE, Command, require_torch
-from glm_data.cli.stages import command_line, finished_key, runner_type
+from glm_data.cli.stages import command_line, finished_key, report_stage, runner_type
 from glm_data.errors import InterruptedRunError, UsageError
 from glm_data.recipe import Loaded, Step
 from glm_data.stage import Check, Success
@@ -104,7 +104,7 @@ def run_recipe(
         for number, step in enumerate(steps, 1):
             output.say(f"[{number}/{len(steps)}] {step.stage}", bold=True)
             output.say(f"  {command_line(step, loaded.path)}", dim=True)
-            outcome.stages[step.stage] = _perform(step, runner_options, output, overwrite)
+            outcome.stages[step.stage] = _perform(step, loaded, runner_options, output, overwrite)
         if until is None and loaded.recipe.infill:
             model = recipes.model_folder(loaded, folder)
             outcome.completions = complete(model, loaded.recipe.infill, loaded.generation)
@@ -144,7 +144,7 @@ def _write_demo_input(loaded: Loaded, folder: Path, output: Output) -> None:
     output.say(f"  {', '.join(f'{kind} {count:,}' for kind, count in kinds.most_common())}", dim=True)
 
 
-def _perform(step: Step, runner: Any, output: Output, overwrite: bool) -> Success:
+def _perform(step: Step, loaded: Loaded, runner: Any, output: Output, overwrite: bool) -> Success:
     before = finished_key(step.out)
     with follow(output, step.out, step.stage):
         success = recipes.perform(step, runner, overwrite=overwrite)
@@ -156,6 +156,7 @@ def _perform(step: Step, runner: Any, output: Output, overwrite: bool) -> Succes
         for name, value in rows:
             output.say(f"  {name:<{width}}  {value}")
     show_checks(output, success.stage, success.checks)
+    report_stage(step, loaded.given(step.stage), (), str(loaded.path))
     return success
 
 

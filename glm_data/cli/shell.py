@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 import glm_data
 from glm_data.errors import GlmDataError, InterruptedRunError, MissingExtraError, did_you_mean
@@ -33,7 +34,7 @@ from glm_data.errors import GlmDataError, InterruptedRunError, MissingExtraError
 GUARD_RAIL_EXIT_CODE = 3
 INTERRUPTED_EXIT_CODE = InterruptedRunError.exit_code
 
-EXTRA_OF_MODULE = {"torch": "train", "safetensors": "train"}
+EXTRA_OF_MODULE = {"torch": "train", "safetensors": "train", "starlette": "web", "uvicorn": "web"}
 """Top-level modules that an optional extra brings."""
 
 _ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
@@ -108,6 +109,12 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"there is no command '{name}'.{hint}", ctx)
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that begin so, none of them imported; behind a dash the options."""
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        return [CompletionItem(name, help=text) for name, (_, text) in self.lazy.items() if name.startswith(incomplete)]
+
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write sentence, example, usage, commands and options in this order."""
         _format_opening(self.help, self.example, formatter)
@@ -128,6 +135,7 @@ def _format_opening(text: str | None, example: str, formatter: click.HelpFormatt
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("glm_data.cli.demo:demo", "The whole job on the bundled corpus: raw shards to INT4 infilling."),
+    "init": ("glm_data.cli.init:init", "Write a recipe for your own shards from a look at them."),
     "run": ("glm_data.cli.run:run", "Run a recipe: its stages in order, resumable."),
     "filter": ("glm_data.cli.filter:filter_", "Clean documents and keep the good ones, with reasons."),
     "dedupe": ("glm_data.cli.dedupe:dedupe", "Remove exact and near duplicates, each one verified."),
@@ -140,17 +148,28 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("glm_data.cli.inspect:inspect", "Look at packed rows: masks, part B, positions."),
     "rewind": ("glm_data.cli.rewind:rewind", "Say which documents stood in the samples of a run."),
     "export": ("glm_data.cli.export:export", "Write a pack in the formats of other trainers."),
-    "plan": ("glm_data.cli.plan:plan", "Say what a training run would take."),
+    "plan": ("glm_data.cli.plan:plan", "Say what a recipe or a training run would take."),
     "train": ("glm_data.cli.train:train", "Train a GLM on a pack."),
     "prune": ("glm_data.cli.prune:prune", "Set weights of a trained model to zero, the loss shown."),
-    "quantize": ("glm_data.cli.quantize:quantize", "Quantise a trained model to INT4."),
+    "quantize": ("glm_data.cli.quantize:quantize", "Quantise a trained model to INT4 or INT8."),
+    "import": ("glm_data.cli.import_:import_", "Read a checkpoint of GLM-130B or GLM-10B."),
+    "export-checkpoint": (
+        "glm_data.cli.export_checkpoint:export_checkpoint",
+        "Write a model as such a checkpoint, in parts.",
+    ),
     "eval": ("glm_data.cli.evaluate:evaluate", "Measure a model on rows of a pack."),
     "infill": ("glm_data.cli.infill:infill", "Fill the [MASK]s of a text."),
     "generate": ("glm_data.cli.generate:generate", "Continue a text."),
+    "serve": ("glm_data.cli.serve:serve", "Serve a model over HTTP, with a page to fill blanks."),
+    "report": ("glm_data.cli.report:report", "Write the report of a run, or of one stage, as a page and as JSON."),
+    "diff": ("glm_data.cli.diff_runs:diff", "Compare two runs: options, counts, documents."),
     "explain": ("glm_data.cli.explain:explain", "Tell the life of a document, from raw record to packed row."),
     "duplicates": ("glm_data.cli.duplicates:duplicates", "Look at what de-duplication removed; audit it."),
+    "config": ("glm_data.cli.config:config", "Look at bundled recipes and profiles; check your own."),
+    "view": ("glm_data.cli.view:view", "Look at all of it in the browser, on a local page."),
     "beam": ("glm_data.cli.beam:beam", "Run a Beam pipeline file, as 'beam run' does."),
     "doctor": ("glm_data.cli.doctor:doctor", "Say what is installed and what may go wrong."),
+    "completion": ("glm_data.cli.completion:completion", "Print the completion script of a shell."),
 }
 
 cli = LazyGroup(
@@ -217,14 +236,18 @@ def missing_extra(module: str) -> MissingExtraError:
     )
 
 
-def require_torch() -> None:
-    """Raise :class:`MissingExtraError` now rather than minutes into a run, without importing torch."""
+def require_extra(extra: str) -> None:
+    """Raise :class:`MissingExtraError` now rather than later, without importing what the extra brings."""
     import importlib.util
-    import os
 
-    for module in EXTRA_OF_MODULE:
-        if importlib.util.find_spec(module) is None:
+    for module, brought_by in EXTRA_OF_MODULE.items():
+        if brought_by == extra and importlib.util.find_spec(module) is None:
             raise missing_extra(module)
+
+
+def require_torch() -> None:
+    """:func:`require_extra` of ``train``, and threads of torch that wait without spinning."""
+    require_extra("train")
     # Threads that wait by spinning starve each other on a busy machine: five times slower. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,15 +12,26 @@ import click
 import msgspec
 
 from glm_data import recipe as recipes
-from glm_data.cli.fields import EXISTING_FILE, FOLDER, build, config_options, flags
+from glm_data.cli.fields import EXISTING_FILE, FOLDER, build, flags, listed_options
 from glm_data.cli.output import Output, output_options, show_stage
 from glm_data.cli.progress import follow
 from glm_data.cli.shell import Command
+from glm_data.config import options as options_of
 from glm_data.errors import GlmDataError
+from glm_data.manifest import RUN
 from glm_data.recipe import Step
 from glm_data.stage import read_success
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class After:
+    """What a command says beyond its stage: found when the stage is finished, added to the JSON, shown as text."""
+
+    find: Callable[[Step, Mapping[str, Any]], dict[str, Any]]
+    """Takes the step and what was given on the command line."""
+    show: Callable[[Output, dict[str, Any]], None]
 
 
 def stage_command(
@@ -30,18 +42,20 @@ def stage_command(
     example: str,
     group: click.Group | None = None,
     branches: Mapping[str, tuple[str, str]] | None = None,
+    after: After | None = None,
 ) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a command of a function that returns the inputs of a :class:`Step`.
 
     The command has the options of the stage's struct, ``--out``, ``--overwrite``, ``--recipe``, ``--json``, ``--quiet``
     and, for corpus stages, those of the runner. What the function itself takes is declared below this decorator; it
-    returns the keyword arguments ``inputs``, ``tokenizer``, ``mip`` of the step.
+    returns the keyword arguments ``inputs``, ``tokenizer``, ``mip``, ``pack`` of the step. ``after`` adds to what is
+    shown of the finished stage.
     """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         def command(**given: Any) -> int:
             output = Output(as_json=given.pop("as_json"), quiet=given.pop("quiet"))
-            return _command(stage, function, given, output)
+            return _command(stage, function, given, output, after)
 
         decorated = _stage_options(stage, command)
         # Click shows what was added last first.
@@ -62,8 +76,8 @@ def _own_parameters(function: Callable[..., Any]) -> list[click.Parameter]:
 def _stage_options(stage: str, function: FunctionT) -> FunctionT:
     function = output_options(function)
     if stage in recipes.CORPUS_STAGES:
-        function = config_options(runner_type())(function)
-    function = config_options(recipes.options_type(stage))(function)
+        function = listed_options("runner")(function)
+    function = listed_options(stage)(function)
     function = click.option(
         "--recipe", type=EXISTING_FILE, help=f"Take the options from this recipe's section '{stage}'; flags go first."
     )(function)
@@ -78,7 +92,9 @@ def runner_type() -> type[msgspec.Struct]:
     return RunnerOptions
 
 
-def _command(stage: str, function: Callable[..., Any], given: dict[str, Any], output: Output) -> int:
+def _command(
+    stage: str, function: Callable[..., Any], given: dict[str, Any], output: Output, after: After | None
+) -> int:
     own = {str(parameter.name): given[str(parameter.name)] for parameter in _own_parameters(function)}
     inputs: Mapping[str, Any] = function(**own)
     base = recipes.section(given["recipe"], stage) if given["recipe"] else {}
@@ -87,7 +103,24 @@ def _command(stage: str, function: Callable[..., Any], given: dict[str, Any], ou
     runner = build(runner_type(), given) if stage in recipes.CORPUS_STAGES else None
     with follow(output, step.out, stage):
         success = recipes.perform(step, runner, overwrite=given["overwrite"])
-    return show_stage(output, step.out, success)
+    flags = [item.name for item in options_of(type(options)) if given.get(item.name) not in (None, ())]
+    page = report_stage(step, base, flags, str(given["recipe"] or ""))
+    more = after.find(step, given) if after else {}
+    code = show_stage(output, step.out, success, more)
+    if after:
+        after.show(output, more)
+    output.say(f"  report: {page}", dim=True)
+    return code
+
+
+def report_stage(step: Step, section: Iterable[str], flags: Iterable[str], recipe: str) -> Path:
+    """Write the report of a stage that was performed, with where its options come from; returns the page's path."""
+    from glm_data.report import Origin, write_origin, write_report
+
+    fields = tuple(field.name for field in msgspec.structs.fields(type(step.options)))
+    given = {"section": tuple(section), "flags": tuple(flags)}
+    write_origin(step.out / RUN, Origin(fields=fields, recipe=recipe, **given))
+    return write_report(step.out)
 
 
 def command_line(step: Step, recipe: Path | None = None) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from glm_data.cli.fields import EXISTING_FOLDER
-from glm_data.cli.output import Output, output_options
+from glm_data.cli.output import Output, output_options, visible
 from glm_data.cli.shell import Command
+
+_SHOWN_PIECES = 60
 
 
 @click.command(
@@ -90,10 +92,27 @@ def _show(output: Output, found: Mapping[str, Any]) -> None:
     bands = [[name, *(f"{b['from']}-{b['to']}: {b['covered']}" for b in by)] for name, by in found["han"].items()]
     _table(output, ["Han with a piece, by rank"], bands)
     output.say("\nvocabulary: " + ", ".join(f"{name} {count:,}" for name, count in found["scripts"].items()))
-    output.say("longest pieces: " + " ".join(found["longest"]))
+    output.say("longest pieces: " + " ".join(map(visible, found["longest"])))
     output.say("documents with the fewest bytes a token:")
     for item in found["worst"]:
-        output.say(f"  {item['bytes_per_token']:.2f}  {item['kind']}  {item['id']}")
+        output.say(f"  {item['bytes_per_token']:.2f}  {item['kind']}  {visible(item['id'])}")
+    output.say("texts in pieces, those of bytes in red:")
+    if not (output.as_json or output.quiet):
+        _show_pieces(found["samples"])
+
+
+def _show_pieces(samples: Mapping[str, Sequence[tuple[str, bool]]]) -> None:
+    """Pieces with bars between them."""
+    from itertools import chain, islice
+
+    from glm_data.cli.paint import paint, print_text
+    from glm_data.viewer.styled import Span
+    from glm_data.viewer.tokenizers import pieces_of
+
+    for kind, parts in samples.items():
+        shown = islice(pieces_of(parts), _SHOWN_PIECES)
+        bars = chain.from_iterable([*piece, Span("|", "dim")] for piece in shown)
+        print_text(paint([Span(f"{kind}: ", "dim"), *bars]), indent=2)
 
 
 def _table(output: Output, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

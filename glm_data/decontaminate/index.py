@@ -8,7 +8,7 @@ grams, all of which must be found; one too short even for those cannot be looked
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -69,7 +69,18 @@ class Index:
 
 def build_index(evaluation: Evaluation, shape: Shape, common_items: int) -> Index:
     """Read all items and index them; raises as :func:`glm_data.decontaminate.items.read_items`."""
-    parts = [_index_benchmark(name, evaluation, shape, common_items) for name in evaluation.benchmarks]
+    return index_items({name: _items_of(name, evaluation) for name in evaluation.benchmarks}, shape, common_items)
+
+
+def _items_of(benchmark: str, evaluation: Evaluation) -> Iterator[Item]:
+    for source in evaluation.sources:
+        if source.benchmark == benchmark:
+            yield from read_items(source)
+
+
+def index_items(by_benchmark: Mapping[str, Iterable[Item]], shape: Shape, common_items: int) -> Index:
+    """Index items, of each benchmark by itself."""
+    parts = [_index_benchmark(items, shape, common_items) for items in by_benchmark.values()]
     for start, part in zip(np.cumsum([0, *(part.sizes.size for part in parts)]), parts, strict=False):
         part.grams["item"] += start
     grams = _in_order(np.concatenate([part.grams for part in parts]))
@@ -85,7 +96,7 @@ def build_index(evaluation: Evaluation, shape: Shape, common_items: int) -> Inde
         short=np.concatenate([part.short for part in parts]),
         benchmark_of=np.repeat(np.arange(len(parts), dtype=np.int32), [part.sizes.size for part in parts]),
         ids=np.array([id for part in parts for id in part.ids], np.str_),
-        benchmarks=np.array(evaluation.benchmarks, np.str_),
+        benchmarks=np.array(list(by_benchmark), np.str_),
         counts=np.array([part.counts for part in parts], np.int64),
     )
 
@@ -100,10 +111,9 @@ class _Part(NamedTuple):
     counts: list[int]
 
 
-def _index_benchmark(name: str, evaluation: Evaluation, shape: Shape, common_items: int) -> _Part:
+def _index_benchmark(items: Iterable[Item], shape: Shape, common_items: int) -> _Part:
     ids: list[str] = []
-    sources = [source for source in evaluation.sources if source.benchmark == name]
-    found = [_grams_of(chunk, shape, ids) for source in sources for chunk in _chunks(read_items(source))]
+    found = [_grams_of(chunk, shape, ids) for chunk in _chunks(items)] or [_grams_of([], shape, ids)]
     grams, is_short = (np.concatenate(column) for column in zip(*found, strict=True))
     total = len(ids)
     has_full = np.bincount(grams["item"][~is_short], minlength=total) > 0

@@ -119,14 +119,14 @@ def take_sample(inputs: Sequence[InputFile], options: DedupeOptions) -> Sample:
     """
     chosen = [inputs[place] for place in np.unique(np.linspace(0, len(inputs) - 1, SAMPLED_FILES).astype(int))]
     lsh = lsh_of(options)
-    blocks, _ = _beginning(chosen[0], options)
+    blocks, _ = beginning(chosen[0], options)
     if blocks:
         sign_block(blocks[0], options, lsh)  # once unmeasured: kernels are loaded or compiled, and tables built
     blocks = []
     whole_documents = whole_bytes = seconds = 0.0
     for item in chosen:
         started = time.process_time()
-        head, share = _beginning(item, options)
+        head, share = beginning(item, options)
         seconds += time.process_time() - started
         blocks += head
         whole_documents += sum(block.num_rows for block in head) / share
@@ -160,8 +160,8 @@ def _format(item: InputFile, options: DedupeOptions) -> str:
     return sniff(Path(item.path)) if options.format == "auto" else options.format
 
 
-def _beginning(item: InputFile, options: DedupeOptions) -> tuple[list[pa.RecordBatch], float]:
-    """The first blocks of an input, and what share of it they are."""
+def beginning(item: InputFile, options: DedupeOptions) -> tuple[list[pa.RecordBatch], float]:
+    """The first blocks of an input, about 2 MB of text, and what share of it they are."""
     path = Path(item.path)
     if _format(item, options) == "parquet":
         return _first_rows(item)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,7 +18,6 @@ from glm_data.loading import PackedRows
 from glm_data.model.model import GLM
 from glm_data.training.batches import KINDS, IntArray, Rows, in_batches, split_rows
 from glm_data.training.losses import measure, unigram_entropy
-from glm_data.training.options import TrainOptions
 from tokenizer import Tokenizer
 
 
@@ -86,9 +84,3 @@ def score_folder(folder: Path, pack: Path, held_out_rows: int) -> dict[str, Scor
         raise UsageError(f"the pack has {len(rows)} rows; measure fewer than {held_out_rows}.")
     _, held_out = split_rows(len(rows), held_out_rows)
     return score(load_model(folder), rows, held_out, bytes_per_token(tokenizer))
-
-
-def held_out_rows(training: dict[str, Any]) -> int:
-    """How many rows a run kept back, from the ``training`` part of its ``config.json``."""
-    options: dict[str, Any] = training.get("options", {})
-    return int(options.get("held_out_rows", TrainOptions().held_out_rows))

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from glm_data.exporting.columns import DENSE, batches, dense
-from glm_data.files import atomic_path, digest_value, write_json
+from glm_data.files import atomic_path
+from glm_data.formats import hf_folder
 from glm_data.loading.batch import Batch
 from glm_data.loading.rows import PackedRows
 
@@ -52,7 +53,7 @@ def _to_arrow(batch: Batch, kind: pa.Schema) -> pa.RecordBatch:
 
 
 def write_sidecars(folder: Path, names: list[str], seq_length: int) -> list[str]:
-    """Write ``state.json`` and ``dataset_info.json``, by which ``datasets`` knows the folder; returns their names."""
+    """Write the two files by which ``datasets`` knows the folder; returns their names."""
     features: dict[str, Any] = {
         name: {
             "feature": {"dtype": np.dtype(_TYPES[name]).name, "_type": "Value"},
@@ -61,15 +62,4 @@ def write_sidecars(folder: Path, names: list[str], seq_length: int) -> list[str]
         }
         for name in DENSE
     }
-    state: dict[str, Any] = {
-        "_data_files": [{"filename": name} for name in names],
-        "_fingerprint": digest_value([names, features])[:16],
-        "_format_columns": None,
-        "_format_kwargs": {},
-        "_format_type": None,
-        "_output_all_columns": False,
-        "_split": None,
-    }
-    write_json(folder / "state.json", state)
-    write_json(folder / "dataset_info.json", {"citation": "", "description": "", "features": features})
-    return ["state.json", "dataset_info.json"]
+    return hf_folder.write_sidecars(folder, names, features)

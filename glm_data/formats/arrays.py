@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glm_data.formats import array_scan as scan
-from glm_data.formats.blocks import Record, Unreadable, excerpt
+from glm_data.formats.blocks import Records, Unreadable, cut_records, excerpt
 from glm_data.formats.streams import BrokenStreamError
 
 _SCALAR_FIELD = rb'\s*"[^"\\]*"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*'
@@ -56,12 +57,12 @@ class ArraySplitter:
         """Inside an element that was too long and is reported already."""
         self._element = _ANY_ELEMENT
 
-    def feed(self, chunk: bytes) -> Iterator[Record | Unreadable]:
+    def feed(self, chunk: bytes) -> Iterator[Records | Unreadable]:
         """Yield the records that ``chunk`` completes."""
         self._buffer += chunk
         yield from self._advance(at_end=False)
 
-    def finish(self, broken: BrokenStreamError | None) -> Iterator[Record | Unreadable]:
+    def finish(self, broken: BrokenStreamError | None) -> Iterator[Records | Unreadable]:
         """Yield what the stream's end leaves: elements behind an unfinished one, and why something is missing."""
         yield from self._advance(at_end=True)
         if broken is not None:
@@ -76,7 +77,7 @@ class ArraySplitter:
         elif not self._anything:
             yield Unreadable(0, 0, "empty", "the file holds no record", "")
 
-    def _advance(self, *, at_end: bool) -> Iterator[Record | Unreadable]:
+    def _advance(self, *, at_end: bool) -> Iterator[Records | Unreadable]:
         """Step until nothing moves any more."""
         before = None
         while before != (self._mode, self._offset, self._scanned):
@@ -118,12 +119,11 @@ class ArraySplitter:
         self._state, self._scanned = scan.new_state(), 0
         self._mode, self._bracket = _INSIDE, bracket
 
-    def _scan(self) -> Iterator[Record | Unreadable]:
+    def _scan(self) -> Iterator[Records | Unreadable]:
         view = np.frombuffer(self._buffer, np.uint8)
         count, self._scanned, how = scan.scan_elements(view, self._scanned, self._state, self._ends)
         del view  # a buffer that is looked at cannot grow
-        found = [self._record(start, end) for start, end in self._ends[:count].tolist()]
-        yield from (item for item in found if item is not None)
+        yield from self._records(self._ends[:count])
         if how == scan.CLOSED:
             self._mode = _BETWEEN
             self._drop(self._scanned)
@@ -145,16 +145,18 @@ class ArraySplitter:
             self._passing_over = True
             self._drop(self._scanned)
 
-    def _record(self, start: int, end: int) -> Record | Unreadable | None:
-        if self._passing_over:
+    def _records(self, bounds: NDArray[np.int64]) -> Iterator[Records | Unreadable]:
+        """Yield the elements that were found, without the rest of one that was passed over."""
+        if self._passing_over and len(bounds):
             self._passing_over = False
-            return None
-        if end - start > self._limit:
-            return self._too_long(start)
-        data = bytes(self._buffer[start:end])
+            bounds = bounds[1:]
+        if not len(bounds):
+            return
+        first, last = int(bounds[0, 0]), int(bounds[-1, 1])
+        data = bytes(memoryview(self._buffer)[first:last])
         self._learn(data)
-        self._number += 1
-        return Record(self._number - 1, self._offset + start, data)
+        yield from cut_records(Records(data, bounds - first, self._number, self._offset + first), self._limit)
+        self._number += len(bounds)
 
     def _learn(self, data: bytes | bytearray) -> None:
         """Learn how elements begin, once, to find the next one behind damage."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from glm_data import documents
@@ -52,6 +54,42 @@ class Record(NamedTuple):
     data: bytes
 
 
+class Records(NamedTuple):
+    """The undecoded bytes of some records in a row, in one buffer."""
+
+    data: bytes
+    bounds: npt.NDArray[np.int64]
+    """``int64[records, 2]``: where each begins and ends in ``data``."""
+    number: int
+    """Number of the first one in the file."""
+    offset: int
+    """Where ``data`` begins in the decompressed file."""
+
+    def each(self) -> Iterator[Record]:
+        """Yield them one by one."""
+        yield from map(self.at, range(len(self.bounds)))
+
+    def at(self, place: int) -> Record:
+        """The record at a place in :attr:`bounds`."""
+        start, end = self.bounds[place].tolist()
+        return Record(self.number + place, self.offset + start, self.data[start:end])
+
+
+def cut_records(records: Records, limit: int) -> Iterator[Records | Unreadable]:
+    """Yield ``records``, those of more than ``limit`` bytes as unreadable."""
+    bounds, first = records.bounds, 0
+    too_long = np.flatnonzero(bounds[:, 1] - bounds[:, 0] > limit).tolist()
+    for place in (*too_long, len(bounds)):
+        if place > first:
+            yield records._replace(bounds=bounds[first:place], number=records.number + first)
+        if place < len(bounds):
+            start = int(bounds[place, 0])
+            detail = f"the record is longer than {limit} bytes"
+            beginning = excerpt(records.data[start : start + _EXCERPT_BYTES])
+            yield Unreadable(records.number + place, records.offset + start, "too_long", detail, beginning)
+        first = place + 1
+
+
 class Document(NamedTuple):
     """One row of a block."""
 
@@ -81,20 +119,33 @@ class BlockBuilder:
     def __init__(self) -> None:
         self._rows: list[Document] = []
         self._texts: list[bytes | memoryview] = []
+        self._sizes: list[npt.NDArray[np.int32]] = []
         self._unreadable: list[Unreadable] = []
         self._bytes = 0
 
-    def add(self, row: Document, text: bytes | memoryview) -> bool:
-        """Add a document whose text is ``text`` in UTF-8, whatever ``row.text``; whether the block is full now."""
-        self._rows.append(row)
-        self._texts.append(text)
-        self._bytes += len(text)
-        return self._bytes >= documents.BLOCK_BYTES or len(self._rows) >= documents.BLOCK_ROWS
+    @property
+    def room(self) -> int:
+        """How many rows the block may still take."""
+        return documents.BLOCK_ROWS - len(self._rows)
 
-    def add_unreadable(self, item: Unreadable) -> bool:
-        """Keep an unreadable record; whether the block is full now."""
-        self._unreadable.append(item)
-        return len(self._unreadable) >= documents.BLOCK_ROWS
+    def add(self, rows: Sequence[Document], texts: bytes | memoryview, sizes: npt.NDArray[np.int32]) -> bool:
+        """Add documents whose texts are, one after the other, ``texts`` in UTF-8; whether the block is full now.
+
+        ``sizes: int32[rows]`` are the bytes of each text; ``text`` of the rows is not looked at.
+        """
+        self._rows += rows
+        self._texts.append(texts)
+        self._sizes.append(sizes)
+        self._bytes += len(texts)
+        return self._bytes >= documents.BLOCK_BYTES or self.room <= 0
+
+    def add_one(self, item: Document | Unreadable) -> bool:
+        """Add a document with its own text, or a record that is unreadable; whether the block is full now."""
+        if isinstance(item, Unreadable):
+            self._unreadable.append(item)
+            return len(self._unreadable) >= documents.BLOCK_ROWS
+        text = item.text.encode()
+        return self.add([item], text, np.array([len(text)], np.int32))
 
     def __bool__(self) -> bool:
         return bool(self._rows or self._unreadable)
@@ -103,13 +154,15 @@ class BlockBuilder:
         """Make a block of what was collected and begin the next one."""
         ids, _, sources, langs, metas = zip(*self._rows, strict=True) if self._rows else ((),) * len(documents.SCHEMA)
         columns = [pa.array(column, pa.string()) for column in (ids, sources, langs, metas)]
-        columns.insert(1, _text_column(self._texts))
+        columns.insert(1, _text_column(self._texts, self._sizes))
         block = Block(pa.RecordBatch.from_arrays(columns, schema=documents.SCHEMA), tuple(self._unreadable))
-        self._rows, self._texts, self._unreadable, self._bytes = [], [], [], 0
+        self._rows, self._texts, self._sizes, self._unreadable, self._bytes = [], [], [], [], 0
         return block
 
 
-def _text_column(texts: list[bytes | memoryview]) -> pa.Array:
-    offsets = np.zeros(len(texts) + 1, np.int32)
-    np.cumsum([len(text) for text in texts], out=offsets[1:])
-    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(b"".join(texts)))
+def _text_column(texts: Sequence[bytes | memoryview], sizes: Sequence[npt.NDArray[np.int32]]) -> pa.Array:
+    count = sum(map(len, sizes))
+    offsets = np.zeros(count + 1, np.int32)
+    if count:
+        np.cumsum(np.concatenate(sizes), out=offsets[1:])
+    return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts)))

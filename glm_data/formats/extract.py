@@ -7,12 +7,12 @@ unusual about it (a field twice, a text that is no string, broken UTF-8, a lone 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glm_data.formats.blocks import Records
 from glm_data.text.compiled import compiled
 
 _SPACE = np.zeros(256, np.bool_)
@@ -31,43 +31,194 @@ _ONES = np.uint64(0x0101010101010101)
 _QUOTES, _BACKSLASHES, _SPACES, _HIGHS = (_ONES * np.uint64(byte) for byte in (0x22, 0x5C, 0x20, 0x80))
 _QUOTE, _BACKSLASH, _COMMA, _COLON, _OPEN, _CLOSE = 0x22, 0x5C, 0x2C, 0x3A, 0x7B, 0x7D
 _SLOW = -1
+_MINUS, _ZERO, _NINE = 0x2D, 0x30, 0x39
+_WORDS: tuple[bytes, ...] = (b"text", b"content", b"raw_content", b"dataType", b"pile_set_name", b"source", b"meta")
+CONTENT, _DATA_TYPE, _PILE_SET, _SOURCE, _META, _NAMES = 1, 3, 4, 5, 6, len(_WORDS)
+_WORDS += (b"true", b"false", b"null")
+_SIZES = np.array([len(word) for word in _WORDS], np.int64)
+_SPELT = np.array([list(word.ljust(16)) for word in _WORDS], np.uint8)
+NOT_FLAT = -1
+_MOST_FIELDS, _MOST_DIGITS = 16, 15
 
 
 class Extracted(NamedTuple):
-    """The texts of some records, taken out."""
+    """The texts of some records, taken out; of a record that has to be decoded whole, neither text nor rest."""
 
-    data: memoryview
-    """UTF-8 of all texts."""
-    spans: list[list[int]]
-    """A row a record: start and end of the text's JSON string in the record, start and end of the text in ``data``;
-    the first is negative for a record that has to be decoded whole."""
+    texts: memoryview
+    """UTF-8 of all texts, one after the other."""
+    text_bounds: NDArray[np.int64]
+    """``int64[records + 1]``."""
+    rests: bytes
+    """The records without their texts (an empty string stands there), one after the other."""
+    rest_bounds: NDArray[np.int64]
+    """``int64[records + 1]``."""
+    metas: bytes
+    """Of the rests that are flat, the JSON of their fields but those of text and source, one after the other."""
+    meta_bounds: NDArray[np.int64]
+    """``int64[records + 1]``."""
+    flat: NDArray[np.int64]
+    """``int64[records, 3]``: :data:`NOT_FLAT`, or :data:`CONTENT` and others for the text's field; where the source
+    begins and ends in the rest, if a field names one, else -1."""
 
 
-def extract_texts(records: Sequence[bytes]) -> Extracted:
+def extract_texts(records: Records) -> Extracted:
     """Take the text (``text``, else ``content``, else ``raw_content``) out of JSON objects."""
-    joined = np.frombuffer(b"".join([*records, bytes(8)]), np.uint8)
-    bounds = np.zeros(len(records) + 1, np.int64)
-    np.cumsum([len(record) for record in records], out=bounds[1:])
-    data, spans = np.empty(joined.size, np.uint8), np.empty((len(records), 4), np.int64)
-    _extract_kernel(joined, joined[: joined.size & -8].view(np.uint64), bounds, data, spans)
-    return Extracted(data.data, spans.tolist())
+    data = np.frombuffer(records.data, np.uint8)
+    count = len(records.bounds)
+    texts, rests, metas = (np.empty(data.size, np.uint8) for _ in range(3))
+    bounds, flat = np.zeros((3, count + 1), np.int64), np.empty((count, 3), np.int64)
+    _extract_kernel(data, _eight_at_a_time(data), records.bounds, texts, rests, bounds)
+    _flatten_kernel(rests, _eight_at_a_time(rests), metas, bounds, flat)
+    (text_bounds, rest_bounds, meta_bounds), (text, rest, meta) = bounds, bounds[:, -1]
+    return Extracted(
+        texts.data[:text], text_bounds, rests[:rest].tobytes(), rest_bounds, metas[:meta].tobytes(), meta_bounds, flat
+    )
+
+
+def _eight_at_a_time(data: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    return data[: data.size & -8].view(np.uint64)
 
 
 @compiled
-def _extract_kernel(
-    joined: NDArray[np.uint8],
-    words: NDArray[np.uint64],
-    bounds: NDArray[np.int64],
-    data: NDArray[np.uint8],
-    spans: NDArray[np.int64],
-) -> None:
-    used = 0
-    for record in range(bounds.size - 1):
-        start, end = bounds[record], bounds[record + 1]
-        value, value_end, size = _extract(joined, words, start, end, data, used)
-        spans[record, 0], spans[record, 1] = value - start if value >= 0 else _SLOW, value_end - start
-        spans[record, 2], spans[record, 3] = used, used + size
+def _extract_kernel(joined: Any, words: Any, records: Any, texts: Any, rests: Any, bounds: Any) -> None:
+    used = rest = 0
+    for record in range(records.shape[0]):
+        start, end = records[record, 0], records[record, 1]
+        value, value_end, size = _extract(joined, words, start, end, texts, used)
         used += size
+        if value >= 0:
+            rest = _copy(joined, start, value + 1, rests, rest)
+            rest = _copy(joined, value_end - 1, end, rests, rest)
+        bounds[0, record + 1], bounds[1, record + 1] = used, rest
+
+
+@compiled
+def _copy(data: Any, start: int, end: int, copied: Any, used: int) -> int:
+    """Copy bytes; the place behind them."""
+    for at in range(start, end):
+        copied[_at(used)] = data[_at(at)]
+        used += 1
+    return used
+
+
+@compiled
+def _flatten_kernel(rests: Any, words: Any, metas: Any, bounds: Any, flat: Any) -> None:
+    fields = np.empty((_MOST_FIELDS, 5), np.int64)
+    used = 0
+    for record in range(flat.shape[0]):
+        start, end = bounds[1, record], bounds[1, record + 1]
+        flat[record, 0] = flat[record, 1] = flat[record, 2] = NOT_FLAT
+        count = _parse_fields(rests, words, start, end, fields) if end > start else 0
+        if count:
+            used, text, source = _flatten(rests, fields, count, metas, used)
+            flat[record, 0] = text
+            if source >= 0:
+                flat[record, 1], flat[record, 2] = fields[source, 3] + 1 - start, fields[source, 4] - 1 - start
+        bounds[2, record + 1] = used
+
+
+@compiled
+def _parse_fields(rests: Any, words: Any, at: int, end: int, fields: Any) -> int:
+    """Fill in a row a field of a rest, whose structure the scan has seen: what its name means, where name and value
+    begin and end. The number of fields; 0 if a name comes twice or a value is not a string without escapes, a small
+    integer or a constant."""
+    for count in range(fields.shape[0]):
+        name = _skip_space(rests, at + 1, end)
+        behind = _end_of_plain_string(rests, words, name, end)
+        if behind < 0:
+            return 0
+        for other in range(count):
+            if _is_same(rests, name, behind, fields[other, 1], fields[other, 2]):
+                return 0
+        value = _skip_space(rests, _skip_space(rests, behind, end) + 1, end)
+        is_string = rests[value] == _QUOTE
+        at = _end_of_plain_string(rests, words, value, end) if is_string else _end_of_scalar(rests, value, end)
+        if at < 0:
+            return 0
+        fields[count, 0] = _name_of(rests, name + 1, behind - 1)
+        fields[count, 1], fields[count, 2], fields[count, 3], fields[count, 4] = name, behind, value, at
+        at = _skip_space(rests, at, end)
+        if rests[at] == _CLOSE:
+            return count + 1
+        if rests[at] != _COMMA:
+            return 0
+    return 0
+
+
+@compiled
+def _flatten(rests: Any, fields: Any, count: int, metas: Any, used: int) -> Any:
+    """Write fields but those of text and source as the encoder would: the place behind, the kind of the text's field
+    (``NOT_FLAT`` if that cannot be done), the place of the source's."""
+    text, source, first = _NAMES, NOT_FLAT, used
+    for place in range(count):
+        text = min(text, fields[place, 0])
+    metas[used] = _OPEN
+    used += 1
+    for place in range(count):
+        kind, name, behind = fields[place, 0], fields[place, 1], fields[place, 2]
+        value, end = fields[place, 3], fields[place, 4]
+        names_source = kind == _DATA_TYPE if text == CONTENT else (kind == _PILE_SET) | (kind == _SOURCE)
+        if kind == _META or (names_source and source >= 0):
+            return first, NOT_FLAT, NOT_FLAT
+        if names_source and rests[value] == _QUOTE and end > value + 2:
+            source = place
+        elif kind != text:
+            used = _copy(rests, name, behind, metas, used)
+            metas[used] = _COLON
+            used = _copy(rests, value, end, metas, used + 1)
+            metas[used] = _COMMA
+            used += 1
+    used -= used > first + 1
+    metas[used] = _CLOSE
+    return used + 1, text, source
+
+
+@compiled
+def _end_of_plain_string(rests: Any, words: Any, at: int, end: int) -> int:
+    """Behind the string that begins at ``at``, -1 if it has escapes or is unsound."""
+    at = _end_of_run(rests, words, at + 1, end)
+    return at + 1 if at < end and rests[at] == _QUOTE else -1
+
+
+@compiled
+def _end_of_scalar(rests: Any, at: int, end: int) -> int:
+    """Behind an integer of few digits, or a constant; -1 for anything else."""
+    for word in range(_NAMES, _SIZES.size):
+        if _says(rests, at, min(at + _SIZES[word], end), word):
+            return at + _SIZES[word]
+    at += rests[at] == _MINUS
+    first = at
+    while at < end and _ZERO <= rests[at] <= _NINE:
+        at += 1
+    is_small = 0 < at - first <= _MOST_DIGITS
+    return at if is_small and (rests[first] != _ZERO or (at == first + 1 and rests[first - 1] != _MINUS)) else -1
+
+
+@compiled
+def _is_same(data: Any, start: int, end: int, other: int, other_end: int) -> Any:
+    """Whether two spans hold the same bytes."""
+    same = end - start == other_end - other
+    for i in range(end - start if same else 0):
+        same &= data[start + i] == data[other + i]
+    return same
+
+
+@compiled
+def _says(data: Any, start: int, end: int, word: int) -> Any:
+    """Whether a span holds the bytes of one of :data:`_WORDS`."""
+    same = end - start == _SIZES[word]
+    for i in range(_SIZES[word] if same else 0):
+        same &= data[start + i] == _SPELT[word, i]
+    return same
+
+
+@compiled
+def _name_of(data: Any, start: int, end: int) -> Any:
+    """The place of a field's name in :data:`_WORDS`, or ``_NAMES`` for any other."""
+    for name in range(_NAMES):
+        if _says(data, start, end, name):
+            return name
+    return _NAMES
 
 
 @compiled
@@ -116,14 +267,9 @@ def _extract(joined: Any, words: Any, at: int, end: int, data: Any, used: int) -
 @compiled
 def _rank_of(joined: Any, start: int, end: int) -> Any:
     """0 to 2 for the keys ``text``, ``content`` and ``raw_content``, 3 for one with an escape, 4 for any other."""
-    for place in range(3):
-        name = (b"text", b"content", b"raw_content")[place]
-        if end - start == len(name):
-            same = True
-            for i in range(len(name)):
-                same = same and joined[start + i] == name[i]
-            if same:
-                return place
+    rank = _name_of(joined, start, end)
+    if rank < 3:
+        return rank
     for at in range(start, end):
         if joined[at] == _BACKSLASH:
             return 3

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from glm_data.formats.blocks import BadRecordError, Record, Unreadable, excerpt
+import numpy as np
+
+from glm_data.formats.blocks import BadRecordError, Records, Unreadable, cut_records, excerpt
 from glm_data.formats.records import decode_json
 from glm_data.formats.streams import BrokenStreamError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NEWLINE, _SPACE = 0x0A, 0x20
 
 
 class LineSplitter:
@@ -23,29 +26,31 @@ class LineSplitter:
         self._passing_over = False
         """Inside a line that was too long and is reported already."""
 
-    def feed(self, chunk: bytes) -> Iterator[Record | Unreadable]:
+    def feed(self, chunk: bytes) -> Iterator[Records | Unreadable]:
         """Yield the records that ``chunk`` completes."""
-        end = chunk.rfind(b"\n")
-        if end < 0:
+        end = chunk.rfind(b"\n") + 1
+        if not end:
             yield from self._extend(chunk)
             return
-        first, *rest = chunk[:end].split(b"\n")
-        yield from self._end_line(first)
-        for line in rest:
-            yield from self._line(line, self._offset)
-            self._offset += len(line) + 1
-        yield from self._extend(chunk[end + 1 :])
+        start = 0
+        if self._passing_over:
+            start = chunk.find(b"\n") + 1
+            self._offset += start
+            self._passing_over = False
+        yield from self._lines(b"".join([self._tail, memoryview(chunk)[start:end]]))
+        self._tail.clear()
+        yield from self._extend(chunk[end:])
 
-    def finish(self, broken: BrokenStreamError | None) -> Iterator[Record | Unreadable]:
+    def finish(self, broken: BrokenStreamError | None) -> Iterator[Records | Unreadable]:
         """Yield what the stream's end leaves: a last line, or why there is none."""
         tail = bytes(self._tail)
         if broken is None:
-            yield from self._end_line(b"")
+            yield from self._lines(tail + b"\n")
             if self._number == 0:
                 yield Unreadable(0, 0, "empty", "the file holds no record", "")
             return
         if tail and _is_json(tail):
-            yield from self._end_line(b"")
+            yield from self._lines(tail + b"\n")
             tail = b""
         yield Unreadable(self._number, self._offset, broken.reason, broken.detail, excerpt(tail))
 
@@ -55,33 +60,29 @@ class LineSplitter:
             return
         self._tail += piece
         if len(self._tail) > self._limit:
-            yield self._too_long(self._tail, self._offset)
+            detail = f"the record is longer than {self._limit} bytes"
+            yield Unreadable(self._number, self._offset, "too_long", detail, excerpt(self._tail))
+            self._number += 1
             self._offset += len(self._tail)
             self._tail.clear()
             self._passing_over = True
 
-    def _end_line(self, piece: bytes) -> Iterator[Record | Unreadable]:
-        """End the line that the tail began."""
-        if self._passing_over:
-            self._passing_over = False
-        else:
-            yield from self._line(bytes(self._tail) + piece, self._offset)
-        self._offset += len(self._tail) + len(piece) + 1
-        self._tail.clear()
-
-    def _line(self, line: bytes, offset: int) -> Iterator[Record | Unreadable]:
-        if offset == 0:
-            line = line.removeprefix(_BYTE_ORDER_MARK)
-        if len(line) > self._limit:
-            yield self._too_long(line, offset)
-        elif line and not line.isspace():
-            yield Record(self._number, offset, line)
-            self._number += 1
-
-    def _too_long(self, line: bytes | bytearray, offset: int) -> Unreadable:
-        self._number += 1
-        detail = f"the record is longer than {self._limit} bytes"
-        return Unreadable(self._number - 1, offset, "too_long", detail, excerpt(line))
+    def _lines(self, data: bytes) -> Iterator[Records | Unreadable]:
+        """Yield the records of some lines, each with its end."""
+        view = np.frombuffer(data, np.uint8)
+        ends = np.flatnonzero(view == _NEWLINE)
+        starts = np.zeros(ends.size, np.int64)
+        starts[1:] = ends[:-1] + 1
+        if self._offset == 0 and data.startswith(_BYTE_ORDER_MARK):
+            starts[0] = len(_BYTE_ORDER_MARK)
+        is_record = ends > starts
+        for line in np.flatnonzero(is_record & (view[starts] <= _SPACE)).tolist():
+            is_record[line] = not data[starts[line] : ends[line]].isspace()
+        is_record |= ends - starts > self._limit
+        bounds = np.stack([starts, ends], 1)[is_record]
+        yield from cut_records(Records(data, bounds, self._number, self._offset), self._limit)
+        self._number += len(bounds)
+        self._offset += len(data)
 
 
 def _is_json(data: bytes) -> bool:

@@ -114,14 +114,13 @@ def _foreign_block(batch: pa.RecordBatch, first: int, name: str, max_record_byte
         try:
             record = {field: batch.column(field)[row].as_py() for field in batch.schema.names}
             document = to_document(record, name, number)
-            text = document.text.encode()
-            if len(text) > max_record_bytes:
+            if len(document.text.encode()) > max_record_bytes:
                 raise BadRecordError("too_long", f"the record is longer than {max_record_bytes} bytes")
-            builder.add(document, text)
+            builder.add_one(document)
         except UnicodeDecodeError as error:
-            builder.add_unreadable(Unreadable(number, number, "invalid_utf8", f"invalid UTF-8: {error.reason}", ""))
+            builder.add_one(Unreadable(number, number, "invalid_utf8", f"invalid UTF-8: {error.reason}", ""))
         except BadRecordError as error:
-            builder.add_unreadable(Unreadable(number, number, error.reason, error.detail, ""))
+            builder.add_one(Unreadable(number, number, error.reason, error.detail, ""))
     return builder.take()
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, cast
+
+import msgspec
+import numpy as np
 
 from glm_data.documents import document_id
 from glm_data.errors import InputError, UsageError, did_you_mean
-from glm_data.formats.arrays import ArraySplitter
 from glm_data.formats.blocks import (
     DEFAULT_MAX_RECORD_BYTES,
     BadRecordError,
@@ -16,32 +19,20 @@ from glm_data.formats.blocks import (
     BlockBuilder,
     Document,
     Record,
+    Records,
     Unreadable,
     excerpt,
 )
-from glm_data.formats.extract import extract_texts
-from glm_data.formats.lines import LineSplitter
+from glm_data.formats.extract import CONTENT, NOT_FLAT, Extracted, extract_texts
 from glm_data.formats.parquet_files import read_parquet
-from glm_data.formats.records import decode_document
+from glm_data.formats.records import decode_document, decode_json, name_source, to_document
 from glm_data.formats.sniff import FORMATS, sniff
-from glm_data.formats.streams import BrokenStreamError, read_chunks
+from glm_data.formats.splitting import read_records
 from glm_data.formats.text_files import read_text
 from glm_data.stage import InputFile
 
-Row = tuple[Document, bytes | memoryview] | Unreadable
-"""A document with its text as UTF-8, or what could not be read."""
-_BATCH_BYTES, _BATCH_RECORDS = 1 << 20, 4096
 _MOST_SEEN = 4096
-
-
-class Splitter(Protocol):
-    """Cuts a stream into records; what comes from the stream's end may be missing something."""
-
-    def feed(self, chunk: bytes) -> Iterator[Record | Unreadable]:
-        """Yield the records that ``chunk`` completes."""
-
-    def finish(self, broken: BrokenStreamError | None) -> Iterator[Record | Unreadable]:
-        """Yield what the end of the stream leaves."""
+_decoder = msgspec.json.Decoder(list[dict[str, Any]])
 
 
 def read_blocks(
@@ -67,34 +58,25 @@ def _read(item: InputFile, format: str, max_record_bytes: int) -> Iterator[Block
     if format == "parquet":
         return read_parquet(path, item.name, max_record_bytes)
     if format == "text":
-        texts = read_text(path, item.name, max_record_bytes)
-        return _blocks(row if isinstance(row, Unreadable) else (row, row.text.encode()) for row in texts)
-    splitter: Splitter = ArraySplitter(max_record_bytes) if format == "wudao" else LineSplitter(max_record_bytes)
-    return _blocks(_decode(_split(path, splitter), item.name))
+        return _blocks(read_text(path, item.name, max_record_bytes), _Decoder(item.name))
+    return _blocks(read_records(path, format, max_record_bytes), _Decoder(item.name))
 
 
-def _split(path: Path, splitter: Splitter) -> Iterator[Record | Unreadable]:
-    broken = None
-    try:
-        for chunk in read_chunks(path):
-            yield from splitter.feed(chunk)
-    except BrokenStreamError as error:
-        broken = error
-    yield from splitter.finish(broken)
-
-
-def _decode(records: Iterator[Record | Unreadable], name: str) -> Iterator[Row]:
-    """Decode records, many at a time, so that their texts are taken out by one call."""
-    decoder = _Decoder(name)
-    held: list[Record | Unreadable] = []
-    size = 0
-    for record in records:
-        held.append(record)
-        size += len(record.data) if isinstance(record, Record) else 0
-        if size >= _BATCH_BYTES or len(held) >= _BATCH_RECORDS:
-            yield from decoder.decode(held)
-            held, size = [], 0
-    yield from decoder.decode(held)
+def _blocks(items: Iterator[Records | Document | Unreadable], decoder: _Decoder) -> Iterator[Block]:
+    builder = BlockBuilder()
+    for item in items:
+        if not isinstance(item, Records):
+            if builder.add_one(item):
+                yield builder.take()
+            continue
+        first = 0
+        while first < len(item.bounds):
+            part = item.bounds[first : first + builder.room]
+            if decoder.decode(item._replace(bounds=part, number=item.number + first), builder):
+                yield builder.take()
+            first += len(part)
+    if builder:
+        yield builder.take()
 
 
 class _Decoder:
@@ -104,47 +86,71 @@ class _Decoder:
         self._name = name
         self._seen: dict[bytes, Document] = {}
 
-    def decode(self, records: list[Record | Unreadable]) -> Iterator[Row]:
-        sound = [record for record in records if isinstance(record, Record)]
-        texts, spans = extract_texts([record.data for record in sound])
-        place = iter(spans)
-        for record in records:
-            if isinstance(record, Unreadable):
-                yield record
-                continue
-            start, end, first, last = next(place)
-            data = record.data
-            document = self._decode_rest(data[:start] + b'""' + data[end:], record.number) if start >= 0 else None
-            if document is not None:
-                yield document, texts[first:last]
-            else:
-                yield self._decode_whole(record)
+    def decode(self, records: Records, builder: BlockBuilder) -> bool:
+        """Add ``records`` to the block, many at a time; whether it is full now."""
+        found = extract_texts(records)
+        rows = self._describe(found, records.number)
+        sizes, first, is_full = np.diff(found.text_bounds).astype(np.int32), 0, False
+        for place in [*(place for place, row in enumerate(rows) if row is None), len(rows)]:
+            if place > first:
+                texts = found.texts[found.text_bounds[first] : found.text_bounds[place]]
+                is_full |= builder.add(cast(list[Document], rows[first:place]), texts, sizes[first:place])
+            if place < len(rows):
+                is_full |= builder.add_one(self._decode_whole(records.at(place)))
+            first = place + 1
+        return is_full
 
-    def _decode_rest(self, rest: bytes, number: int) -> Document | None:
-        """The document but for its text, or None if anything is wrong, which is told better of the whole record."""
-        seen = self._seen.get(rest)
-        if seen is not None:
-            return Document(document_id(self._name, number), "", seen.source, seen.lang, seen.meta)
+    def _describe(self, found: Extracted, number: int) -> list[Document | None]:
+        """The documents but for their texts; None where anything is wrong, which is told better of the whole record."""
+        rests = [found.rests[start:end] for start, end in itertools.pairwise(found.rest_bounds.tolist())]
+        metas = [found.metas[start:end] for start, end in itertools.pairwise(found.meta_bounds.tolist())]
+        rows: list[Document | None] = []
+        left: list[int] = []
+        for place, (rest, meta, (field, start, end)) in enumerate(zip(rests, metas, found.flat.tolist(), strict=True)):
+            key, row = document_id(self._name, number + place), None
+            if (seen := self._seen.get(rest)) is not None:
+                row = Document(key, "", *seen[2:])
+            elif field != NOT_FLAT:
+                source = name_source(rest[start:end].decode() if start >= 0 else "", self._name, field == CONTENT)
+                row = Document(key, "", source, "", meta.decode())
+            elif rest:
+                left.append(place)
+            rows.append(row)
+        for place, record in zip(left, _decode_together([rests[place] for place in left]), strict=True):
+            row = None if record is None else self._row(record, number + place)
+            if row is not None and len(self._seen) < _MOST_SEEN and row.id == document_id(self._name, number + place):
+                self._seen[rests[place]] = row
+            rows[place] = row
+        return rows
+
+    def _row(self, record: dict[str, Any], number: int) -> Document | None:
         try:
-            document = decode_document(rest, self._name, number)
+            return to_document(record, self._name, number)
         except BadRecordError:
             return None
-        if len(self._seen) < _MOST_SEEN and document.id == document_id(self._name, number):
-            self._seen[rest] = document
-        return document
 
-    def _decode_whole(self, record: Record) -> Row:
+    def _decode_whole(self, record: Record) -> Document | Unreadable:
         try:
-            document = decode_document(record.data, self._name, record.number)
+            return decode_document(record.data, self._name, record.number)
         except BadRecordError as error:
             return Unreadable(record.number, record.offset, error.reason, error.detail, excerpt(record.data))
-        return document, document.text.encode()
 
 
-def _blocks(rows: Iterator[Row]) -> Iterator[Block]:
-    builder = BlockBuilder()
-    for row in rows:
-        if builder.add_unreadable(row) if isinstance(row, Unreadable) else builder.add(*row):
-            yield builder.take()
-    if builder:
-        yield builder.take()
+def _decode_together(records: Sequence[bytes]) -> Sequence[dict[str, Any] | None]:
+    """JSON objects decoded by one call, unless one of them is unsound; None for those that are.
+
+    The scan that took the texts out has matched brackets and quotes, so that none of them can reach into the next.
+    """
+    try:
+        decoded: list[dict[str, Any]] = _decoder.decode(b"[%b]" % b",".join(records))
+        return decoded
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return [_decode_alone(record) for record in records]
+
+
+def _decode_alone(record: bytes) -> dict[str, Any] | None:
+    try:
+        decoded = decode_json(record)
+    except BadRecordError:
+        return None
+    return decoded if type(decoded) is dict else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +15,9 @@ from glm_data.formats.blocks import BadRecordError, Document
 TEXT_FIELDS = ("text", "content", "raw_content")
 """Where the text is looked for, in this order: Pile and most others, WuDao, CCNet."""
 
-_OWN_FIELDS = frozenset({"id", "text", "source", "lang", "meta"})
+_SOURCE_FIELDS = ("pile_set_name", "source")
+_OWN_STRINGS = ("id", "text", "source", "lang")
+_OWN_FIELDS = frozenset({*_OWN_STRINGS, "meta"})
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _decoder = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder(enc_hook=str)
@@ -37,17 +40,20 @@ def decode_document(data: bytes, input_name: str, number: int) -> Document:
 
 def to_document(record: dict[str, Any], input_name: str, number: int) -> Document:
     """As :func:`decode_document`, of a decoded record, which it uses up."""
-    if record.keys() >= _OWN_FIELDS and all(type(record[name]) is str for name in ("id", "text", "source", "lang")):
+    if "lang" in record and record.keys() >= _OWN_FIELDS and all(type(record[name]) is str for name in _OWN_STRINGS):
         return _own(record)
-    field = next((name for name in TEXT_FIELDS if name in record), None)
-    if field is None:
+    for field in TEXT_FIELDS:
+        if field in record:
+            break
+    else:
         detail = f"no field {', '.join(TEXT_FIELDS)}; its fields: {', '.join(list(record)[:8]) or 'none'}"
         raise BadRecordError("no_text", detail)
     text = record.pop(field)
     if type(text) is not str:
         raise BadRecordError("wrong_type", f"'{field}' is {_name(text)}, not a string")
     meta = _merge_meta(record)
-    source = _wudao_source(meta) if field == "content" else _source(meta, input_name)
+    is_wudao = field == "content"
+    source = name_source(_source(meta, ("dataType",) if is_wudao else _SOURCE_FIELDS), input_name, is_wudao)
     return Document(document_id(input_name, number), text, source, "", encode_meta(meta))
 
 
@@ -119,17 +125,17 @@ def _parse_meta(value: Any) -> dict[str, Any] | None:
     return None
 
 
-def _source(meta: dict[str, Any], input_name: str) -> str:
-    for name in ("pile_set_name", "source"):
+def _source(meta: dict[str, Any], names: Sequence[str]) -> str:
+    """Take out of ``meta`` what the first of its fields ``names`` that says something says."""
+    for name in names:
         if type(meta.get(name)) is str and meta[name]:
             found: str = meta.pop(name)
             return found
-    return input_name
+    return ""
 
 
-def _wudao_source(meta: dict[str, Any]) -> str:
-    kind = meta.get("dataType")
-    if type(kind) is not str or not kind:
-        return "WuDao"
-    del meta["dataType"]
-    return f"WuDao/{kind}"
+def name_source(said: str, input_name: str, is_wudao: bool) -> str:
+    """The source of a document whose record says ``said`` of it, or nothing."""
+    if is_wudao:
+        return f"WuDao/{said}" if said else "WuDao"
+    return said or input_name

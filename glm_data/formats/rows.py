@@ -15,12 +15,10 @@ import pyarrow.parquet as pq
 
 from glm_data.errors import InputError
 from glm_data.formats import DEFAULT_MAX_RECORD_BYTES, Unreadable
-from glm_data.formats.arrays import ArraySplitter
 from glm_data.formats.blocks import BadRecordError, Record, excerpt
-from glm_data.formats.lines import LineSplitter
 from glm_data.formats.records import decode_json
 from glm_data.formats.sniff import sniff
-from glm_data.formats.streams import BrokenStreamError, read_chunks
+from glm_data.formats.splitting import read_records
 
 Row = Mapping[str, Any]
 Wanted = range | frozenset[int]
@@ -84,26 +82,15 @@ def _read(path: Path, split: str, form: TableForm, wanted: Wanted | None) -> Ite
 
 
 def _read_json(path: Path, kind: str, wanted: Wanted | None) -> Iterator[tuple[int, Row] | Unreadable]:
-    limit = DEFAULT_MAX_RECORD_BYTES
-    for record in _split(path, ArraySplitter(limit) if kind == "wudao" else LineSplitter(limit)):
-        if isinstance(record, Unreadable):
-            yield record
-        elif isinstance(wanted, range) and record.number >= wanted.stop:
-            return
-        elif wanted is None or record.number in wanted:
-            yield _decode(record)
-        else:
-            yield record.number, {}
-
-
-def _split(path: Path, splitter: ArraySplitter | LineSplitter) -> Iterator[Record | Unreadable]:
-    broken = None
-    try:
-        for chunk in read_chunks(path):
-            yield from splitter.feed(chunk)
-    except BrokenStreamError as error:
-        broken = error
-    yield from splitter.finish(broken)
+    for found in read_records(path, kind, DEFAULT_MAX_RECORD_BYTES):
+        if isinstance(found, Unreadable):
+            yield found
+            continue
+        for record in found.each():
+            if isinstance(wanted, range) and record.number >= wanted.stop:
+                return
+            is_wanted = wanted is None or record.number in wanted
+            yield _decode(record) if is_wanted else (record.number, {})
 
 
 def _decode(record: Record) -> tuple[int, Row] | Unreadable:

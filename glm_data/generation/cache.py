@@ -28,13 +28,14 @@ class CachedAttention:
         self.lengths_B = torch.zeros(len(sizes), dtype=torch.int64, device=like.device)
         self.sizes = list(sizes)
         """Tokens of each text in the pass under way: those of the contexts, later 1 each."""
-        self._longest = 0
+        self._seen = [0] * len(sizes)
+        """The same as ``lengths_B``, on the CPU."""
         self._rows_B = torch.arange(len(sizes), device=like.device)
         self._mask_B11S: Tensor | None = None
 
     def __call__(self, layer: int, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor) -> Tensor:
         """Append the layer's keys and values and attend to all of the text's."""
-        if self._longest == 0:
+        if not any(self._seen):
             return self._contexts(layer, q_THK, k_THK, v_THK)
         keys_BHSK, values_BHSK = self.cache_2LBHSK[:, layer]
         keys_BHSK[self._rows_B, :, self.lengths_B] = k_THK
@@ -55,7 +56,7 @@ class CachedAttention:
         return torch.cat(outputs)
 
     def _window(self) -> int:
-        return self.cache_2LBHSK.shape[4] if self.cache_2LBHSK.is_cuda else self._longest + 1
+        return self.cache_2LBHSK.shape[4] if self.cache_2LBHSK.is_cuda else max(self._seen) + 1
 
     def _mask(self) -> Tensor:
         return (torch.arange(self._window(), device=self.lengths_B.device) <= self.lengths_B[:, None])[:, None, None]
@@ -63,12 +64,13 @@ class CachedAttention:
     def advance(self) -> None:
         """Count the tokens of the pass as seen."""
         self.lengths_B += torch.tensor(self.sizes, device=self.lengths_B.device)
-        self._longest += max(self.sizes)
+        self._seen = [seen + size for seen, size in zip(self._seen, self.sizes, strict=True)]
         self.sizes = [1] * len(self.sizes)
 
     def select(self, order: Sequence[int]) -> None:
         """Go on with the texts ``order`` alone, in that order; a text may be taken more than once."""
         order_B = torch.tensor(order, dtype=torch.int64, device=self.lengths_B.device)
+        self._seen = [self._seen[row] for row in order]
         picked = self.cache_2LBHSK.index_select(2, order_B)
         if len(order) == len(self.sizes):
             # In place, so that a captured graph goes on reading the same memory.

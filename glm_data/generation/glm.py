@@ -13,25 +13,27 @@ A continuation is a [gMASK] row: the text and [gMASK] are part A, positions run 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import torch
 
 from glm_data.errors import InputError, UsageError
 from glm_data.generation.beam import search
-from glm_data.generation.decoder import Decoder
 from glm_data.generation.options import GenerationOptions
-from glm_data.generation.write import Rules, Task, write
-from glm_data.int4.linear import prepare, with_int4_layers
+from glm_data.generation.scoring import Query, losses
+from glm_data.generation.texts import MASK, Masked, TextStream, continuation, cut_at, stops_in, text_of, with_space
+from glm_data.generation.write import Job, Rules, Task, write
+from glm_data.int4.linear import prepare, with_quantized_layers
 from glm_data.model.model import GLM
 from glm_data.model.store import read_description, read_tensors
 from tokenizer import SPECIAL, Tokenizer
 
-MASK, GMASK = "[MASK]", "[gMASK]"
+MOST_TEXTS = 32
+"""Texts written side by side; more wait, so that memory does not grow with their number."""
 MAX_TOKENS = 2048
 """Tokens of text and answers together: the length of a row, beyond which no position was trained."""
 
@@ -66,10 +68,13 @@ class Glm:
         self._never = frozenset(SPECIAL) - self._ends | frozenset(padding)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Glm:
-        """Open a folder that training or quantising wrote; raises :class:`InputError` if it is none or damaged."""
+    def load(cls, folder: str | Path, device: str = "cpu") -> Glm:
+        """Open a folder that training or quantising wrote, on ``cpu``, ``cuda`` or ``cuda:1`` and so on.
+
+        Raises :class:`InputError` if it is none or damaged, :class:`UsageError` if there is no such device here.
+        """
         path = Path(folder)
-        return cls(load_model(path), Tokenizer.load(path))
+        return cls(load_model(path, find_device(device)), Tokenizer.load(path))
 
     def infill(self, text: str, options: GenerationOptions | None = None) -> Infilling:
         """Fill the ``[MASK]`` blanks of ``text`` from left to right; each answer sees the ones before it.
@@ -82,9 +87,12 @@ class Glm:
     def infill_many(self, texts: Sequence[str], options: GenerationOptions | None = None) -> list[Infilling]:
         """:meth:`infill` of several texts side by side, whatever their lengths and numbers of blanks."""
         options = options or GenerationOptions()
-        masked = [_Masked.of(text) for text in texts]
-        answers = self._answers([self._task(item.parts) for item in masked], options)
-        return [item.filled(found) for item, found in zip(masked, answers, strict=True)]
+        masked = [Masked.of(text) for text in texts]
+        answers = self._answers([item.task(self.tokenizer) for item in masked], options)
+        return [
+            Infilling(item.filled(found), tuple(answer.strip(" ") for answer in found))
+            for item, found in zip(masked, answers, strict=True)
+        ]
 
     def generate(self, text: str, options: GenerationOptions | None = None) -> str:
         """Continue ``text`` (a ``[gMASK]`` at its end is allowed and means the same); returns what follows it."""
@@ -92,7 +100,7 @@ class Glm:
 
     def generate_many(self, texts: Sequence[str], options: GenerationOptions | None = None) -> list[str]:
         """:meth:`generate` of several texts side by side, whatever their lengths."""
-        tasks = [self._continuation(text) for text in texts]
+        tasks = [continuation(text, self.tokenizer) for text in texts]
         return [answers[0] for answers in self._answers(tasks, options or GenerationOptions())]
 
     def stream(self, text: str, options: GenerationOptions | None = None) -> Iterator[str]:
@@ -100,93 +108,86 @@ class Glm:
         options = options or GenerationOptions()
         if options.beams > 1:
             raise UsageError("beam search knows its answer only at the end; stream with beams 1.")
-        task = self._continuation(text)
-        self._check_fits(task, options)
-        ids: list[int] = []
-        sent, held = 0, max((len(stop) for stop in options.stop), default=1) - 1
-        with torch.inference_mode():
-            for _, _, token in write(self.model, [task], self._rules(options), options):
-                ids.append(token)
-                whole = text_of(self.tokenizer, ids)
-                if len(whole) - held > sent and not _stops(whole, options.stop):
-                    yield whole[sent : len(whole) - held]
-                    sent = len(whole) - held
-        rest = _cut(text_of(self.tokenizer, ids), options.stop)[sent:]
-        if rest:
+        job = self.job(continuation(text, self.tokenizer), options)
+        stream = TextStream(self.tokenizer, options.stop)
+        for written in write(self.model, [job]):
+            for item in written:
+                if item.token is not None and (piece := stream.add(item.token)):
+                    yield piece
+        if rest := stream.end():
             yield rest
 
-    @torch.inference_mode()
     def score(self, context: str, choices: Sequence[str]) -> list[float]:
         """Log-probability (nats) of each of ``choices``, with its end, in place of the one ``[MASK]`` of ``context``.
 
-        A context without a mask is continued: the choices stand for what follows it, their ends not counted.
-        Raises :class:`UsageError` for several masks, no choice, or a text that does not fit.
+        A context without a mask is continued: the choices stand for what follows it, their ends not counted. A space
+        before the mask belongs to the choice, as in :meth:`infill`. Raises :class:`UsageError` for several masks, no
+        choice, or a text that does not fit.
         """
-        parts = context.split(MASK)
-        if len(parts) > 2 or not choices:
+        if context.count(MASK) > 1 or not choices:
             raise UsageError(f"score takes at least one choice and a text with at most one {MASK}.")
-        running = len(parts) == 1
-        task = self._continuation(context) if running else self._task(parts)
-        targets = [self.tokenizer.encode(choice).tolist() + ([] if running else [SPECIAL.eop]) for choice in choices]
-        longest = max(map(len, targets))
-        self._check_length(len(task.context), longest)
-        decoder = Decoder(self.model, [task.context], len(task.context) + longest + 1)
-        decoder.select([0] * len(choices))
-        totals = [0.0] * len(choices)
-        inputs = [SPECIAL.sop] * len(choices)
-        for step in range(longest):
-            position = task.blanks[0] + task.running * (1 + step)
-            logits_BV = decoder.step(inputs, [position] * len(choices)).double().log_softmax(-1)
-            for row, target in enumerate(targets):
-                if step < len(target):
-                    totals[row] += float(logits_BV[row, target[step]])
-                    inputs[row] = target[step]
-        return totals
+        space, end = False, []
+        if MASK in context:
+            masked = Masked.of(context)
+            task, space, end = masked.task(self.tokenizer), masked.spaces[0], [SPECIAL.eop]
+        else:
+            task = continuation(context, self.tokenizer)
+        targets = tuple(self.tokenizer.encode(with_space(choice, space)).tolist() + end for choice in choices)
+        self._check_length(len(task.context), max(map(len, targets)))
+        (nats,) = losses(self.model, [Query(task.context, task.blanks[0], task.running, targets)])
+        return [-cost for cost in nats]
 
-    def _task(self, parts: Sequence[str]) -> Task:
-        """Token ids of a text with masks between its parts, and the places of the masks."""
-        context: list[int] = []
-        blanks: list[int] = []
-        for number, part in enumerate(parts):
-            if number:
-                blanks.append(len(context))
-                context.append(SPECIAL.mask)
-            context += self.tokenizer.encode(part).tolist()
-        return Task(context, tuple(blanks), running=False)
+    def write(
+        self, tasks: Sequence[Task], options: GenerationOptions, *, words_first: bool = False
+    ) -> list[list[list[int]]]:
+        """The ids of each answer of each task, :data:`MOST_TEXTS` tasks side by side, each as if it were alone.
 
-    def _continuation(self, text: str) -> Task:
-        text = text.removesuffix(GMASK)
-        if MASK in text:
-            raise UsageError(f"the text has {MASK} blanks; fill them with infill, or take them out to continue it.")
-        context = [*self.tokenizer.encode(text).tolist(), SPECIAL.gmask]
-        return Task(context, (len(context) - 1,), running=True)
+        With ``words_first`` no answer begins with punctuation (LAMBADA's rule). Raises :class:`UsageError` before
+        anything is written if a task does not fit.
+        """
+        jobs = [self.job(task, options, words_first=words_first) for task in tasks]
+        ids: list[list[list[int]]] = []
+        for first in range(0, len(jobs), MOST_TEXTS):
+            ids += self._write_some(jobs[first : first + MOST_TEXTS], options)
+        return ids
+
+    def job(self, task: Task, options: GenerationOptions, *, words_first: bool = False) -> Job:
+        """``task`` with all that decides what is written; raises :class:`UsageError` if it does not fit."""
+        self._check_length(len(task.context), task.needs(options) - len(task.context))
+
+        def stopped(answer: Sequence[int]) -> bool:
+            return bool(options.stop) and stops_in(text_of(self.tokenizer, answer), options.stop)
+
+        not_first = self._punctuation if words_first else frozenset()
+        return Job(task, Rules(self._ends, self._never, stopped, not_first), options)
 
     @torch.inference_mode()
+    def _write_some(self, jobs: Sequence[Job], options: GenerationOptions) -> list[list[list[int]]]:
+        ids: list[list[list[int]]] = [[[] for _ in job.task.blanks] for job in jobs]
+        parts = [single for job in jobs for single in job.by_blank()] if options.parallel else list(jobs)
+        found = search(self.model, parts) if options.beams > 1 else self._draw(parts)
+        if not options.parallel:
+            return found
+        each = iter(found)
+        return [[next(each)[0] for _ in answers] for answers in ids]
+
+    def _draw(self, jobs: Sequence[Job]) -> list[list[list[int]]]:
+        ids: list[list[list[int]]] = [[[] for _ in job.task.blanks] for job in jobs]
+        for written in write(self.model, jobs):
+            for item in written:
+                if item.token is not None:
+                    ids[item.text][item.blank].append(item.token)
+        return ids
+
     def _answers(self, tasks: Sequence[Task], options: GenerationOptions) -> list[list[str]]:
-        for task in tasks:
-            self._check_fits(task, options)
-        rules = self._rules(options)
-        ids: list[list[list[int]]] = [[[] for _ in task.blanks] for task in tasks]
-        if options.beams > 1:
-            ids = [search(self.model, task, rules, options) for task in tasks]
-        elif options.parallel:
-            single = [Task(task.context, (blank,), task.running) for task in tasks for blank in task.blanks]
-            whose = [(number, place) for number, task in enumerate(tasks) for place in range(len(task.blanks))]
-            for row, _, token in write(self.model, single, rules, options):
-                ids[whose[row][0]][whose[row][1]].append(token)
-        else:
-            for number, blank, token in write(self.model, tasks, rules, options):
-                ids[number][blank].append(token)
-        return [[_cut(text_of(self.tokenizer, answer), options.stop) for answer in answers] for answers in ids]
+        ids = self.write(tasks, options)
+        return [[cut_at(text_of(self.tokenizer, answer), options.stop) for answer in answers] for answers in ids]
 
-    def _rules(self, options: GenerationOptions) -> Rules:
-        def stopped(answer: Sequence[int]) -> bool:
-            return bool(options.stop) and _stops(text_of(self.tokenizer, answer), options.stop)
-
-        return Rules(self._ends, self._never, stopped)
-
-    def _check_fits(self, task: Task, options: GenerationOptions) -> None:
-        self._check_length(len(task.context), task.needs(options) - len(task.context))
+    @functools.cached_property
+    def _punctuation(self) -> frozenset[int]:
+        """Ids whose text, spaces aside, begins with neither letter nor digit; pieces of a character are let pass."""
+        texts = ((token, text_of(self.tokenizer, [token]).lstrip()) for token in range(self.tokenizer.pieces))
+        return frozenset(token for token, text in texts if text and not text[0].isalnum())
 
     def _check_length(self, context: int, answers: int) -> None:
         if context + answers > MAX_TOKENS:
@@ -196,60 +197,32 @@ class Glm:
             )
 
 
-@dataclass(frozen=True)
-class _Masked:
-    """A text cut at its blanks; a space before a blank is kept apart, as it belongs to the answer."""
-
-    parts: list[str]
-    spaces: list[bool]
-
-    @classmethod
-    def of(cls, text: str) -> _Masked:
-        parts = text.split(MASK)
-        if len(parts) == 1:
-            raise UsageError(f"the text has no {MASK}; write one where something is missing, or use generate.")
-        spaces = [part.endswith(" ") for part in parts[:-1]] + [False]
-        return cls([part[:-1] if space else part for part, space in zip(parts, spaces, strict=True)], spaces)
-
-    def filled(self, answers: Sequence[str]) -> Infilling:
-        spaced = [_with_space(answer, space) for answer, space in zip(answers, self.spaces, strict=False)]
-        whole = "".join(part + answer for part, answer in zip(self.parts, [*spaced, ""], strict=True))
-        return Infilling(whole, tuple(answer.strip(" ") for answer in answers))
+def find_device(name: str) -> torch.device:
+    """The device called ``name``; raises :class:`UsageError` if this machine has none."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"there is no device '{name}'; give cpu, cuda, or one GPU of several, as cuda:1.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        why = f"only {torch.cuda.device_count()} GPUs" if torch.cuda.is_available() else "no GPU that torch can use"
+        raise UsageError(f"device '{name}': this machine has {why}; use --device cpu, or see 'glm-data doctor'.")
+    return device
 
 
-def load_model(folder: Path) -> GLM:
+def load_model(folder: Path, device: torch.device | None = None) -> GLM:
     """The network of a train or quantize folder; INT4 matrices stay packed in memory, the rest is float32."""
     description, tensors = read_description(folder), read_tensors(folder)
     with torch.device("meta"):
         # No gradient flows, and shrinking none would copy the embedding at every step.
         model = GLM(msgspec.structs.replace(description.model, shrink=1.0))
         if description.quantization is not None:
-            model = with_int4_layers(model, description.quantization.group)
+            model = with_quantized_layers(model, description.quantization)
     wide = {n: t.float() if t.dtype == torch.float16 and not n.endswith(".scales") else t for n, t in tensors.items()}
     try:
         model.load_state_dict(wide, assign=True)
     except RuntimeError as error:
         first = str(error).splitlines()[1:2]
         raise InputError(f"the weights in '{folder}' do not fit its config.json ({''.join(first).strip()}).") from None
-    model.requires_grad_(False)
+    model.requires_grad_(False).to(device)
     prepare(model)
     return model
-
-
-def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """The text of ``ids``; bytes that make no whole character, such as one cut by the length limit, are left out."""
-    return tokenizer.decode_bytes(np.asarray(ids, np.int64)).decode("utf-8", "ignore")
-
-
-def _stops(text: str, stops: Sequence[str]) -> bool:
-    return any(stop in text for stop in stops)
-
-
-def _cut(text: str, stops: Sequence[str]) -> str:
-    """``text`` up to the first of ``stops`` in it."""
-    return text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]
-
-
-def _with_space(answer: str, space: bool) -> str:
-    """Give back the space that was taken from before the blank, unless the answer brings its own."""
-    return " " + answer if space and not answer.startswith(" ") else answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from glm_data.config import Config, Doc
@@ -27,6 +28,10 @@ class GenerationOptions(Config, frozen=True, kw_only=True):
         for name in ("temperature", "top_k", "min_length", "no_repeat_ngram"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must not be negative.")
+        if not math.isfinite(self.temperature):
+            raise ConfigError(f"temperature is {self.temperature}; give a number.")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed is {self.seed}; it must be at least 0 and below 2^63.")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p is {self.top_p}; it must lie above 0 and not above 1.")
         if self.beams < 1:

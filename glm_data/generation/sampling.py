@@ -25,7 +25,8 @@ def choose(
     scores_V = blocked_V if bool(torch.isfinite(blocked_V).any()) else scores_V
     if options.temperature == 0:
         return int(scores_V.argmax())
-    shares_V = shares(scores_V / options.temperature, options.top_k, options.top_p)
+    scores_V = (scores_V - scores_V.max()) / options.temperature  # in this order nothing overflows, however cold
+    shares_V = shares(scores_V, options.top_k, options.top_p)
     return int(torch.multinomial(shares_V, 1, generator=draws))
 
 

@@ -13,8 +13,7 @@ import msgspec
 from glm_data import files
 from glm_data.errors import InputError, UsageError
 from glm_data.inputs import find_inputs
-from glm_data.manifest import INPUTS, PLAN, RUN, SUCCESS, InputFile, Success, read_success
-from glm_data.report.collect import stage_folders
+from glm_data.manifest import INPUTS, PLAN, RUN, SUCCESS, InputFile, Success, read_success, stage_folders
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""INT4 on the CPU: the kernels of ``kernel_ir.py``, compiled in process for the CPU at hand.
+"""INT4 and INT8 on the CPU: the kernels of ``kernel_ir.py``, compiled in process for the CPU at hand.
 
 LLVM comes with numba, so no compiler is needed on the user's machine; compiling takes a fraction of a second, once a
 process, and nothing compiled is ever read from a disk. Activations become INT8 by groups (W4A8), which adds about
-0.7 % of error to the 12 % of the weights.
+0.7 % of error to the 12 % of INT4 weights (to as much of INT8 weights, whose own error is 0.7 %).
 """
 
 from __future__ import annotations
@@ -16,32 +16,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glm_data.int4.kernel_ir import ISAS, Isa, module
+from glm_data.int4.kernel_ir import ISAS, Isa, module, tile_columns, too_much
 
 BLOCK_ROWS = 16
-_SMALLEST = 32
+_GROUPS = (32, 64, 128, 256)
+"""Groups of weights that activations take over."""
+_HIGH_BITS = -0x7F7F7F80
+"""The highest bit of each byte: flipped, it adds 128 to a signed one."""
 _TOKENS_AT_ONCE = 256
 _WORTH_A_THREAD = 1 << 22
 """Products of weights and activations below which a second thread costs more than it saves."""
 
 
 class Kernels:
-    """The compiled functions of one instruction set."""
+    """The compiled functions of one instruction set and kind of weights."""
 
-    def __init__(self, isa: Isa) -> None:
+    def __init__(self, isa: Isa, bits: int) -> None:
         import llvmlite.binding as llvm
 
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
-        parsed = llvm.parse_assembly(module(isa))
+        parsed = llvm.parse_assembly(module(isa, bits))
         machine = llvm.Target.from_default_triple().create_target_machine(
             cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
         )
-        self.isa = isa
+        self.isa, self.bits = isa, bits
         # The engine owns the machine code: it lives as long as the functions.
         self._engine = llvm.create_mcjit_compiler(parsed, machine)
         self._engine.finalize_object()
-        self.quantize = self._function("quantize", 4, 2)
+        self.quantize = self._function("quantize", 4, 3)
         self.multiply = {tokens: self._multiply(tokens) for tokens in isa.tokens}
 
     def _function(self, name: str, pointers: int, numbers: int) -> Any:
@@ -63,24 +66,40 @@ def supported_isas() -> tuple[Isa, ...]:
 
 
 @functools.cache
-def kernels(isa: Isa) -> Kernels:
-    """The compiled kernels of ``isa``, which must be one of :func:`supported_isas`."""
-    return Kernels(isa)
+def kernels(isa: Isa, bits: int) -> Kernels:
+    """The compiled kernels of ``isa``, which must be one of :func:`supported_isas`, for weights of ``bits``."""
+    return Kernels(isa, bits)
 
 
 def activation_group(columns: int, group: int) -> int:
-    """Columns that share an activation scale, or 0 if no kernel takes such a matrix; ``group`` as in quantising."""
-    if group:
-        return group if columns % group == 0 and group % _SMALLEST == 0 else 0
-    return next((size for size in (128, 64, 32) if columns % size == 0), 0)
+    """Columns that share an activation scale, or 0 if no kernel takes such a matrix; ``group`` as in quantising.
+
+    A weight's group may be whole rows or several activation groups, which are never wide: a large activation would
+    cost all others of its group their bits.
+    """
+    if group in _GROUPS:
+        return group if columns % group == 0 else 0
+    whole = group or columns
+    return next((size for size in (128, 64, 32) if whole % size == 0 and columns % whole == 0), 0)
 
 
 def tile(qweight: Tensor) -> Tensor:
-    """Packed rows ``uint8[N, K / 2]`` in the order of the kernels, ``uint8[ceil(N / 16), K / 8, 16, 4]``."""
-    rows, half = qweight.shape
-    padded = torch.nn.functional.pad(qweight, (0, 0, 0, -rows % BLOCK_ROWS), value=0x88)
-    levels = torch.stack([padded & 15, padded >> 4], -1).view(-1, BLOCK_ROWS, half // 4, 2, 4)
-    return (levels[..., 0, :] | (levels[..., 1, :] << 4)).transpose(1, 2).contiguous()
+    """Packed rows ``uint8[N, K / 2]`` (INT4) or ``int8[N, K]`` (INT8) in the order of the kernels,
+    ``uint8[ceil(N / 16), K / 8 or K / 4, 16, 4]``."""
+    zero = 0x88 if qweight.dtype == torch.uint8 else 0
+    padded = torch.nn.functional.pad(qweight, (0, 0, 0, -len(qweight) % BLOCK_ROWS), value=zero).contiguous()
+    # A row's 4 bytes of a tile are one number: columns 0 to 7 in nibbles 0, 4, 1, 5, 2, 6, 3, 7, counted from below.
+    words = padded.view(torch.int32)
+    nibbles = qweight.dtype == torch.uint8
+    words = _swapped(_swapped(words, 0x0000FF00, 8), 0x00F000F0, 4) if nibbles else words ^ _HIGH_BITS
+    tiles = words.view(-1, BLOCK_ROWS, words.shape[1]).transpose(1, 2).contiguous()
+    return tiles.view(torch.uint8).view(*tiles.shape, 4)
+
+
+def _swapped(words: Tensor, mask: int, bits: int) -> Tensor:
+    """Change the bits of ``mask`` with those ``bits`` above them."""
+    different = ((words >> bits) ^ words) & mask
+    return words ^ different ^ (different << bits)
 
 
 def tile_scales(scales: Tensor) -> Tensor:
@@ -92,7 +111,7 @@ def tile_scales(scales: Tensor) -> Tensor:
 def matmul(x_MK: Tensor, tiles: Tensor, scales: Tensor, group: int, isa: Isa, threads: int) -> Tensor:
     """``x W^T`` as ``float32[M, 16 * blocks]``; ``tiles`` and ``scales`` are of :func:`tile`, ``group`` of the
     activations (:func:`activation_group`). ``x_MK`` is float32 and contiguous."""
-    compiled = kernels(isa)
+    compiled = kernels(isa, 32 * tiles.shape[1] // x_MK.shape[1])
     tokens = next((m for m in isa.tokens if m >= len(x_MK)), isa.tokens[-1])
     parts = [
         _matmul(compiled, part, tiles, scales, group, tokens, threads) for part in torch.split(x_MK, _TOKENS_AT_ONCE)
@@ -110,11 +129,12 @@ def _matmul(
     for unused in (a[rows:], steps[rows:], starts[rows:]):
         unused.zero_()
     y = torch.empty(padded, blocks * BLOCK_ROWS)
-    compiled.quantize(x_MK.data_ptr(), a.data_ptr(), steps.data_ptr(), starts.data_ptr(), rows * groups, group)
+    much = too_much(compiled.isa, compiled.bits)
+    compiled.quantize(x_MK.data_ptr(), a.data_ptr(), steps.data_ptr(), starts.data_ptr(), rows * groups, group, much)
     stride = BLOCK_ROWS if scales.shape[1] > 1 else 0
     multiply = compiled.multiply[tokens]
     before = (tiles.data_ptr(), scales.data_ptr(), stride, a.data_ptr(), steps.data_ptr(), starts.data_ptr())
-    after = (padded // tokens, groups, group // 8, y.shape[1])
+    after = (padded // tokens, groups, group // tile_columns(compiled.bits), y.shape[1])
 
     def work(first: int, last: int) -> None:
         multiply(*before, y.data_ptr(), first, last, *after)

@@ -1,16 +1,19 @@
-"""LLVM code of the CPU kernels: activations to INT8, and INT4 weights times INT8 activations (W4A8).
+"""LLVM code of the CPU kernels: activations to INT8, and INT4 or INT8 weights times them (W4A8, W8A8).
 
-The weights lie in tiles of 16 rows and 8 columns, 64 bytes each, in the order in which they are read::
+The weights lie in tiles of 16 rows and 8 columns (INT8: 4), 64 bytes each, in the order in which they are read::
 
-    tiles: uint8[N / 16, K / 8, 16, 4]     byte (n, j) of a tile = columns j (low nibble) and j + 4 (high), as q + 8
+    INT4  uint8[N / 16, K / 8, 16, 4]     byte (n, j) of a tile = columns j (low nibble) and j + 4 (high), as q + 8
+    INT8  uint8[N / 16, K / 4, 16, 4]     byte (n, j) of a tile = column j, as q + 128
 
 so one load brings 16 rows, and the 4 bytes of a row meet 4 activations broadcast to all rows: the shape of the
 instruction ``vpdpbusd`` (unsigned times signed bytes, four products summed into 32 bits). AVX2 does the same with two
-instructions, whose 16-bit sums hold 4 tiles (8 products of at most 15 x 127) before they must be widened. The 8 that
-the nibbles carry too much is taken off at the start of a sum: it is -8 times the sum of the group's activations.
+instructions, whose 16-bit sums hold 4 tiles of INT4 (8 products of at most 15 x 127) before they must be widened. The
+8 or 128 that the weights carry too much is taken off at the start of a sum: it is that times the sum of the group's
+activations, negated. Two products of whole bytes would overflow AVX2's 16 bits, so its INT8 goes by signed levels, the
+sign of each moved to its activation, and nothing is taken off.
 
-A group is at least 32 columns: one pass of the innermost loop. Offsets are 64-bit; memory is read in bounds for any
-N that is a multiple of 16 and K of 32.
+A group is at least 32 columns: one or two passes of the innermost loop. Offsets are 64-bit; memory is read in bounds
+for any N that is a multiple of 16 and K of 32.
 """
 
 from __future__ import annotations
@@ -40,9 +43,19 @@ ISAS = (
 """Known instruction sets, the fastest first."""
 
 
-def module(isa: Isa) -> str:
-    """The text of the module: ``quantize`` and one ``multiply_M`` for each M of ``isa.tokens``."""
-    return "\n".join([_declarations(isa), _QUANTIZE, *(_multiply(isa, tokens) for tokens in isa.tokens)])
+def module(isa: Isa, bits: int) -> str:
+    """The text of the module for weights of ``bits``: ``quantize``, one ``multiply_M`` for each M of ``isa.tokens``."""
+    return "\n".join([_declarations(isa), _QUANTIZE, *(_multiply(isa, bits, tokens) for tokens in isa.tokens)])
+
+
+def tile_columns(bits: int) -> int:
+    """Columns of a tile."""
+    return 32 // bits
+
+
+def too_much(isa: Isa, bits: int) -> int:
+    """What the kernel's weights are larger than their levels, times which ``quantize`` negates an activation sum."""
+    return {4: 8, 8: 0 if isa.name == "avx2" else 128}[bits]
 
 
 def _declarations(isa: Isa) -> str:
@@ -51,6 +64,8 @@ def _declarations(isa: Isa) -> str:
 declare <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32>, <16 x i32>, <16 x i32>)
 declare <8 x i32> @llvm.x86.avx512.vpdpbusd.256(<8 x i32>, <8 x i32>, <8 x i32>)
 declare <16 x i16> @llvm.x86.avx2.pmadd.ub.sw(<32 x i8>, <32 x i8>)
+declare <32 x i8> @llvm.x86.avx2.psign.b(<32 x i8>, <32 x i8>)
+declare <32 x i8> @llvm.abs.v32i8(<32 x i8>, i1)
 declare <8 x i32> @llvm.x86.avx2.pmadd.wd(<16 x i16>, <16 x i16>)
 declare <{n} x float> @llvm.fma.v{n}f32(<{n} x float>, <{n} x float>, <{n} x float>)
 declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
@@ -65,8 +80,10 @@ declare i32 @llvm.vector.reduce.add.v32i32(<32 x i32>)
 
 _QUANTIZE = """
 define void @quantize(ptr noalias %x, ptr noalias %a, ptr noalias %scales, ptr noalias %starts, i64 %groups,
-    i64 %size) {
+    i64 %size, i64 %toomuch) {
 entry:
+  %much = trunc i64 %toomuch to i32
+  %less = sub i32 0, %much
   br label %group
 group:
   %g = phi i64 [0, %entry], [%g1, %done]
@@ -112,7 +129,7 @@ round:
   %jc = icmp ult i64 %j1, %size
   br i1 %jc, label %round, label %done
 done:
-  %start = mul i32 %sum1, -8
+  %start = mul i32 %sum1, %less
   %tp = getelementptr i32, ptr %starts, i64 %g
   store i32 %start, ptr %tp
   %g1 = add i64 %g, 1
@@ -122,10 +139,10 @@ end:
   ret void
 }
 """
-"""``quantize(x, a, scales, starts, groups, size)``: x: float[groups * size], each group by its own scale.
+"""``quantize(x, a, scales, starts, groups, size, too_much)``: x: float[groups * size], each group by its own scale.
 
-a: int8[groups * size] = rint(x / scale), scales: float[groups] = max|x| / 127, starts: int32[groups] = -8 sum(a).
-A value that is not finite makes its group's scale so, and with it the result.
+a: int8[groups * size] = rint(x / scale), scales: float[groups] = max|x| / 127, starts: int32[groups] = -too_much
+times the sum of a. A value that is not finite makes its group's scale so, and with it the result.
 """
 
 _MULTIPLY = """
@@ -134,7 +151,7 @@ define void @multiply_{tokens}(ptr noalias %w, ptr noalias %ws, i64 %stride, ptr
 entry:
   %rowtiles = mul i64 %groups, %size
   %blockbytes = mul i64 %rowtiles, 64
-  %columns = mul i64 %rowtiles, 8
+  %columns = mul i64 %rowtiles, {tile_columns}
   %perrow0 = sub i64 %groups, 1
   %perrow1 = mul i64 %perrow0, %stride
   %blockscales = add i64 %perrow1, 16
@@ -178,7 +195,7 @@ k:
   call void @llvm.prefetch.p0(ptr %ph, i32 0, i32 3, i32 1)
   %pi = getelementptr i8, ptr %wp0, i64 2240
   call void @llvm.prefetch.p0(ptr %pi, i32 0, i32 3, i32 1)
-  %ak = mul i64 %kk, 8
+  %ak = mul i64 %kk, {tile_columns}
 {body}
   %ki1 = add i64 %ki, {step}
   %kc = icmp ult i64 %ki1, %size
@@ -214,13 +231,14 @@ done:
 
 w: tiles; ws: half[N / 16, (groups,) 16], ``stride`` 16 or, with one scale a row, 0; a: int8[tiles * M, K];
 as: float[tiles * M, groups]; starts: int32[tiles * M, groups]; y: float[tiles * M, ldy]. Blocks n0 to n1 of 16
-weight rows are done; ``size`` is a group's tiles of 8 columns.
+weight rows are done; ``size`` is a group's tiles.
 """
 
 
-def _multiply(isa: Isa, tokens: int) -> str:
-    """:data:`_MULTIPLY` for one instruction set and number of tokens."""
+def _multiply(isa: Isa, bits: int, tokens: int) -> str:
+    """:data:`_MULTIPLY` for one instruction set, kind of weights and number of tokens."""
     n, all_m = isa.rows, range(tokens)
+    tile = _tile if bits == 4 else _byte_tile
     vi, vf = f"<{n} x i32>", f"<{n} x float>"
     return _MULTIPLY.format(
         tokens=tokens,
@@ -228,11 +246,12 @@ def _multiply(isa: Isa, tokens: int) -> str:
         parts=16 // n,
         part_bytes=4 * n,
         step=_STEP,
+        tile_columns=tile_columns(bits),
         vf=vf,
         zero_start="\n".join(f"  %f{m} = phi {vf} [zeroinitializer, %part], [%fn{m}, %gend]" for m in all_m),
         starts="\n".join(_group_start(m, vi) for m in all_m),
         sums="\n".join(f"  %acc{m} = phi {vi} [%sb{m}, %group], [%accn{m}, %k]" for m in all_m),
-        body="\n".join(_tile(isa, step, all_m) for step in range(_STEP)) + "\n" + _widened(isa, all_m),
+        body="\n".join(tile(isa, step, all_m) for step in range(_STEP)) + "\n" + _summed(isa, bits, all_m),
         ends="\n".join(_group_end(m, n) for m in all_m),
         stores="\n".join(_store(m, vf) for m in all_m),
     )
@@ -266,15 +285,47 @@ def _tile(isa: Isa, step: int, all_m: Sequence[int]) -> str:
         lines += [f"  %{x}b_{u} = bitcast <8 x i32> %{x}_{u} to <32 x i8>" for x in ("lo", "hi")]
     for m in all_m:
         for half, offset in (("lo", 8 * u), ("hi", 8 * u + 4)):
-            tag = f"{half}{m}_{u}"
-            lines += [
-                f"  %ax{tag} = add i64 %ak, {offset}",
-                f"  %ap{tag} = getelementptr i8, ptr %am{m}, i64 %ax{tag}",
-                f"  %av{tag} = load i32, ptr %ap{tag}, align 1",
-                f"  %ai{tag} = insertelement {vi} poison, i32 %av{tag}, i32 0",
-                f"  %ab{tag} = shufflevector {vi} %ai{tag}, {vi} poison, <{n} x i32> zeroinitializer",
-            ]
+            lines += _activations(f"{half}{m}_{u}", m, offset, n)
         lines += _products(isa, m, u)
+    return "\n".join(lines)
+
+
+def _activations(tag: str, m: int, offset: int, n: int) -> list[str]:
+    """Load 4 activations of token ``m`` and give them to all rows, as ``%ab<tag>``."""
+    vi = f"<{n} x i32>"
+    return [
+        f"  %ax{tag} = add i64 %ak, {offset}",
+        f"  %ap{tag} = getelementptr i8, ptr %am{m}, i64 %ax{tag}",
+        f"  %av{tag} = load i32, ptr %ap{tag}, align 1",
+        f"  %ai{tag} = insertelement {vi} poison, i32 %av{tag}, i32 0",
+        f"  %ab{tag} = shufflevector {vi} %ai{tag}, {vi} poison, <{n} x i32> zeroinitializer",
+    ]
+
+
+def _byte_tile(isa: Isa, u: int, all_m: Sequence[int]) -> str:
+    """Load a tile of INT8 and meet the 4 activations of each token; sums run in ``%s<token>_<tile>``."""
+    n, vi = isa.rows, f"<{isa.rows} x i32>"
+    lines = [f"  %wp_{u} = getelementptr i8, ptr %wp0, i64 {64 * u}", f"  %v_{u} = load {vi}, ptr %wp_{u}, align 1"]
+    if isa.name == "avx2":
+        lines += [
+            f"  %vb_{u} = bitcast <8 x i32> %v_{u} to <32 x i8>",
+            f"  %vs_{u} = xor <32 x i8> %vb_{u}, splat (i8 -128)",
+            f"  %va_{u} = call <32 x i8> @llvm.abs.v32i8(<32 x i8> %vs_{u}, i1 false)",
+        ]
+    for m in all_m:
+        tag, before = f"{m}_{u}", f"%acc{m}" if u == 0 else f"%s{m}_{u - 1}"
+        lines += _activations(tag, m, 4 * u, n)
+        if isa.name != "avx2":
+            call = f"call {vi} @llvm.x86.avx512.vpdpbusd.{32 * n}"
+            lines.append(f"  %s{tag} = {call}({vi} {before}, {vi} %v_{u}, {vi} %ab{tag})")
+            continue
+        lines += [
+            f"  %a8{tag} = bitcast <8 x i32> %ab{tag} to <32 x i8>",
+            f"  %as{tag} = call <32 x i8> @llvm.x86.avx2.psign.b(<32 x i8> %a8{tag}, <32 x i8> %vs_{u})",
+            f"  %p{tag} = call <16 x i16> @llvm.x86.avx2.pmadd.ub.sw(<32 x i8> %va_{u}, <32 x i8> %as{tag})",
+            f"  %w{tag} = call <8 x i32> @llvm.x86.avx2.pmadd.wd(<16 x i16> %p{tag}, <16 x i16> splat (i16 1))",
+            f"  %s{tag} = add <8 x i32> {before}, %w{tag}",
+        ]
     return "\n".join(lines)
 
 
@@ -303,10 +354,13 @@ def _products(isa: Isa, m: int, u: int) -> list[str]:
     return lines
 
 
-def _widened(isa: Isa, all_m: Sequence[int]) -> str:
+def _summed(isa: Isa, bits: int, all_m: Sequence[int]) -> str:
+    """The sums after the pass, as ``%accn<token>``."""
     last, lines = _STEP - 1, []
     for m in all_m:
-        if isa.name == "avx2":
+        if bits == 8:
+            lines.append(f"  %accn{m} = add <{isa.rows} x i32> %s{m}_{last}, zeroinitializer")
+        elif isa.name == "avx2":
             lines += [
                 f"  %w{m} = call <8 x i32> @llvm.x86.avx2.pmadd.wd(<16 x i16> %r{m}_{last}, <16 x i16> splat (i16 1))",
                 f"  %accn{m} = add <8 x i32> %acc{m}, %w{m}",

@@ -1,16 +1,19 @@
-"""Symmetric INT4 for matrices: 15 levels, -7 to 7, and one FP16 scale for a row or for each group of columns.
+"""Symmetric INT4 and INT8 for matrices: 15 or 255 levels, and one FP16 scale for a row or for each group of columns.
 
 ::
 
-    W[n, k]  ~  scales[n, k // group] * q[n, k],      q in -7 .. 7
+    W[n, k]  ~  scales[n, k // group] * q[n, k],      q in -7 .. 7 (INT4) or -127 .. 127 (INT8)
 
-    qweight: uint8[N, K / 2]        one byte = columns 2j and 2j + 1, as q + 8:   | odd column | even column |
-                                                                                    high nibble   low nibble
+    qweight: uint8[N, K / 2]        INT4: one byte = columns 2j and 2j + 1, as q + 8:   | odd column | even column |
+                                                                                          high nibble   low nibble
+             int8[N, K]             INT8: q
     scales:  float16[N, ceil(K / group)]
 
-The rule ``absmax`` is GLM-130B's, bit for bit: s = half(max|W| / 7), q = round(W / s) (GLM-130B paper, section 4 and
-the official code). ``mse`` tries smaller scales as well, which clip the largest weights, and keeps the one of least
-squared error: rows have heavier tails than 15 even levels are made for, and the error falls by a third or more.
+The rule ``absmax`` is GLM-130B's, bit for bit: s = half(max|W| / 7), q = round(W / s), the quotient rounded to FP16
+first if the weights are FP16 (GLM-130B paper, section 4 and the official code). ``mse`` tries smaller scales as well,
+which clip the largest weights, and keeps the one of least squared error: rows have heavier tails than 15 even levels
+are made for, and the error falls by a third or more. Where it is known what a matrix is multiplied with, columns weigh
+in that error as much as their inputs are large (``importance``).
 """
 
 from __future__ import annotations
@@ -21,56 +24,70 @@ from torch import Tensor
 
 from glm_data.errors import InputError
 
-LEVELS = 7
-_ROWS_AT_ONCE = 1024
+LEVELS = {4: 7, 8: 127}
+"""The largest level by bits."""
+ROWS_AT_ONCE = 1024
+"""Rows of a matrix that are done in float at a time."""
 _CANDIDATES = torch.linspace(1.0, 0.3, 57).tolist()
 """Shares of the absmax scale that ``mse`` tries, the largest first: it wins a tie."""
 _SMALLEST_HALF = 2.0**-24
 _LARGEST_HALF = 65504.0
 
 
-def quantize(weight_NK: Tensor, group: int, rule: str) -> tuple[Tensor, Tensor]:
-    """Quantise a matrix: ``(qweight uint8[N, K / 2], scales float16[N, ceil(K / group)])``.
+def quantize(
+    weight_NK: Tensor, group: int, rule: str, bits: int = 4, importance_K: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Quantise a matrix: ``(qweight, scales float16[N, ceil(K / group)])``, see above.
 
-    ``group`` 0 means whole rows; the last group may be shorter. Rows are done a thousand at a time, so the memory
-    beyond input and output does not grow with the matrix. Raises :class:`InputError` for an odd number of columns or
-    weights that are not finite.
+    ``group`` 0 means whole rows; the last group may be shorter. ``importance_K`` weighs the squared errors of the
+    columns under the rule ``mse``. Rows are done a thousand at a time, in float32, so the memory beyond input and
+    output does not grow with the matrix. Raises :class:`InputError` for an odd number of columns in INT4 or weights
+    that are not finite.
     """
-    if weight_NK.shape[1] % 2:
-        raise InputError(f"a matrix of {weight_NK.shape[1]} columns cannot be packed two a byte; give an even width.")
-    if not bool(torch.isfinite(weight_NK).all()):
-        raise InputError("the weights hold values that are not finite; train again with a lower learning rate.")
-    done = [_quantize_rows(block, group, rule) for block in torch.split(weight_NK, _ROWS_AT_ONCE)]
-    return torch.cat([pack for pack, _ in done]), torch.cat([scales for _, scales in done])
+    check_packable(weight_NK.shape[1], bits)
+    blocks = [_quantize_rows(rows, group, rule, bits, importance_K) for rows in torch.split(weight_NK, ROWS_AT_ONCE)]
+    return torch.cat([packed for packed, _ in blocks]), torch.cat([scales for _, scales in blocks])
 
 
-def _quantize_rows(weight_NK: Tensor, group: int, rule: str) -> tuple[Tensor, Tensor]:
-    columns = weight_NK.shape[1]
-    grouped = _in_groups(weight_NK, group)
-    scales = absmax_scales(grouped) if rule == "absmax" else mse_scales(grouped)
-    levels = _levels(grouped, scales).flatten(1)[:, :columns]
-    return pack_nibbles(levels), scales
+def check_packable(columns: int, bits: int) -> None:
+    """Raise :class:`InputError` for a width that cannot be packed."""
+    if bits == 4 and columns % 2:
+        raise InputError(f"a matrix of {columns} columns cannot be packed two a byte; give an even width, or 8 bits.")
 
 
-def _in_groups(weight_NK: Tensor, group: int) -> Tensor:
+def _quantize_rows(
+    rows_NK: Tensor, group: int, rule: str, bits: int, importance_K: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    if not torch.isfinite(rows_NK).all():
+        raise InputError("the weights are not all finite numbers; train again from a checkpoint that is.")
+    grouped = in_groups(rows_NK.float(), group)
+    importance = None if importance_K is None else in_groups(importance_K[None], group)
+    scales = choose_scales(grouped, rule, bits, importance)
+    quotients = _quotients(grouped, scales)
+    if rule == "absmax" and rows_NK.dtype == torch.float16:
+        quotients = quotients.half().float()
+    levels = _to_levels(quotients, bits).flatten(1)[:, : rows_NK.shape[1]]
+    return pack(levels, bits), scales
+
+
+def in_groups(weight_NK: Tensor, group: int) -> Tensor:
+    """``[N, K]`` as ``[N, G, C]``, the last group filled up with zeros."""
     rows, columns = weight_NK.shape
     size = group or columns
     return F.pad(weight_NK, (0, -columns % size)).view(rows, -1, size)
 
 
-def absmax_scales(weight_NGC: Tensor) -> Tensor:
-    """GLM-130B's scales ``float16[N, G]``: the largest weight becomes level 7."""
-    return _half(weight_NGC.abs().amax(-1) / LEVELS)
-
-
-def mse_scales(weight_NGC: Tensor) -> Tensor:
-    """The scales ``float16[N, G]`` of least squared error among shares of the absmax scale."""
-    top = weight_NGC.abs().amax(-1) / LEVELS
+def choose_scales(weight_NGC: Tensor, rule: str, bits: int, importance_NGC: Tensor | None = None) -> Tensor:
+    """The scales ``float16[N, G]`` by ``absmax`` (the largest weight becomes the largest level) or ``mse`` (of least
+    squared error among shares of that)."""
+    top = weight_NGC.abs().amax(-1) / LEVELS[bits]
     best = _half(top)
-    least = _squared_error(weight_NGC, best)
+    if rule == "absmax":
+        return best
+    least = _squared_error(weight_NGC, best, bits, importance_NGC)
     for share in _CANDIDATES[1:]:
         scales = _half(top * share)
-        error = _squared_error(weight_NGC, scales)
+        error = _squared_error(weight_NGC, scales, bits, importance_NGC)
         better = error < least
         best, least = torch.where(better, scales, best), torch.where(better, error, least)
     return best
@@ -82,14 +99,29 @@ def _half(scales: Tensor) -> Tensor:
     return torch.where((bounded == 0) & (scales > 0), torch.full_like(bounded, _SMALLEST_HALF), bounded)
 
 
-def _levels(weight_NGC: Tensor, scales_NG: Tensor) -> Tensor:
+def to_levels(weight_NGC: Tensor, scales_NG: Tensor, bits: int) -> Tensor:
+    """The nearest levels, as numbers of the weights' type."""
+    return _to_levels(_quotients(weight_NGC, scales_NG), bits)
+
+
+def _quotients(weight_NGC: Tensor, scales_NG: Tensor) -> Tensor:
     divisor = scales_NG.to(weight_NGC.dtype)[..., None]
-    return (weight_NGC / divisor.where(divisor > 0, torch.ones_like(divisor))).round().clamp(-LEVELS, LEVELS)
+    return weight_NGC / divisor.where(divisor > 0, torch.ones_like(divisor))
 
 
-def _squared_error(weight_NGC: Tensor, scales_NG: Tensor) -> Tensor:
-    found = _levels(weight_NGC, scales_NG) * scales_NG.to(weight_NGC.dtype)[..., None]
-    return (found - weight_NGC).square().sum(-1)
+def _to_levels(quotients: Tensor, bits: int) -> Tensor:
+    return quotients.round().clamp(-LEVELS[bits], LEVELS[bits])
+
+
+def _squared_error(weight_NGC: Tensor, scales_NG: Tensor, bits: int, importance_NGC: Tensor | None) -> Tensor:
+    found = to_levels(weight_NGC, scales_NG, bits) * scales_NG.to(weight_NGC.dtype)[..., None]
+    squares = (found - weight_NGC).square()
+    return (squares if importance_NGC is None else squares * importance_NGC).sum(-1)
+
+
+def pack(levels_NK: Tensor, bits: int) -> Tensor:
+    """Levels as they are stored."""
+    return pack_nibbles(levels_NK) if bits == 4 else levels_NK.to(torch.int8)
 
 
 def pack_nibbles(levels_NK: Tensor) -> Tensor:
@@ -104,8 +136,8 @@ def unpack_nibbles(qweight: Tensor) -> Tensor:
 
 
 def dequantize(qweight: Tensor, scales: Tensor, group: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The matrix ``[N, K]`` that a packed one stands for."""
-    levels = unpack_nibbles(qweight).to(dtype)
+    """The matrix ``[N, K]`` that a packed one stands for, of INT4 (uint8) or INT8 (int8)."""
+    levels = (unpack_nibbles(qweight) if qweight.dtype == torch.uint8 else qweight).to(dtype)
     columns = levels.shape[1]
     return levels * scales.to(dtype).repeat_interleave(group or columns, dim=1)[:, :columns]
 

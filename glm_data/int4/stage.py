@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from glm_data import files
 from glm_data.config import to_mapping
-from glm_data.errors import InputError
+from glm_data.errors import InputError, UsageError
+from glm_data.inputs import stage_files
+from glm_data.int4.calibrate import Calibration
 from glm_data.int4.linear import is_quantized
 from glm_data.int4.options import QuantizeOptions
-from glm_data.int4.quantize import dequantize, quantize
-from glm_data.int4.safetensors_stream import TensorSpec, write_tensors
-from glm_data.model.store import DESCRIPTION, WEIGHTS, Description, Quantization, read_description
+from glm_data.int4.quantize import ROWS_AT_ONCE, check_packable, dequantize, quantize
+from glm_data.int4.safetensors_stream import TensorSpec, forget, write_tensors
+from glm_data.loading import PackedRows
+from glm_data.model.store import (
+    DESCRIPTION,
+    TOKENIZER_FILES,
+    WEIGHTS,
+    Description,
+    Quantization,
+    copy_files,
+    read_description,
+)
 from glm_data.stage import (
     Check,
+    InputFile,
     ShardRecord,
     Success,
     describe_input,
@@ -31,20 +43,26 @@ from glm_data.stage import (
     output_file,
     write_shard_record,
 )
+from glm_data.training.batches import FlatBatch, flatten, positions_of, split_rows
+from glm_data.training.options import held_out_rows
 
 STAGE = "quantize"
-TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json")
 REPORT = "quantize.json"
 WORST_ERROR = 0.5
 """Relative error of a matrix beyond which the guard rail trips; Gaussian rows of any width stay below 0.2."""
 
+Packed = tuple[Tensor, Tensor]
 
-def quantize_stage(model: Path, out: Path, options: QuantizeOptions, *, overwrite: bool = False) -> Success:
-    """Quantise the model folder ``model`` into the stage folder ``out``.
+
+def quantize_stage(
+    model: Path, out: Path, options: QuantizeOptions, *, pack: Path | None = None, overwrite: bool = False
+) -> Success:
+    """Quantise the model folder ``model`` into the stage folder ``out``; calibration is done on rows of ``pack``.
 
     The folder gets ``model.safetensors`` with ``*.qweight`` and ``*.scales`` in place of each matrix and everything
-    else as FP16, ``config.json`` and the tokenizer's files. Peak memory is the largest tensor and its quantised twin.
-    Facts, also in ``quantize.json``: bytes before and after, and of each matrix the relative error ||W - W'|| / ||W||.
+    else as FP16, ``config.json`` and the tokenizer's files. Peak memory is the largest tensor and its quantised twin;
+    with calibration, a layer and the states of the rows. Facts, also in ``quantize.json``: bytes before and after, and
+    of each matrix the relative error ||W - W'|| / ||W||.
     """
     description = read_description(model)
     if description.quantization is not None:
@@ -53,14 +71,16 @@ def quantize_stage(model: Path, out: Path, options: QuantizeOptions, *, overwrit
     missing = [name for name in names if not (model / name).is_file()]
     if missing:
         raise InputError(f"'{model}' has no {missing[0]}; train again.")
-    inputs = tuple(describe_input(model / name, name) for name in names)
+    rows = _calibration_pack(pack, description, options)
+    inputs = _inputs(model, names, pack if rows else None)
     mapping = to_mapping(options)
     if not overwrite and (done := finished(out, STAGE, mapping, inputs)) is not None:
         return done
     with open_stage(out, STAGE, mapping, inputs, overwrite=overwrite) as stage:
         if stage.pending(1):
             started = time.perf_counter()
-            errors = _write_weights(model / WEIGHTS, out / WEIGHTS, options)
+            batches = _calibration_batches(rows, description, options) if rows else []
+            errors = _write_weights(model / WEIGHTS, out / WEIGHTS, description, options, batches)
             files.write_json(out / REPORT, _report(model / WEIGHTS, out / WEIGHTS, errors))
             _write_rest(model, out, description, options)
             outputs = tuple(output_file(out, name) for name in (*names, REPORT))
@@ -69,48 +89,126 @@ def quantize_stage(model: Path, out: Path, options: QuantizeOptions, *, overwrit
         return stage.succeed(1, [_check(facts)], facts)
 
 
-def _write_weights(source: Path, target: Path, options: QuantizeOptions) -> dict[str, float]:
+def _inputs(model: Path, names: Iterable[str], pack: Path | None) -> tuple[InputFile, ...]:
+    found = tuple(describe_input(model / name, name) for name in names)
+    return found if pack is None else (*found, *stage_files(pack, "pack/"))
+
+
+# --- calibration ------------------------------------------------------------------------------------------------------
+
+
+def _calibration_pack(pack: Path | None, description: Description, options: QuantizeOptions) -> PackedRows | None:
+    if options.calibration == "none":
+        return None
+    if pack is None:
+        raise UsageError(f"calibration {options.calibration} needs rows to look at; give a pack with --pack.")
+    rows = PackedRows.open(pack)
+    if rows.manifest.facts.get("fingerprint") != description.tokenizer:
+        raise UsageError(f"'{pack}' was packed with another tokenizer than the model was trained with; give its pack.")
+    return rows
+
+
+def _calibration_batches(rows: PackedRows, description: Description, options: QuantizeOptions) -> list[FlatBatch]:
+    """Rows spread over those that training did not keep back to measure the loss on."""
+    training, _ = split_rows(len(rows), held_out_rows(description.training))
+    number = min(options.calibration_rows, len(training))
+    chosen = training[np.arange(number) * len(training) // number]
+    positions = positions_of(description.model)
+    return [flatten(rows.batch([int(row)], positions=positions)) for row in chosen]
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def _write_weights(
+    source: Path, target: Path, description: Description, options: QuantizeOptions, batches: list[FlatBatch]
+) -> dict[str, float]:
     """Quantise file to file; returns the relative error of each matrix."""
     errors: dict[str, float] = {}
     try:
         with safe_open(source, framework="pt") as handle:
-            specs = [spec for name in sorted(handle.keys()) for spec in _specs(handle, name, options.group)]
+            specs = [spec for name in _in_order(handle) for spec in _specs(handle, name, options)]
+            if batches:
+                outside = {name: handle.get_tensor(name) for name in _in_order(handle) if not _layer_of(name)}
+                calibration = Calibration(description.model, outside, batches, options)
+                matrices = _calibrated(handle, calibration)
+            else:
+                matrices = _uncalibrated(handle, options)
             with files.atomic_path(target) as temporary:
-                write_tensors(temporary, specs, _converted(handle, options, errors))
+                write_tensors(temporary, specs, _converted(handle, options, matrices, errors))
     except SafetensorError as error:
         raise InputError(f"'{source}' is damaged ({error}); train again.") from None
     return errors
 
 
-def _specs(handle: Any, name: str, group: int) -> list[TensorSpec]:
+def _layer_of(name: str) -> str:
+    """``layers.3.`` of a tensor in layer 3; empty outside the layers."""
+    parts = name.split(".")
+    return ".".join(parts[:2]) + "." if parts[0] == "layers" else ""
+
+
+def _in_order(handle: Any) -> list[str]:
+    """The tensors' names by layer, those outside the layers first."""
+    return sorted(handle.keys(), key=lambda name: (int(_layer_of(name)[7:-1] or -1), name))
+
+
+def _specs(handle: Any, name: str, options: QuantizeOptions) -> list[TensorSpec]:
     """What the tensor ``name`` becomes, from its shape alone."""
     shape = tuple(handle.get_slice(name).get_shape())
     if not is_quantized(name):
         return [TensorSpec(name, shape, torch.float16)]
     rows, columns = shape
-    stem = name.removesuffix(".weight")
+    stem, group = name.removesuffix(".weight"), options.group or columns
+    check_packable(columns, options.bits)
+    packed = ((rows, columns // 2), torch.uint8) if options.bits == 4 else ((rows, columns), torch.int8)
     return [
-        TensorSpec(stem + ".qweight", (rows, columns // 2), torch.uint8),
-        TensorSpec(stem + ".scales", (rows, -(-columns // (group or columns))), torch.float16),
+        TensorSpec(stem + ".qweight", *packed),
+        TensorSpec(stem + ".scales", (rows, -(-columns // group)), torch.float16),
     ]
 
 
-def _converted(handle: Any, options: QuantizeOptions, errors: dict[str, float]) -> Iterator[Tensor]:
-    for name in sorted(handle.keys()):
+def _uncalibrated(handle: Any, options: QuantizeOptions) -> Iterator[Packed]:
+    for name in filter(is_quantized, _in_order(handle)):
+        yield quantize(handle.get_tensor(name), options.group, options.scale, options.bits)
+
+
+def _calibrated(handle: Any, calibration: Calibration) -> Iterator[Packed]:
+    names = _in_order(handle)
+    for number in range(calibration.model.config.layers):
+        prefix = f"layers.{number}."
+        mine = [name for name in names if _layer_of(name) == prefix]
+        tensors = {name.removeprefix(prefix): handle.get_tensor(name) for name in mine}
+        packed = calibration.quantize_layer(number, tensors)
+        for name in filter(is_quantized, mine):
+            yield packed[name.removeprefix(prefix).removesuffix(".weight")]
+
+
+def _converted(
+    handle: Any, options: QuantizeOptions, matrices: Iterator[Packed], errors: dict[str, float]
+) -> Iterator[Tensor]:
+    for name in _in_order(handle):
         tensor = handle.get_tensor(name)
-        if not is_quantized(name):
+        if is_quantized(name):
+            qweight, scales = next(matrices)
+            errors[name.removesuffix(".weight")] = _relative_error(tensor, qweight, scales, options.group)
+            yield qweight
+            yield scales
+        else:
             yield tensor.half()
-            continue
-        tensor = tensor.float()
-        qweight, scales = quantize(tensor, options.group, options.scale)
-        errors[name.removesuffix(".weight")] = _relative_error(tensor, qweight, scales, options.group)
-        yield qweight
-        yield scales
+        forget(tensor)
 
 
 def _relative_error(weight_NK: Tensor, qweight: Tensor, scales: Tensor, group: int) -> float:
-    error = weight_NK - dequantize(qweight, scales, group)
-    return float(error.norm() / weight_NK.norm().clamp(min=1e-30))
+    """||W - W'|| / ||W||, a thousand rows at a time."""
+    squares = torch.zeros(2, dtype=torch.float64)
+    parts = zip(*(torch.split(part, ROWS_AT_ONCE) for part in (weight_NK, qweight, scales)), strict=True)
+    for rows, packed, steps in parts:
+        error = rows.float() - dequantize(packed, steps, group)
+        squares += torch.stack([error.double().square().sum(), rows.double().square().sum()])
+    return float((squares[0] / squares[1].clamp(min=1e-60)).sqrt())
+
+
+# --- what goes with them ----------------------------------------------------------------------------------------------
 
 
 def _report(before: Path, after: Path, errors: dict[str, float]) -> dict[str, Any]:
@@ -128,15 +226,12 @@ def _report(before: Path, after: Path, errors: dict[str, float]) -> dict[str, An
 
 
 def _write_rest(model: Path, out: Path, description: Description, options: QuantizeOptions) -> None:
-    for name in TOKENIZER_FILES:
-        if (model / name).is_file():
-            with files.atomic_path(out / name) as temporary:
-                shutil.copyfile(model / name, temporary)
-    quantization = Quantization(group=options.group, scale=options.scale)
+    copy_files((model / name for name in TOKENIZER_FILES if (model / name).is_file()), out)
+    quantization = Quantization(bits=options.bits, group=options.group, scale=options.scale)
     files.write_json(out / DESCRIPTION, msgspec.structs.replace(description, quantization=quantization))
 
 
 def _check(facts: dict[str, Any]) -> Check:
     worst, error = facts["worst"], facts["worst_relative_error"]
     sentence = f"the worst matrix, {worst}, is off by {error:.1%}; all of them by {facts['mean_relative_error']:.1%}."
-    return Check(name="int4_error", ok=error <= WORST_ERROR, sentence=sentence)
+    return Check(name="quantization_error", ok=error <= WORST_ERROR, sentence=sentence)

@@ -36,22 +36,19 @@ class SpanFit:
     """Total variation distance of the two distributions: 0 is the same, 1 is disjoint."""
 
 
-class PackStatistics:
-    """Sums over rows: give them to :meth:`add` in any portions."""
+class RowStatistics:
+    """Sums over rows, whatever documents they are of: give them to :meth:`add_rows` in any portions."""
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        self.masks: Mapping[str, Any] = facts["masks"]
-        self.eop: int = facts["specials"]["eop"]
-        masks = self.masks
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        masks: Mapping[str, Any] = facts["masks"]
+        self.masks = masks
         self.rows = self.places = 0
         self.by_kind: dict[str, dict[str, int]] = {kind: defaultdict(int) for kind in KINDS}
         self.lengths = np.zeros(masks["span_longest"] + 1, np.int64)
         self.suffixes = np.zeros(_DECILES, np.int64)
-        documents = folder / "documents.parquet"
-        self.labels = {"sources": Labels.read(documents, "source"), "languages": Labels.read(documents, "lang")}
 
-    def add(self, rows: Rows, origin_offsets: np.ndarray, origins: np.ndarray) -> None:
-        """Count ``rows``, whose document slices are ``origins`` (``int64[n, 3]``); the rows must be whole."""
+    def add_rows(self, rows: Rows) -> None:
+        """Count ``rows``, which must be whole."""
         self.rows += len(rows)
         self.places += rows.tokens.size
         counts = spans_of(rows)
@@ -67,7 +64,6 @@ class PackStatistics:
         lengths = rows.spans[of_span == MASK, 2] - 1
         self.lengths += np.bincount(np.minimum(lengths, len(self.lengths) - 1), minlength=len(self.lengths))
         self._add_suffixes(rows)
-        self._add_documents(rows, counts, origin_offsets, origins, self.eop)
 
     def _add_suffixes(self, rows: Rows) -> None:
         """Deciles of the part of [gMASK] pieces that is to be generated, from the least share to all."""
@@ -78,26 +74,13 @@ class PackStatistics:
             decile = np.clip((share - least) / (1 - least) * _DECILES, 0, _DECILES - 1).astype(int)
             self.suffixes += np.bincount(decile, minlength=_DECILES)
 
-    def _add_documents(
-        self, rows: Rows, counts: np.ndarray, offsets: np.ndarray, origins: np.ndarray, eop: int
-    ) -> None:
-        targets = np.zeros(len(origins), np.int64)
-        first_span = np.concatenate([[0], np.cumsum(counts)])
-        columns = (rows.piece_offsets, rows.pieces, first_span, rows.spans, rows.tails, offsets, origins)
-        _attribute(*columns, eop, targets)
-        for label in self.labels.values():
-            codes = label.codes[origins[:, 0]]
-            label.tokens[:] += np.bincount(codes, weights=origins[:, 2], minlength=len(label.names)).astype(np.int64)
-            label.targets[:] += np.bincount(codes, weights=targets, minlength=len(label.names)).astype(np.int64)
-
     def span_fit(self) -> SpanFit | None:
         """How well the lengths of [MASK] spans fit; None without any."""
         seen = self.lengths[1:]
         if not seen.sum():
             return None
-        table = length_table(self.masks["span_mean"], self.masks["span_longest"]).astype(float)
-        share = np.diff(np.concatenate([[0.0], table])) / table[-1]
-        expected, lengths = share * seen.sum(), np.arange(1, len(seen) + 1)
+        expected, lengths = self.expected_lengths(), np.arange(1, len(seen) + 1)
+        share = expected / seen.sum()
         last = max(1, int((expected >= _LEAST_EXPECTED).sum()))  # longer ones are counted together
         pooled = [np.append(x[: last - 1], x[last - 1 :].sum()) for x in (seen, expected)]
         chi_square = float(((pooled[0] - pooled[1]) ** 2 / pooled[1]).sum())
@@ -111,8 +94,13 @@ class PackStatistics:
             distance=float(np.abs(seen / seen.sum() - share).sum() / 2),
         )
 
+    def expected_lengths(self) -> np.ndarray:
+        """``float64[longest]``: spans of each length from 1 that the recipe's curve lets expect of as many spans."""
+        table = length_table(self.masks["span_mean"], self.masks["span_longest"]).astype(float)
+        return np.diff(np.concatenate([[0.0], table])) / table[-1] * self.lengths[1:].sum()
+
     def summary(self) -> dict[str, Any]:
-        """Plain values: fill, kinds, suffix lengths, sources and languages."""
+        """Plain values: fill, kinds, suffix lengths."""
         used = sum(kind["tokens"] for kind in self.by_kind.values())
         all_targets = max(1, sum(kind["targets"] for kind in self.by_kind.values()))
         kinds = {
@@ -130,8 +118,38 @@ class PackStatistics:
             "fill": used / max(1, self.places),
             "kinds": kinds,
             "gmask_deciles": (self.suffixes / max(1, self.suffixes.sum())).round(4).tolist(),
-            **{title: label.summary() for title, label in self.labels.items()},
         }
+
+
+class PackStatistics(RowStatistics):
+    """Sums over rows and over the documents that they are of: give them to :meth:`add` in any portions."""
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        super().__init__(facts)
+        self.eop: int = facts["specials"]["eop"]
+        documents = folder / "documents.parquet"
+        self.labels = {"sources": Labels.read(documents, "source"), "languages": Labels.read(documents, "lang")}
+
+    def add(self, rows: Rows, origin_offsets: np.ndarray, origins: np.ndarray) -> None:
+        """Count ``rows``, whose document slices are ``origins`` (``int64[n, 3]``); the rows must be whole."""
+        self.add_rows(rows)
+        self._add_documents(rows, spans_of(rows), origin_offsets, origins, self.eop)
+
+    def _add_documents(
+        self, rows: Rows, counts: np.ndarray, offsets: np.ndarray, origins: np.ndarray, eop: int
+    ) -> None:
+        targets = np.zeros(len(origins), np.int64)
+        first_span = np.concatenate([[0], np.cumsum(counts)])
+        columns = (rows.piece_offsets, rows.pieces, first_span, rows.spans, rows.tails, offsets, origins)
+        _attribute(*columns, eop, targets)
+        for label in self.labels.values():
+            codes = label.codes[origins[:, 0]]
+            label.tokens[:] += np.bincount(codes, weights=origins[:, 2], minlength=len(label.names)).astype(np.int64)
+            label.targets[:] += np.bincount(codes, weights=targets, minlength=len(label.names)).astype(np.int64)
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values: fill, kinds, suffix lengths, sources and languages."""
+        return {**super().summary(), **{title: label.summary() for title, label in self.labels.items()}}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from glm_data.config import Config, Doc
+import msgspec
+
+from glm_data.config import Config, Doc, require_least, require_shares
 from glm_data.errors import ConfigError, did_you_mean
 
 EMBEDDING_STD_130B = 0.0052
@@ -21,9 +23,10 @@ class ModelConfig(Config, frozen=True, kw_only=True):
     norm: Annotated[
         Literal["deepnorm", "pre", "rms"], Doc("deepnorm as GLM-130B, pre-norm, or pre-norm by RMSNorm")
     ] = "deepnorm"
-    feed_forward: Annotated[Literal["geglu", "gelu"], Doc("geglu as GLM-130B, or gelu without a gate (GLM-10B)")] = (
-        "geglu"
-    )
+    feed_forward: Annotated[
+        Literal["geglu", "gelu", "gelu-tanh"],
+        Doc("geglu as GLM-130B; gelu without a gate, or its approximation by tanh (GLM-10B)"),
+    ] = "geglu"
     positions: Annotated[
         Literal["rotary", "learned-2d"], Doc("rotary as GLM-130B, or two learned tables (GLM-10B)")
     ] = "rotary"
@@ -40,18 +43,14 @@ class ModelConfig(Config, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse shapes that cannot be built."""
-        for name in ("vocab", "layers", "hidden", "heads", "ffn", "longest"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be at least 1.")
+        require_least(self, 1, "vocab", "layers", "hidden", "heads", "ffn", "longest", where="model.")
+        require_least(self, 0, "neighbours", where="model.")
+        require_shares(self, "shrink", where="model.")
         if self.hidden % (2 * self.heads):
             raise ConfigError(
                 f"model.hidden {self.hidden} does not split into {self.heads} heads of even width; "
                 "choose hidden as a multiple of 2 x heads."
             )
-        if not 0 < self.shrink <= 1:
-            raise ConfigError(f"model.shrink is {self.shrink}; it must lie above 0 and not above 1.")
-        if self.neighbours < 0:
-            raise ConfigError(f"model.neighbours is {self.neighbours}; it must not be negative.")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model.dropout is {self.dropout}; it must lie in [0, 1).")
 
@@ -73,65 +72,44 @@ class ModelConfig(Config, frozen=True, kw_only=True):
 
 VOCAB_130B = 150528
 
-# (layers, hidden, heads, ffn). The smaller depths and widths are those of the GLM paper (table 6 and its 10B model);
-# their feed-forward is a GeGLU of 8/3 hidden, rounded up to 64, which costs what their plain 4 x hidden did.
-_SHAPES = {
-    "110m": (12, 768, 12, 2048),
-    "335m": (24, 1024, 16, 2752),
-    "2b": (36, 2048, 32, 5504),
-    "10b": (48, 4096, 64, 10944),
-    "130b": (70, 12288, 96, 32768),
-}
-PRESETS = ("tiny", *_SHAPES, "glm-10b")
+
+def _of_130bs_form(layers: int, hidden: int, heads: int, ffn: int) -> ModelConfig:
+    return ModelConfig(vocab=VOCAB_130B, layers=layers, hidden=hidden, heads=heads, ffn=ffn, dropout=0.1)
+
+
+PRESETS = {
+    # The start of these two is chosen for runs of minutes, see lab-notes.
+    "tiny": ModelConfig(vocab=4096, layers=2, hidden=96, heads=2, ffn=256, embedding_std=0.1, neighbours=12.0),
+    "small": ModelConfig(
+        vocab=8192, layers=4, hidden=192, heads=4, ffn=512, norm="pre", shrink=1.0, embedding_std=0.1, neighbours=12.0
+    ),
+    # Depths and widths of the GLM paper (table 6 and its 10B model); their feed-forward is a GeGLU of 8/3 hidden,
+    # rounded up to 64, which costs what their plain 4 x hidden did.
+    "110m": _of_130bs_form(12, 768, 12, 2048),
+    "335m": _of_130bs_form(24, 1024, 16, 2752),
+    "2b": _of_130bs_form(36, 2048, 32, 5504),
+    "10b": _of_130bs_form(48, 4096, 64, 10944),
+    "130b": _of_130bs_form(70, 12288, 96, 32768),
+    # Du et al. 2022 and its published configuration: 9.87 B parameters.
+    "glm-10b": ModelConfig(
+        vocab=50304, layers=48, hidden=4096, heads=64, ffn=16384, norm="pre", feed_forward="gelu-tanh",
+        positions="learned-2d", shrink=1.0, embedding_std=0.02, dropout=0.1,
+    ),
+}  # fmt: skip
+"""Models by name: ``tiny`` trains in a minute on a CPU, ``small`` in half an hour; ``110m`` to ``130b`` are of
+GLM-130B's form; ``glm-10b`` is the published model of before: pre-norm, plain GELU, two learned tables of positions."""
 
 
 def preset(name: str, vocab: int | None = None) -> ModelConfig:
-    """The named model: ``tiny`` (CPU, under a minute), ``110m``, ``335m``, ``2b``, ``10b`` or ``130b``;
-    ``glm-10b`` is the published model of before: pre-norm, plain GELU, two learned tables of positions.
+    """The model of that name; ``vocab`` replaces its vocabulary size.
 
-    ``vocab`` replaces the preset's vocabulary size. Raises :class:`ConfigError` for an unknown name.
+    Raises :class:`ConfigError` for an unknown name.
     """
-    if name == "tiny":
-        return _tiny(vocab or 4096)
-    if name == "glm-10b":
-        return _glm_10b(vocab or 50304)
-    if name not in _SHAPES:
+    if name not in PRESETS:
         raise ConfigError(
             f"there is no model preset '{name}'.{did_you_mean(name, PRESETS)} Known: {', '.join(PRESETS)}."
         )
-    layers, hidden, heads, ffn = _SHAPES[name]
-    dropout = 0.1
-    return ModelConfig(vocab=vocab or VOCAB_130B, layers=layers, hidden=hidden, heads=heads, ffn=ffn, dropout=dropout)
-
-
-def _tiny(vocab: int) -> ModelConfig:
-    """GLM-130B's form at the size of a minute on two cores; its start is chosen for so short a run, see lab-notes."""
-    return ModelConfig(
-        vocab=vocab,
-        layers=2,
-        hidden=96,
-        heads=2,
-        ffn=256,
-        embedding_std=0.1,
-        neighbours=12.0,
-    )
-
-
-def _glm_10b(vocab: int) -> ModelConfig:
-    """GLM-10B (Du et al. 2022; its published configuration): 9.87 B parameters."""
-    return ModelConfig(
-        vocab=vocab,
-        layers=48,
-        hidden=4096,
-        heads=64,
-        ffn=16384,
-        norm="pre",
-        feed_forward="gelu",
-        positions="learned-2d",
-        shrink=1.0,
-        embedding_std=0.02,
-        dropout=0.1,
-    )
+    return msgspec.structs.replace(PRESETS[name], vocab=vocab or PRESETS[name].vocab)
 
 
 def layer_parameters(config: ModelConfig) -> int:

@@ -79,18 +79,21 @@ class GLM(nn.Module):
         The head is the largest matrix of a small model, so it is applied only where something is predicted:
         15 % of a [MASK] row.
         """
-        x_TD = F.embedding(tokens_T, self.head_weight())
-        rotary = None
-        if self.config.positions == "rotary":
-            rotary = rotary_table(positions_T, self.config, x_TD.dtype)
-        else:
-            x_TD = x_TD + self.position_embeddings(positions_T[0]) + self.block_position_embeddings(positions_T[1])
+        x_TD, rotary = self.embed(tokens_T, positions_T)
         for layer in self.layers:
             run = partial(checkpoint, layer, use_reentrant=False) if self.recompute else layer
             x_TD = run(x_TD, rotary, attend)
         x_PD = x_TD if predict_P is None else x_TD.index_select(0, predict_P)
         features_PD: Tensor = self.final_layernorm(x_PD)
         return features_PD
+
+    def embed(self, tokens_T: Tensor, positions_T: Tensor) -> tuple[Tensor, Rotary | None]:
+        """What the first layer gets, ``[T, D]``, and the rotary table of all layers if positions are rotary."""
+        x_TD = F.embedding(tokens_T, self.head_weight())
+        if self.config.positions == "rotary":
+            return x_TD, rotary_table(positions_T, self.config, x_TD.dtype)
+        tables_TD = self.position_embeddings(positions_T[0]) + self.block_position_embeddings(positions_T[1])
+        return x_TD + tables_TD, None
 
     def head(self, x_PD: Tensor) -> Tensor:
         """The tied output: scores of every token id, ``[P, V]``."""
@@ -148,6 +151,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.gated, self.dropout = config.feed_forward == "geglu", config.dropout
+        self.approximate = "tanh" if config.feed_forward == "gelu-tanh" else "none"
         self.dense_h_to_4h = nn.Linear(config.hidden, config.ffn * (2 if self.gated else 1))
         self.dense_4h_to_h = nn.Linear(config.ffn, config.hidden)
 
@@ -155,7 +159,9 @@ class FeedForward(nn.Module):
         """What the feed-forward adds, ``[T, D]``."""
         inner = self.dense_h_to_4h(h_TD)
         x1_TF, x2_TF = inner.chunk(2, dim=-1) if self.gated else (1, inner)
-        return F.dropout(self.dense_4h_to_h(x1_TF * F.gelu(x2_TF)), self.dropout, self.training)
+        return F.dropout(
+            self.dense_4h_to_h(x1_TF * F.gelu(x2_TF, approximate=self.approximate)), self.dropout, self.training
+        )
 
 
 def make_norm(config: ModelConfig) -> nn.Module:

@@ -1,8 +1,9 @@
-"""A model's folder: ``model.safetensors`` and the ``config.json`` that describes it."""
+"""A model's folder: ``model.safetensors``, the ``config.json`` that describes it, and its tokenizer's two files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,14 +17,18 @@ from glm_data.errors import InputError
 from glm_data.model.config import ModelConfig
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
+TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json")
 FORMAT = "glm-data-model-1"
 
 
 class Quantization(Config, frozen=True, kw_only=True):
     """How the matrices of a quantised folder are stored; see ``int4/quantize.py``."""
 
-    bits: Annotated[Literal[4], Doc("bits a weight")] = 4
+    bits: Annotated[int, Doc("bits a weight: 4 or 8", least=4, most=8)] = 4
     group: Annotated[int, Doc("columns that share a scale; 0 means a whole row")] = 0
+    groups: Annotated[dict[str, int], Doc("the same for matrices of these names, where it differs")] = msgspec.field(
+        default_factory=dict
+    )
     scale: Annotated[Literal["absmax", "mse"], Doc("rule that chose the scales")] = "mse"
 
 
@@ -44,6 +49,22 @@ def save_model(folder: Path, tensors: Mapping[str, Tensor], description: Descrip
     with files.atomic_path(folder / WEIGHTS) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
     files.write_json(folder / DESCRIPTION, description)
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The two files of a tokenizer; :class:`InputError` if one is missing."""
+    paths = [folder / name for name in TOKENIZER_FILES]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise InputError(f"'{folder}' has no {' and no '.join(missing)}; give the folder of a trained tokenizer.")
+    return paths
+
+
+def copy_files(paths: Iterable[Path], folder: Path) -> None:
+    """Copy files into ``folder``, each atomically."""
+    for path in paths:
+        with files.atomic_path(folder / path.name) as temporary:
+            shutil.copyfile(path, temporary)
 
 
 def read_description(folder: Path) -> Description:

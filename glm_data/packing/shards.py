@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from glm_data.files import atomic_path, digest_value, write_json
+from glm_data.files import atomic_path
 from glm_data.packing.rows import Rows
 
 TOKEN_TYPES = {"uint16": (np.uint16, pa.uint16()), "int32": (np.int32, pa.int32())}
@@ -124,22 +124,9 @@ def token_offset(path: Path) -> int:
         return int(batch.column(0).values.buffers()[1].address - base)
 
 
-def write_hf_sidecars(folder: Path, names: list[str], seq_length: int, kind: str, epochs: int) -> list[str]:
-    """Write ``state.json`` and ``dataset_info.json`` so that ``datasets.load_from_disk(folder)`` maps the shards."""
-
-    features = {field.name: _feature(field.type) for field in schema(seq_length, kind, epochs)}
-    state: dict[str, Any] = {
-        "_data_files": [{"filename": name} for name in names],
-        "_fingerprint": digest_value([names, features])[:16],
-        "_format_columns": None,
-        "_format_kwargs": {},
-        "_format_type": None,
-        "_output_all_columns": False,
-        "_split": None,
-    }
-    write_json(folder / "state.json", state)
-    write_json(folder / "dataset_info.json", {"citation": "", "description": "", "features": features})
-    return ["state.json", "dataset_info.json"]
+def hf_features(seq_length: int, kind: str, epochs: int) -> dict[str, Any]:
+    """The columns of the shards as ``datasets`` writes them down."""
+    return {field.name: _feature(field.type) for field in schema(seq_length, kind, epochs)}
 
 
 def _feature(type: pa.DataType) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from glm_data.bans import NONE, Bans, check_bans, load_bans
 from glm_data.config import to_mapping
 from glm_data.errors import InputError, UsageError
 from glm_data.files import digest_file
+from glm_data.formats.hf_folder import write_sidecars
 from glm_data.formats.parquet import parquet_writer
 from glm_data.inputs import stage_files
 from glm_data.packing import shards
@@ -200,7 +201,8 @@ def _prepare(inputs: _Inputs, stage: Stage) -> Job:
     )  # fmt: skip
     _write_tables(stage.folder, inputs, documents, samples)
     names = [shards.shard_name(shard, job.shards) for shard in range(job.shards)]
-    shards.write_hf_sidecars(stage.folder, names, recipe.seq_length, job.described.token_type, recipe.epochs)
+    features = shards.hf_features(recipe.seq_length, job.described.token_type, recipe.epochs)
+    write_sidecars(stage.folder, names, features)
     model.save(stage.folder)
     return job
 

@@ -15,7 +15,7 @@ _EXAMPLES = 3
 """Documents of each side of each rule."""
 
 
-def summarise_filtering(folder: Path, success: Success) -> dict[str, Any]:
+def summarise_filtering(folder: Path, success: Success, plan: dict[str, Any]) -> dict[str, Any]:
     """Dropped documents by source and by language, each by reason, and documents near the bounds of the rules.
 
     Also documents changed by each cleaning step, and placeholders put in place of personal data.

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
+from glm_data.report.chinese import LABELS
+
 WIDTH, HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 116, 14, 34
 _LABEL_GAP = 15
@@ -49,8 +51,9 @@ def loss_curve(curves: Mapping[str, Points], entropy: float | None) -> Markup:
     body = Markup("").join(parts)
     return Markup(
         '<svg viewBox="0 0 {} {}" role="img" aria-label="Loss by step"><g>{}</g>'
-        '<text class="axis" x="{}" y="{}" text-anchor="end">step</text></svg>'
-    ).format(WIDTH, HEIGHT, body, WIDTH - _RIGHT, HEIGHT - 4)
+        '<text class="axis en" x="{}" y="{}" text-anchor="end">step</text>'
+        '<text class="axis zh" x="{}" y="{}" text-anchor="end">{}</text></svg>'
+    ).format(WIDTH, HEIGHT, body, *2 * (WIDTH - _RIGHT, HEIGHT - 4), LABELS["step"])
 
 
 def _class(name: str) -> str:
@@ -76,7 +79,10 @@ def _tick(x: float, text: str) -> Markup:
 
 
 def _text(x: float, y: float, css: str, text: str) -> Markup:
-    return Markup('<text class="label {}" x="{:.1f}" y="{:.1f}">{}</text>').format(css, x, y + 4, escape(text))
+    word, _, value = text.rpartition(" ")
+    label = Markup('<text class="label {} {}" x="{:.1f}" y="{:.1f}">{}</text>')
+    english = label.format(css, "en", x, y + 4, escape(text))
+    return english + label.format(css, "zh", x, y + 4, f"{LABELS.get(word, word)} {value}")
 
 
 def spread(labels: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, str]]:

@@ -30,6 +30,11 @@ def _spell(match: re.Match[str]) -> str:
     return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
 
 
+def show_space(value: str) -> str:
+    """``value`` with spaces, tabs and line ends as signs."""
+    return value.translate({ord(" "): "·", ord("\t"): "⇥", ord("\n"): "⏎"})
+
+
 def number(value: Any) -> str:
     """``12,345`` for whole numbers, four significant digits for others."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -15,7 +15,7 @@ METRICS = "metrics.jsonl"
 MOST_POINTS = 240
 
 
-def read_curve(folder: Path, success: Success) -> dict[str, Any]:
+def read_curve(folder: Path, success: Success, plan: dict[str, Any]) -> dict[str, Any]:
     """Loss by step, in all and by kind of piece, and the entropy of the targets (nats a token)."""
     lines = _read_lines(folder / METRICS)
     names = sorted({name for line in lines for name in line if name == "loss" or name.startswith("loss/")})

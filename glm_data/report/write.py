@@ -21,6 +21,6 @@ def write_report(run_dir: Path) -> Path:
     """
     report = collect(run_dir)
     folder = run_dir / RUN if (run_dir / PLAN).exists() else run_dir
-    files.write_json(folder / REPORT_JSON, report)
-    files.write_bytes(folder / REPORT_HTML, render(report).encode())
+    files.write_if_new(folder / REPORT_JSON, files.json_bytes(report))
+    files.write_if_new(folder / REPORT_HTML, render(report).encode())
     return folder / REPORT_HTML

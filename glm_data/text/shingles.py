@@ -16,6 +16,7 @@ A text of fewer tokens has one shingle, all of it; a text without any token (``"
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numba
@@ -36,6 +37,7 @@ from glm_data.text.folding import (
     WORD,
     fold_table,
 )
+from glm_data.text.lanes import LANES, count_ones, load_eight, trailing_zeros, within
 
 NGRAM = 5
 UNITS = ("word", "character", "auto")
@@ -45,20 +47,17 @@ first for all others."""
 _CHARACTER, _AUTO = 1, 2
 IDEOGRAPHS_IN = 64
 LONGEST_NGRAM = 64
+_SLACK = LANES + 8
 
 WORD_SEED = np.uint64(0xCBF29CE484222325)
 WORD_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 RAW_SEED = np.uint64(0x8A5CD789635D2DFF)
 GRAM_FACTOR = np.uint64(0xD1342543DE82EF95)
 SHORT_FACTOR = np.uint64(0xA0761D6478BD642F)
-_SIGN_TOKEN = np.uint64(0)
+_SIGN_TOKEN, _NO_TOKEN, _NOT_PLAIN = np.uint64(0), np.uint64(1), np.uint64(2)
+_EVERY_THIRD = np.uint64(0x9249249249249249)
 _NOTHING_ENTRY = np.uint32(NOTHING << KIND_SHIFT)
-_ONES = np.uint64(0x0101010101010101)
-_OTHERS, _LOWER, _ABOVE_A, _ABOVE_Z, _ABOVE_0, _ABOVE_9, _ABOVE_HAN, _ABOVE_HANGUL = (
-    _ONES * np.uint64(byte) for byte in (0x80, 0x20, 0x1F, 0x05, 0x50, 0x46, 0x1C, 0x12)
-)
-"""The high bit of eight bytes; the bit of lower case; what lifts a byte without the high bit to it from a bound
-on: ``a``, behind ``z``, ``0``, behind ``9``, the first byte of U+4000, and behind that of U+DFFF."""
+_LOWER = np.uint64(0x2020202020202020)
 _MIX_1, _MIX_2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
 _KEY_1, _KEY_2 = np.uint64(0x9FB21C651E98DF25), np.uint64(0xE7037ED1A0B428DB)
 
@@ -80,14 +79,14 @@ def shingle_texts(texts: pa.Array, ngram: int = NGRAM, *, fold_digits: bool = Fa
     """Hash the shingles of a string array's texts; ``ngram`` is 1 to 64 tokens, ``unit`` one of :data:`UNITS`."""
     if not 1 <= ngram <= LONGEST_NGRAM:
         raise ValueError(f"ngram must be 1 to {LONGEST_NGRAM}, not {ngram}")
-    data, offsets = utf8_buffers(texts)
-    data, words = eight_at_a_time(data)
+    data, offsets = _with_slack(*utf8_buffers(texts))
     table = fold_table(fold_digits)
+    tables = (table.entries, table.expansions, _plain_tokens())
     size = int(offsets[-1] - offsets[0])
     bounds = np.empty(len(texts) + 1, np.int64)
     for most in (size, size * table.growth):  # what texts have as a rule, and what they may have at most
-        hashes = np.empty(most + 1 + len(texts), np.uint64)
-        if _shingle_kernel(data, words, offsets, *table[:2], (fold_digits, UNITS.index(unit)), ngram, hashes, bounds):
+        hashes = np.empty(most + len(texts) + LANES, np.uint64)
+        if _shingle_kernel(data, offsets, tables, (fold_digits, UNITS.index(unit)), ngram, hashes, bounds):
             break
     return Shingles(hashes[: bounds[-1]], bounds)
 
@@ -104,11 +103,15 @@ def utf8_buffers(texts: pa.Array) -> tuple[npt.NDArray[np.uint8], Int64s]:
     return bytes_read, bounds
 
 
-def eight_at_a_time(data: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], Uint64s]:
-    """Bytes, and the same as numbers of eight bytes, the last few left out; copied if they lie at an odd place."""
-    aligned = data if data.ctypes.data % 8 == 0 else data.copy()
-    aligned.flags.writeable = False
-    return aligned, aligned[: aligned.size & -8].view("<u8")
+def _with_slack(data: npt.NDArray[np.uint8], offsets: Int64s) -> tuple[npt.NDArray[np.uint8], Int64s]:
+    """The same with bytes behind the last text that may be looked at; copied if there are none."""
+    first, end = int(offsets[0]), int(offsets[-1])
+    if data.size >= end + _SLACK:
+        return data, offsets
+    copied = np.empty(end - first + _SLACK, np.uint8)
+    copied[: end - first] = data[first:end]
+    copied.flags.writeable = False
+    return copied, offsets - first
 
 
 def exact_keys(shingles: Shingles) -> Uint64s:
@@ -165,20 +168,18 @@ def _decode(data: Any, at: int, end: int) -> Any:
 
 
 @_compiled
-def _shingle_kernel(
-    data: Any, words: Any, bounds: Any, entries: Any, expansions: Any, modes: Any, ngram: int, hashes: Any, offsets: Any
-) -> Any:
+def _shingle_kernel(data: Any, bounds: Any, tables: Any, modes: Any, ngram: int, hashes: Any, offsets: Any) -> Any:
     """Write the shingles of every text; whether ``hashes`` had room. Tokens stand where shingles come to stand."""
     fold_digits, unit = modes
     used = offsets[0] = 0
     for text in range(bounds.size - 1):
         start, end = bounds[text], bounds[text + 1]
-        if unit == _CHARACTER or (unit == _AUTO and _has_ideographs(data, words, start, end)):
-            behind = _read_characters(data, start, end, entries, expansions, fold_digits, hashes, used)
+        if unit == _CHARACTER or (unit == _AUTO and _has_ideographs(data, start, end)):
+            behind = _read_characters(data, start, end, tables, fold_digits, hashes, used)
             if behind - used < ngram:
                 behind = _leave_signs_out(hashes, used, behind)
         else:
-            behind = _read_words(data, words, start, end, entries, expansions, fold_digits, hashes, used)
+            behind = _read_words(data, start, end, tables, fold_digits, hashes, used)
         if behind < 0 or used + 1 > hashes.size:
             return False
         if behind == used:
@@ -189,33 +190,26 @@ def _shingle_kernel(
     return True
 
 
-@_compiled
-def _has_ideographs(data: Any, words: Any, start: int, end: int) -> Any:
+@_inlined
+def _has_ideographs(data: Any, start: int, end: int) -> Any:
     """Whether one in :data:`IDEOGRAPHS_IN` visible characters begins like Han or Hangul (U+4000 to U+DFFF)."""
-    inside, first, last = np.uint64(0), min(end, (start + 7) & -8), max(start, end & -8)
-    for place in range(first >> 3, end >> 3):
-        inside |= _ideographs(words[_at(place)])
-    for at in range(start, first):
-        inside |= _ideographs(np.uint64(data[_at(at)]))
-    for at in range(last, end):
-        inside |= _ideographs(np.uint64(data[_at(at)]))
-    if not inside:  # most of English
+    found = seen = np.int64(0)
+    for at in range(start, end, LANES):
+        found += count_ones(within(data, at, 0, 0xE4, 10) & _first_lanes(min(end - at, LANES)))
+    if found == 0:  # most of English
         return False
-    found, seen = 0, 0
-    for at in range(start, end):
-        byte = data[_at(at)]
-        found += (byte >= 0xE4) & (byte <= 0xED)
-        seen += (byte > 0x20) & ((byte < 0x80) | (byte >= 0xC0))
-        if byte == 0xE3 and at + 3 <= end:  # U+3000, the space of full-width copies
-            seen -= (data[_at(at + 1)] == 0x80) & (data[_at(at + 2)] == 0x80)
+    for at in range(start, end, LANES):
+        # not U+3000, the space of full-width copies
+        spaces = within(data, at, 0, 0xE3, 1) & within(data, at + 1, 0, 0x80, 1) & within(data, at + 2, 0, 0x80, 1)
+        visible = (within(data, at, 0, 0x21, 0x5F) | within(data, at, 0, 0xC0, 0x40)) & ~spaces
+        seen += count_ones(visible & _first_lanes(min(end - at, LANES)))
     return found * IDEOGRAPHS_IN >= seen
 
 
 @_inlined
-def _ideographs(letters: Any) -> Any:
-    """The high bit of every byte of eight that begins a character of Han or Hangul."""
-    low = letters & ~_OTHERS
-    return (low + _ABOVE_HAN) & ~(low + _ABOVE_HANGUL) & letters & _OTHERS
+def _first_lanes(count: int) -> Any:
+    """The bits of the first ``count`` (1 to 64) of 64 bytes."""
+    return ~np.uint64(0) >> np.uint64(LANES - count)
 
 
 @_compiled
@@ -247,26 +241,21 @@ def _join_tokens(hashes: Any, start: int, behind: int, ngram: int) -> int:
     return behind - ngram + 1
 
 
-@_compiled
-def _read_characters(
-    data: Any, at: int, end: int, entries: Any, expansions: Any, fold_digits: Any, tokens: Any, used: int
-) -> int:
+@_inlined
+def _read_characters(data: Any, at: int, end: int, tables: Any, fold_digits: Any, tokens: Any, used: int) -> int:
     """Write a text's letters, digits, marks and signs as tokens; the place behind the last one, or -1 without room."""
+    entries, expansions, plain = tables
     before, part, last = np.uint32(0), np.int64(0), np.int64(0)
     while at < end or part < last:
+        if part == last and not fold_digits and end - at <= tokens.size - used:
+            at, used = _read_plain_characters(data, at, end, plain, tokens, used)
+            if at >= end:
+                break
         if part < last:
             entry = expansions[_at(part)]
             part += 1
-        elif data[_at(at)] < 0x80:
-            entry = entries[data[_at(at)]]
-            at += 1
-        elif 0xE0 <= data[_at(at)] < 0xF0 and at + 3 <= end:  # most of Chinese
-            entry = entries[_at(_join_three(data[_at(at)], data[_at(at + 1)], data[_at(at + 2)]))]
-            at += 3
         else:
-            decoded = _decode(data, at, end)
-            entry = entries[_at(decoded & CODE_POINT_MASK)]
-            at += decoded >> 21
+            entry, at = _next_entry(data, at, end, entries)
         if entry == 0 or entry == _NOTHING_ENTRY:
             continue
         if entry & np.uint32(EXPANSION_FLAG):
@@ -283,42 +272,79 @@ def _read_characters(
 
 
 @_inlined
-def _character_token(entry: Any) -> Any:
-    if entry == SIGN:
-        return _SIGN_TOKEN
-    return mix64((WORD_SEED ^ np.uint64(entry & np.uint32(CODE_POINT_MASK))) * WORD_FACTOR)
+def _read_plain_characters(data: Any, at: int, end: int, plain: Any, tokens: Any, used: int) -> Any:
+    """Read runs of characters of three bytes, and of one, each without a branch: up to where neither stands or one that
+    is not plain, and the place behind the last token."""
+    while at < end:
+        size = min(end - at, LANES)
+        stop = min(size, trailing_zeros(~within(data, at, 0, 0xE0, 16) & _EVERY_THIRD)) // 3 * 3
+        if stop:
+            for place in range(at, at + stop, 3):
+                letters = load_eight(data, place)
+                point = (letters & np.uint64(0x0F)) << np.uint64(12) | letters >> np.uint64(2) & np.uint64(0xFC0)
+                token = plain[point | letters >> np.uint64(16) & np.uint64(0x3F)]
+                if token == _NOT_PLAIN:
+                    return place, used
+                tokens[_at(used)] = token
+                used += 0 if token == _NO_TOKEN else 1
+        else:
+            stop = min(size, trailing_zeros(within(data, at, 0, 0x80, 0x80)))
+            if stop == 0:
+                break
+            for place in range(at, at + stop):
+                token = plain[data[_at(place)]]
+                tokens[_at(used)] = token
+                used += 0 if token == _NO_TOKEN else 1
+        at += stop
+    return at, used
+
+
+@functools.cache
+def _plain_tokens() -> Uint64s:
+    """``uint64[65536]``: the token of each character when digits are not folded, ``_NO_TOKEN`` for what is read over
+    and ``_NOT_PLAIN`` for what is several."""
+    tokens = np.empty(1 << 16, np.uint64)
+    _plain_kernel(fold_table().entries, tokens)
+    return tokens
 
 
 @_compiled
-def _read_words(
-    data: Any, words: Any, at: int, end: int, entries: Any, expansions: Any, fold_digits: Any, tokens: Any, used: int
-) -> int:
-    """As :func:`_read_characters`, with words as tokens; ``words`` are the bytes of ``data``, eight at a time."""
+def _plain_kernel(entries: Any, tokens: Any) -> None:
+    for point in range(tokens.size):
+        entry = entries[point]
+        token = _character_token(entry)
+        if entry == 0 or entry == _NOTHING_ENTRY:
+            token = _NO_TOKEN
+        elif entry & np.uint32(EXPANSION_FLAG):
+            token = _NOT_PLAIN
+        tokens[point] = token
+
+
+@_inlined
+def _character_token(entry: Any) -> Any:
+    token = mix64((WORD_SEED ^ np.uint64(entry & np.uint32(CODE_POINT_MASK))) * WORD_FACTOR)
+    return _SIGN_TOKEN if entry == SIGN else token
+
+
+@_inlined
+def _read_words(data: Any, at: int, end: int, tables: Any, fold_digits: Any, tokens: Any, used: int) -> int:
+    """As :func:`_read_characters`, with words as tokens."""
+    entries, expansions, _ = tables
     word, held, size, in_word = WORD_SEED, np.uint64(0), np.uint64(0), False
     before, part, last = np.uint32(0), np.int64(0), np.int64(0)
-    fast_end = np.int64(0) if fold_digits else min(end, (words.size - 1) * 8)
     while at < end or part < last:
         if part < last:
             entry = expansions[_at(part)]
             part += 1
-        elif data[_at(at)] < 0x80:
-            if size == 0 and at < fast_end:
-                letters = _join_words(words[_at(at >> 3)], words[_at((at >> 3) + 1)], at)
-                count = min(_count_alphanumerics(letters), end - at)
-                if count:
-                    word, held, size = _add_run(word, letters | _LOWER, np.uint64(count))
-                    in_word = True
-                    at += count
-                    continue
-            entry = entries[data[_at(at)]]
-            at += 1
-        elif 0xE0 <= data[_at(at)] < 0xF0 and at + 3 <= end:
-            entry = entries[_at(_join_three(data[_at(at)], data[_at(at + 1)], data[_at(at + 2)]))]
-            at += 3
         else:
-            decoded = _decode(data, at, end)
-            entry = entries[_at(decoded & CODE_POINT_MASK)]
-            at += decoded >> 21
+            if not in_word and not fold_digits and data[_at(at)] < 0x80:
+                if used + LANES > tokens.size:
+                    return -1
+                stop, used = _read_plain_words(data, at, end, tokens, used)
+                if stop > at:
+                    at = stop
+                    continue
+            entry, at = _next_entry(data, at, end, entries)
         kind = entry >> np.uint32(KIND_SHIFT)
         if kind in (BREAK, CHARACTER):
             if used + 2 > tokens.size:
@@ -342,42 +368,50 @@ def _read_words(
 
 
 @_inlined
-def _join_three(first: Any, second: Any, third: Any) -> Any:
-    """The code point of three bytes."""
-    return (np.int64(first) & 0x0F) << 12 | (np.int64(second) & 0x3F) << 6 | np.int64(third) & 0x3F
+def _read_plain_words(data: Any, at: int, end: int, tokens: Any, used: int) -> Any:
+    """Read the words of ASCII that end within 64 bytes: up to where all is read, and the place behind the last token.
+
+    A word that goes on behind them, or with another character, is not read.
+    """
+    size = min(end - at, LANES)
+    foreign = within(data, at, 0, 0x80, 0x80)
+    size = min(size, trailing_zeros(foreign))
+    letters = (within(data, at, 0x20, 0x61, 26) | within(data, at, 0, 0x30, 10)) & _first_lanes(size)
+    is_open = at + size < end
+    while letters:
+        start = trailing_zeros(letters)
+        length = trailing_zeros(~(letters >> np.uint64(start)))
+        if is_open and start + length >= size:
+            return at + start, used
+        tokens[_at(used)] = _hash_word(data, at + start, min(length, size - start))
+        used += 1
+        letters &= letters + (letters & (~letters + np.uint64(1)))  # without its lowest run of ones
+    return at + size, used
 
 
 @_inlined
-def _join_words(low: Any, high: Any, at: int) -> Any:
-    """The eight bytes from ``at`` on, out of the two numbers that they lie in."""
-    shift = np.uint64((at & 7) * 8)
-    return low >> shift | (high << np.uint64(1)) << (np.uint64(63) - shift)
+def _hash_word(data: Any, at: int, length: int) -> Any:
+    """The token of a word of ASCII letters and digits."""
+    word = WORD_SEED
+    while length >= 8:
+        word = _add_letters(word, load_eight(data, at) | _LOWER)
+        at, length = at + 8, length - 8
+    if length:
+        few = (load_eight(data, at) | _LOWER) & ((np.uint64(1) << np.uint64(8 * length)) - np.uint64(1))
+        word = _add_letters(word, few)
+    return mix64(word)
 
 
 @_inlined
-def _count_alphanumerics(letters: Any) -> int:
-    """How many of eight bytes, from the lowest on, are ASCII letters or digits."""
-    others = _OTHERS & ~_alphanumerics(letters)
-    below = (others & (~others + np.uint64(1))) - np.uint64(1)
-    return np.int64((below & _ONES) * _ONES >> np.uint64(56)) - (others != 0)
-
-
-@_inlined
-def _add_run(word: Any, letters: Any, count: Any) -> Any:
-    """One to eight letters at the beginning of a group of eight: ``(word, letters held, their number)``."""
-    if count == 8:
-        return _add_letters(word, letters), np.uint64(0), np.uint64(0)
-    return word, letters & ((np.uint64(1) << (count * np.uint64(8))) - np.uint64(1)), count
-
-
-@_inlined
-def _alphanumerics(letters: Any) -> Any:
-    """The high bit of every byte that is an ASCII letter or digit."""
-    plain = letters & ~_OTHERS
-    lower = plain | _LOWER
-    is_letter = (lower + _ABOVE_A) & ~(lower + _ABOVE_Z)
-    is_digit = (plain + _ABOVE_0) & ~(plain + _ABOVE_9)
-    return (is_letter | is_digit) & ~letters & _OTHERS
+def _next_entry(data: Any, at: int, end: int, entries: Any) -> Any:
+    """The entry of the character at ``at``, and the place behind it."""
+    first, point, size = np.int64(data[_at(at)]), np.int64(data[_at(at)]), 1
+    if 0xE0 <= first < 0xF0 and at + 3 <= end:
+        point, size = (first & 0x0F) << 12 | (data[_at(at + 1)] & 0x3F) << 6 | data[_at(at + 2)] & 0x3F, 3
+    elif first >= 0x80:
+        decoded = _decode(data, at, end)
+        point, size = decoded & CODE_POINT_MASK, decoded >> 21
+    return entries[_at(point)], at + size
 
 
 @_inlined

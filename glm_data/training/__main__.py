@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import yaml
 
 from glm_data.config import from_mapping
 from glm_data.errors import ConfigError, GlmDataError
+from glm_data.progress import in_lines
 from glm_data.training.cluster import start_processes, train_parallel
 from glm_data.training.options import TrainOptions
 from glm_data.training.parallel import Layout
@@ -37,13 +39,21 @@ def main() -> int:
         options = from_mapping(_options(given.set), TrainOptions, "--set")
         layout = Layout(**{field.name: getattr(given, field.name) for field in msgspec.structs.fields(Layout)})
         start_processes(options.device)
-        train_parallel(pack_data(given.pack, given.tokenizer), given.out, options, layout)
+        with in_lines(given.out, _say) if dist.get_rank() == 0 else contextlib.nullcontext():
+            success = train_parallel(pack_data(given.pack, given.tokenizer), given.out, options, layout)
+        if success is not None:
+            said = " ".join(check.sentence for check in success.checks)
+            _say(f"{success.facts['steps']} steps are done, '{given.out}' holds the model: {said}")
         dist.destroy_process_group()
     except GlmDataError as error:
         if not dist.is_initialized() or dist.get_rank() == 0:
-            print(f"glm-data: {error}", file=sys.stderr)  # noqa: T201 - this is the command
+            _say(str(error))
         return error.exit_code
     return 0
+
+
+def _say(sentence: str) -> None:
+    print(f"glm-data: {sentence}", file=sys.stderr, flush=True)  # noqa: T201 - this is the command
 
 
 def _options(pairs: list[str]) -> dict[str, object]:

@@ -10,38 +10,53 @@ import contextlib
 import math
 import os
 import time
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from glm_data import files
-from glm_data.config import to_mapping
 from glm_data.errors import UsageError
+from glm_data.model.attention import attended_pairs
 from glm_data.model.model import build
-from glm_data.stage import make_plan, open_stage
+from glm_data.stage import Success, finished, make_plan, open_stage
 from glm_data.training import sharded
-from glm_data.training.batches import KINDS, FlatBatch, flatten, rows_of_samples
+from glm_data.training.batches import KINDS, FlatBatch, IntArray, flatten, rows_of_samples
 from glm_data.training.checkpoint import FOLDER
 from glm_data.training.guard import Guard
-from glm_data.training.loop import METRICS, SKIP, SPIKES, read_skip_list
+from glm_data.training.loop import (
+    SKIP,
+    SPIKES,
+    cut_back,
+    metrics_line,
+    note_spike,
+    rate_of_step,
+    read_skip_list,
+    row_losses,
+)
 from glm_data.training.losses import LossSums
-from glm_data.training.options import TrainOptions, model_config, step_bounds
+from glm_data.training.metrics import Journal
+from glm_data.training.options import TrainOptions, model_config, run_settings, step_bounds
 from glm_data.training.parallel import Layout, ParallelEngine, only
-from glm_data.training.schedule import learning_rate, shrink_at
-from glm_data.training.stage import STAGE, TrainingData, conclude, run_inputs, split_data
+from glm_data.training.schedule import shrink_at
+from glm_data.training.stage import STAGE, TrainingData, conclude, run_inputs, split_data, succeed
+from glm_data.training.tensorboard import require_tensorboard
 from tokenizer import Tokenizer
 
 
-def train_parallel(data: TrainingData, out: Path, options: TrainOptions, layout: Layout) -> None:
+def train_parallel(data: TrainingData, out: Path, options: TrainOptions, layout: Layout) -> Success | None:
     """Train on ``data`` into the stage folder ``out``, in each of the layout's processes; goes on from the newest
-    checkpoint of the same run, whatever layout wrote it."""
-    inputs, mapping = run_inputs(data, options), to_mapping(options)
+    checkpoint of the same run, whatever layout wrote it. Process 0 is given what came of it, also if it was done."""
+    if options.tensorboard:
+        require_tensorboard()
+    inputs, mapping = run_inputs(data, options), run_settings(options)
     key, started = make_plan(STAGE, mapping, inputs)["key"], time.perf_counter()
+    done = finished(out, STAGE, mapping, inputs)
+    dist.barrier()  # before process 0 changes anything that another has still to look at
+    if done is not None:
+        return done if dist.get_rank() == 0 else None
     with contextlib.ExitStack() as stack:
         stage = stack.enter_context(open_stage(out, STAGE, mapping, inputs)) if dist.get_rank() == 0 else None
         dist.barrier()
@@ -51,8 +66,9 @@ def train_parallel(data: TrainingData, out: Path, options: TrainOptions, layout:
         if stage is not None:
             model = sharded.read_whole(sharded.find_sharded(out / FOLDER)[0], config)
             conclude(stage, model, data, options, started)
-            stage.succeed(1, [], files.read_json(out / "config.json")["training"]["facts"])
+            done = succeed(stage)
         dist.barrier()
+    return done
 
 
 class _Run:
@@ -64,54 +80,62 @@ class _Run:
         self.training, _ = split_data(data.rows, self.options)
         self.bounds = step_bounds(self.options, len(self.training))
         self.skipped = read_skip_list(out / SKIP)
-        self.sums, self.guard, self.loss_tokens = LossSums(), Guard(), 0
+        self.names = (*KINDS, *chain.from_iterable(data.labels.names if data.labels else ()))
+        self.sums, self.guard, self.loss_tokens, self.left_out = LossSums(), Guard(), 0, 0
+        self.norm = 0.0
 
     def run(self) -> None:
         """All steps that are left, and a checkpoint behind the last."""
         options, steps = self.options, len(self.bounds) - 1
         first = self._resume()
-        for step in range(first, steps):
-            self._step(step)
-            due = (step + 1) % options.log_every == 0 or step + 1 == steps
-            if due and self.first:
-                self._log(step)
-            if due:
-                self.loss_tokens, self.sums = self.loss_tokens + self.sums.total_tokens, LossSums()
-            if (options.checkpoint_every and (step + 1) % options.checkpoint_every == 0) or step + 1 == steps:
-                self._save(step + 1)
+        with contextlib.ExitStack() as stack:
+            journal = None
+            if self.first:
+                devices = self.engine.layout.processes
+                journal = stack.enter_context(Journal(self.out, self.engine.config, options, steps, devices))
+            for step in range(first, steps):
+                self._step(step, journal)
+                if (step + 1) % options.log_every == 0 or step + 1 == steps:
+                    self._log(step, journal)
+                if (options.checkpoint_every and (step + 1) % options.checkpoint_every == 0) or step + 1 == steps:
+                    self._save(step + 1, journal)
 
-    def _step(self, step: int) -> None:
+    def _step(self, step: int, journal: Journal | None = None) -> None:
         before, options = self.bounds[step], self.options
-        batches = self._microbatches(before, self.bounds[step + 1])
+        started = time.perf_counter()
+        rows, batches = self._microbatches(step)
+        waited = time.perf_counter() - started
         if self.engine.config.dropout:
             torch.manual_seed((options.seed << 32) + step * dist.get_world_size() + dist.get_rank())
         for stage in self.engine.stages:
             stage.shrink = shrink_at(before, options.shrink_at, self.engine.config.shrink)
-        nats, tokens = self._by_kind(self.engine.gradients(batches), batches)
-        self.norm, loss = self.engine.norm(), float(nats.sum() / tokens.sum().clamp(min=1))
-        why = self.guard.verdict(loss, self.norm, options.spike_sigma)
-        self.guard.note(loss, self.norm, not why, options.spike_window, options.spike_patience)
-        if why:
-            self._tell_spike(step, why, loss)
+        losses = self.engine.gradients(batches)
+        sums, (tokens, pairs) = self._sums_of_all(losses, batches, rows)
+        if not sums.total_tokens:
+            self.left_out += 1  # nothing is predicted in rows that are all skipped
             return
-        self.rate = learning_rate(
-            before,
-            max(0, round(self.bounds[-2] * options.decay_share)),
-            options.warmup_samples,
-            1.0,
-            options.min_lr_ratio,
-            options.batch_rows,
-        )
-        self.engine.update(self.rate)
-        for number, kind in enumerate(KINDS):
-            self.sums.nats[kind] += float(nats[number])
-            self.sums.tokens[kind] += int(tokens[number])
+        self.norm, loss = self.engine.norm(), sum(sums.nats[kind] for kind in KINDS) / max(1, sums.total_tokens)
+        why = self.guard.verdict(loss, self.norm, options.spike_sigma)
+        if why:
+            self.left_out += 1
+            self._tell_spike(step, why, loss, losses, batches)
+        else:
+            self.engine.update(rate_of_step(step, self.bounds, options))
+            self.sums.merge(sums)
+        self.guard.note(loss, self.norm, not why, options.spike_window, options.spike_patience)
+        if journal is not None:
+            journal.clock.count(tokens, sums.total_tokens, pairs, waited)
 
-    def _microbatches(self, before: int, end: int) -> list[FlatBatch]:
-        """This process's rows. Those of the skip list stay, so that all have as many, but nothing of them counts."""
-        found = rows_of_samples(before, end, self.training, self.options.seed, self.data.order)
-        parts = zip(*(part.reshape(self.engine.layout.data, -1, self.engine.micro_rows) for part in found), strict=True)
-        rows, epochs = list(parts)[self.engine.rank_of_data]
+    def _rows(self, step: int) -> tuple[IntArray, IntArray]:
+        """Rows of a step, of all processes, and the epoch of each."""
+        first, end = self.bounds[step], self.bounds[step + 1]
+        return rows_of_samples(first, end, self.training, self.options.seed, self.data.order)
+
+    def _microbatches(self, step: int) -> tuple[IntArray, list[FlatBatch]]:
+        """This process's rows, ``[microbatches, rows]`` of them, and what is in them. Those of the skip list stay, so
+        that all processes have as many, but nothing of them counts."""
+        parts = (part.reshape(self.engine.layout.data, -1, self.engine.micro_rows) for part in self._rows(step))
+        rows, epochs = (part[self.engine.rank_of_data] for part in parts)
         batches = []
         for numbers, passes in zip(rows, epochs, strict=True):
             batch = self.data.rows.batch(numbers.tolist(), epoch=passes)
@@ -119,47 +143,62 @@ class _Run:
             keep = ~np.isin(numbers, self.skipped)[flat.row_P]
             flat = flat if keep.all() else only(flat, keep)
             in_parts = self.options.device == "cuda" and self.options.precision == "bfloat16"
+            in_parts = in_parts and self.engine.config.softmax == "fused"
             batches.append((flat.parts_apart() if in_parts else flat).to(torch.device(self.options.device)))
-        return batches
+        return rows, batches
 
-    def _by_kind(self, losses: list[Tensor], batches: list[FlatBatch]) -> tuple[Tensor, Tensor]:
-        """Sums of all processes' losses and loss tokens by kind; each data-parallel part is told once."""
-        sums = torch.zeros(2, len(KINDS), dtype=torch.float64)
-        if losses and self.engine.tensor.get_local_rank() == 0:
-            kinds = torch.from_numpy(np.concatenate([batch.kind_P for batch in batches]))
-            sums[0].index_add_(0, kinds, torch.cat(losses).double().cpu())
-            sums[1].index_add_(0, kinds, torch.ones(len(kinds), dtype=torch.float64))
-        sums = sums.to(self.options.device)
-        dist.all_reduce(sums)
-        return sums[0].cpu(), sums[1].cpu()
+    def _tells(self, losses: list[Tensor]) -> bool:
+        """Whether this process speaks for its data-parallel part: each is told once, by a process that has losses."""
+        return bool(losses) and self.engine.tensor.get_local_rank() == 0
 
-    def _tell_spike(self, step: int, why: str, loss: float) -> None:
-        if not self.first:
-            return
-        before, end = self.bounds[step : step + 2]
-        rows, epochs = rows_of_samples(before, end, self.training, self.options.seed, self.data.order)
-        found = {"step": step + 1, "why": why, "loss": loss if math.isfinite(loss) else None}
-        with (self.out / SPIKES).open("ab") as spikes:
-            spikes.write(msgspec.json.encode({**found, "rows": rows.tolist(), "epochs": epochs.tolist()}) + b"\n")
+    def _sums_of_all(
+        self, losses: list[Tensor], batches: list[FlatBatch], rows: IntArray
+    ) -> tuple[LossSums, tuple[int, int]]:
+        """Losses and loss tokens of all processes, by kind and label; tokens and attended pairs that were computed."""
+        own, computed = LossSums(), [0, 0]
+        if self._tells(losses):
+            for losses_P, batch, numbers in zip(losses, batches, rows, strict=True):
+                own.add(losses_P, batch.kind_P)
+                if self.data.labels is not None:
+                    self.data.labels.add(own, losses_P, batch, numbers)
+                computed[0] += batch.computed
+                computed[1] += attended_pairs(batch.groups)
+        told = [[column.get(name, 0) for name in self.names] for column in (own.nats, own.tokens)]
+        summed = torch.tensor([[*told[0], computed[0]], [*told[1], computed[1]]], dtype=torch.float64)
+        summed = summed.to(self.options.device)
+        dist.all_reduce(summed)
+        nats, tokens = summed.tolist()
+        found = {name: int(number) for name, number in zip(self.names, tokens, strict=False) if number}
+        return LossSums(dict(zip(self.names, nats, strict=False)), found), (int(nats[-1]), int(tokens[-1]))
 
-    def _log(self, step: int) -> None:
-        line: dict[str, Any] = {
-            "step": step + 1,
-            "samples": self.bounds[step + 1],
-            "loss_tokens": self.loss_tokens + self.sums.total_tokens,
-            **self.sums.means(),
-            "grad_norm": self.norm if math.isfinite(self.norm) else None,
-            "lr": self.options.lr * self.rate,
-        }
-        with (self.out / METRICS).open("ab") as metrics:
-            metrics.write(msgspec.json.encode(line) + b"\n")
+    def _tell_spike(self, step: int, why: str, loss: float, losses: list[Tensor], batches: list[FlatBatch]) -> None:
+        indices, epochs = self._rows(step)
+        means = torch.zeros(self.engine.layout.data, len(indices) // self.engine.layout.data, dtype=torch.float64)
+        if self._tells(losses):
+            own = [math.nan if mean is None else mean for mean in row_losses(losses, batches)]
+            means[self.engine.rank_of_data] = torch.tensor(own, dtype=torch.float64)
+        means = means.to(self.options.device)
+        dist.all_reduce(means)
+        if self.first:
+            each = [mean if math.isfinite(mean) else None for mean in means.flatten().tolist()]
+            note_spike(self.out, step + 1, why, loss, self.norm, (indices, epochs), each)
 
-    def _save(self, step: int) -> None:
-        metrics = self.out / METRICS
+    def _log(self, step: int, journal: Journal | None) -> None:
+        self.loss_tokens += self.sums.total_tokens
+        line = metrics_line(step + 1, self.bounds[step + 1], self.loss_tokens, self.sums, self.norm, self.left_out)
+        line["lr"] = self.options.lr * rate_of_step(step, self.bounds, self.options)
+        self.sums = LossSums()
+        if journal is not None:
+            journal.write(line)
+
+    def _save(self, step: int, journal: Journal | None) -> None:
+        spikes = self.out / SPIKES
         state = sharded.ShardedState(
             key=self.key,
             step=step,
-            metrics_bytes=metrics.stat().st_size if metrics.exists() else 0,
+            left_out=self.left_out,
+            metrics_bytes=journal.size if journal is not None else 0,
+            spikes_bytes=spikes.stat().st_size if spikes.exists() else 0,
             loss_tokens=self.loss_tokens,
             guard=self.guard,
             nats=self.sums.nats,
@@ -170,12 +209,10 @@ class _Run:
     def _resume(self) -> int:
         state = sharded.load_sharded(self.out / FOLDER, self.engine, self.key)
         if self.first:
-            metrics = self.out / METRICS
-            written = metrics.read_bytes() if metrics.exists() else b""
-            files.write_bytes(metrics, written[: state.metrics_bytes] if state else b"")
+            cut_back(self.out, state.metrics_bytes if state else 0, state.spikes_bytes if state else 0)
         if state is None:
             return 0
-        self.guard, self.loss_tokens = state.guard, state.loss_tokens
+        self.guard, self.loss_tokens, self.left_out = state.guard, state.loss_tokens, state.left_out
         self.sums = LossSums(state.nats, state.tokens)
         return state.step
 

@@ -28,7 +28,7 @@ class LabelNames(NamedTuple):
 
 
 class PackLabels:
-    """Labels of a pack's pieces; 4 bytes a document in memory."""
+    """Labels of a pack's pieces; in memory one byte a document for each of the two, more for more than 256 names."""
 
     def __init__(self, pack: PackedRows) -> None:
         self.pack = pack
@@ -50,7 +50,7 @@ class PackLabels:
         sums.add_labels(losses_P, self.names.sources, source)
 
     def of(self, batch: FlatBatch, rows: IntArray) -> tuple[IntArray, IntArray]:
-        """Language and source, ``int16[P]`` each, of the predicting tokens."""
+        """Language and source, numbers into the names ``[P]``, of the predicting tokens."""
         documents = np.zeros(len(batch.row_P), np.int64)
         for number, row in enumerate(rows.tolist()):
             here = batch.row_P == number
@@ -71,6 +71,7 @@ class PackLabels:
 
 def _numbered(column: pa.ChunkedArray) -> tuple[IntArray, tuple[str, ...]]:
     column = column.unify_dictionaries()
-    indices = [chunk.indices.to_numpy().astype(np.int16) for chunk in column.chunks]
     names = column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
-    return np.concatenate([np.zeros(0, np.int16), *indices]), tuple(names)
+    kind = np.min_scalar_type(max(0, len(names) - 1))
+    indices = [chunk.indices.to_numpy().astype(kind) for chunk in column.chunks]
+    return np.concatenate([np.zeros(0, kind), *indices]), tuple(names)

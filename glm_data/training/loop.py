@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,24 +21,27 @@ from torch import Tensor
 from glm_data import files
 from glm_data.errors import GlmDataError, UsageError
 from glm_data.model.attention import attended_pairs
-from glm_data.stage import RUN
 from glm_data.training import checkpoint
 from glm_data.training.batches import FlatBatch, IntArray, OrderFunction, Rows, rows_of_samples
 from glm_data.training.checkpoint import RunState
 from glm_data.training.engine import Engine
 from glm_data.training.guard import Guard
 from glm_data.training.losses import LossSums
-from glm_data.training.metrics import Clock
-from glm_data.training.options import step_bounds
+from glm_data.training.metrics import METRICS, Clock, Journal
+from glm_data.training.options import TrainOptions, step_bounds
 from glm_data.training.schedule import learning_rate, shrink_at
 
-METRICS, SPIKES, SKIP = "metrics.jsonl", "spikes.jsonl", "skip.txt"
+SPIKES, SKIP = "spikes.jsonl", "skip.txt"
 Report = Callable[[dict[str, Any]], None]
 """Told of every line of metrics.jsonl, with ``steps`` and figures of speed added, for a progress display."""
 
 
 class Labels(Protocol):
     """What tells losses apart besides the kind of a piece, see ``labels.py``."""
+
+    @property
+    def names(self) -> Sequence[Sequence[str]]:
+        """All labels there are, in groups."""
 
     def add(self, sums: LossSums, losses_P: Tensor, batch: FlatBatch, rows: IntArray) -> None:
         """Add the losses of the rows numbered ``rows`` under their labels."""
@@ -79,19 +82,15 @@ class Trainer:
     def run(self, key: str, report: Report | None = None) -> int:
         """Train to the last step, from the newest checkpoint of the run ``key`` if there is one; returns its step."""
         first = self._resume(key)
-        clock = Clock(self.folder / RUN, self.engine.model.config, self.options, self.steps)
-        with (self.folder / METRICS).open("ab") as metrics:
+        with Journal(self.folder, self.engine.model.config, self.options, self.steps) as journal:
             for step in range(first, self.steps):
-                self.train_step(step, clock)
-                line = self._log_line(step) if self._is_due(step, self.options.log_every) else None
-                if line is not None:
-                    metrics.write(msgspec.json.encode(line) + b"\n")
-                    metrics.flush()
-                    timed = clock.lap(line)
+                self.train_step(step, journal.clock)
+                if self._is_due(step, self.options.log_every):
+                    timed = journal.write(self._log_line(step))
                     if report is not None:
                         report(timed)
                 if self.options.checkpoint_every and (step + 1) % self.options.checkpoint_every == 0:
-                    self._save(key, step + 1, metrics.tell())
+                    self._save(key, step + 1, journal.size)
         return first
 
     def train_step(self, step: int, clock: Clock | None = None) -> None:
@@ -108,7 +107,8 @@ class Trainer:
         self.engine.model.shrink = shrink_at(before, self.options.shrink_at, self.engine.model.config.shrink)
         losses = self.engine.gradients(batches)
         if sum(len(losses_P) for losses_P in losses) == 0:
-            return  # nothing is predicted in rows that are all skipped
+            self.left_out += 1  # nothing is predicted in rows that are all skipped
+            return
         made = self._judge(step, losses, batches, indices, epochs)
         if made:
             self.engine.update(self.learning_rate_share(step))
@@ -119,10 +119,7 @@ class Trainer:
 
     def learning_rate_share(self, step: int) -> float:
         """The learning rate of ``step`` as a share of the highest."""
-        options = self.options
-        before, last = self.bounds[step], max(0, round(self.bounds[-2] * options.decay_share))
-        rows = self.bounds[step + 1] - before
-        return learning_rate(before, last, options.warmup_samples, 1.0, options.min_lr_ratio, rows)
+        return rate_of_step(step, self.bounds, self.options)
 
     def _judge(
         self, step: int, losses: list[Tensor], batches: list[FlatBatch], indices: IntArray, epochs: IntArray
@@ -133,17 +130,8 @@ class Trainer:
         why = self.guard.verdict(loss, self.grad_norm, options.spike_sigma)
         if why:
             self.left_out += 1
-            found = {
-                "step": step + 1,
-                "why": why,
-                "loss": loss if np.isfinite(loss) else None,
-                "grad_norm": self.grad_norm if np.isfinite(self.grad_norm) else None,
-                "rows": indices.tolist(),
-                "epochs": epochs.tolist(),
-                "row_losses": _row_losses(losses, batches),
-            }
-            with (self.folder / SPIKES).open("ab") as spikes:
-                spikes.write(msgspec.json.encode(found) + b"\n")
+            each = row_losses(losses, batches)
+            note_spike(self.folder, step + 1, why, loss, self.grad_norm, (indices, epochs), each)
         self.guard.note(loss, self.grad_norm, not why, options.spike_window, options.spike_patience)
         return not why
 
@@ -160,20 +148,12 @@ class Trainer:
 
     def _log_line(self, step: int) -> dict[str, Any]:
         self.loss_tokens += self.sums.total_tokens
-        line = {
-            "step": step + 1,
-            "samples": self.bounds[step + 1],
-            "loss_tokens": self.loss_tokens,
-            **self.sums.means(),
-            "grad_norm": self.grad_norm if np.isfinite(self.grad_norm) else None,
-            "lr": self.options.lr * self.learning_rate_share(step),
-        }
+        line = metrics_line(step + 1, self.bounds[step + 1], self.loss_tokens, self.sums, self.grad_norm, self.left_out)
+        line["lr"] = self.options.lr * self.learning_rate_share(step)
         if self.options.shrink_at:
             line["shrink"] = self.engine.model.shrink
         if self.engine.scale is not None:
             line["loss_scale"] = self.engine.scale.scale
-        if self.left_out:
-            line["left_out"] = self.left_out
         self.sums = LossSums()
         return line
 
@@ -196,27 +176,69 @@ class Trainer:
 
     def _resume(self, key: str) -> int:
         found = checkpoint.load_newest(self.folder / checkpoint.FOLDER, key)
-        metrics, spikes = self.folder / METRICS, self.folder / SPIKES
-        written = metrics.read_bytes() if metrics.exists() else b""
         if found is None:
-            files.write_bytes(metrics, b"")
-            spikes.unlink(missing_ok=True)
+            cut_back(self.folder, 0, 0)
             return 0
         state, tensors = found
-        if len(written) < state.metrics_bytes:
-            raise GlmDataError(
-                f"'{self.folder}': {METRICS} is shorter than its newest checkpoint says; run again with --overwrite."
-            )
+        cut_back(self.folder, state.metrics_bytes, state.spikes_bytes)
         self.engine.load(tensors, state.step - state.left_out)
-        files.write_bytes(metrics, written[: state.metrics_bytes])
-        if spikes.exists():
-            files.write_bytes(spikes, spikes.read_bytes()[: state.spikes_bytes])
         self.sums, self.loss_tokens = LossSums(state.nats, state.tokens), state.loss_tokens
         self.guard, self.left_out, self.engine.scale = state.guard, state.left_out, state.scale
         return state.step
 
 
-def _row_losses(losses: list[Tensor], batches: list[FlatBatch]) -> list[float | None]:
+def rate_of_step(step: int, bounds: Sequence[int], options: TrainOptions) -> float:
+    """The learning rate of ``step`` as a share of the highest; ``bounds`` are the samples before each step, and all."""
+    last = max(0, round(bounds[-2] * options.decay_share))
+    rows = bounds[step + 1] - bounds[step]
+    return learning_rate(bounds[step], last, options.warmup_samples, 1.0, options.min_lr_ratio, rows)
+
+
+def metrics_line(
+    step: int, samples: int, loss_tokens: int, sums: LossSums, grad_norm: float, left_out: int
+) -> dict[str, Any]:
+    """A line of metrics.jsonl, without what only some runs have."""
+    norm = grad_norm if np.isfinite(grad_norm) else None
+    line = {"step": step, "samples": samples, "loss_tokens": loss_tokens, **sums.means(), "grad_norm": norm}
+    return {**line, "left_out": left_out} if left_out else line
+
+
+def note_spike(
+    folder: Path, step: int, why: str, loss: float, grad_norm: float, rows: tuple[IntArray, IntArray], each: list[Any]
+) -> None:
+    """Write into spikes.jsonl why a step was not made: its ``rows`` and their epochs, and the loss of ``each`` row."""
+    found = {
+        "step": step,
+        "why": why,
+        "loss": loss if np.isfinite(loss) else None,
+        "grad_norm": grad_norm if np.isfinite(grad_norm) else None,
+        "rows": rows[0].tolist(),
+        "epochs": rows[1].tolist(),
+        "row_losses": each,
+    }
+    with (folder / SPIKES).open("ab") as spikes:
+        spikes.write(msgspec.json.encode(found) + b"\n")
+
+
+def cut_back(folder: Path, metrics_bytes: int, spikes_bytes: int) -> None:
+    """Take out of metrics.jsonl and spikes.jsonl what steps wrote that are going to be made again.
+
+    Raises :class:`GlmDataError` if the metrics are shorter than that.
+    """
+    metrics, spikes = folder / METRICS, folder / SPIKES
+    written = metrics.read_bytes() if metrics.exists() else b""
+    if len(written) < metrics_bytes:
+        raise GlmDataError(
+            f"'{folder}': {METRICS} is shorter than its newest checkpoint says; run again with --overwrite."
+        )
+    files.write_bytes(metrics, written[:metrics_bytes])
+    if not spikes_bytes:
+        spikes.unlink(missing_ok=True)
+    elif spikes.exists():
+        files.write_bytes(spikes, spikes.read_bytes()[:spikes_bytes])
+
+
+def row_losses(losses: list[Tensor], batches: list[FlatBatch]) -> list[float | None]:
     """Mean loss of each row; None where it is not finite or nothing is predicted."""
     means: list[float | None] = []
     for losses_P, batch in zip(losses, batches, strict=True):

@@ -71,6 +71,12 @@ class LossSums:
             self.nats[name] = self.nats.get(name, 0.0) + float(sums[number])
             self.tokens[name] = self.tokens.get(name, 0) + int(counts[number])
 
+    def merge(self, other: LossSums) -> None:
+        """Add other sums to these."""
+        for name, tokens in other.tokens.items():
+            self.nats[name] = self.nats.get(name, 0.0) + other.nats[name]
+            self.tokens[name] = self.tokens.get(name, 0) + tokens
+
     @property
     def total_tokens(self) -> int:
         """Loss tokens added so far."""

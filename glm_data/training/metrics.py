@@ -1,4 +1,4 @@
-"""Speed, and a picture of the loss: what a run says beside the figures that are the same in every run.
+"""What a run says of itself: its figures, its speed, a picture of the loss.
 
 MFU is useful operations a second over the device's peak: 6 for each parameter of the layers and each token, 6 x
 vocabulary x hidden for each loss token, 12 x hidden for each pair of tokens that see each other, in each layer. HFU
@@ -17,10 +17,12 @@ import torch
 
 from glm_data import files
 from glm_data.model.config import ModelConfig, layer_parameters
+from glm_data.stage import RUN
 from glm_data.training.options import TrainOptions
 from glm_data.training.plan import GPUS
+from glm_data.training.tensorboard import Events
 
-CURVE = "loss.svg"
+METRICS, SPEED, CURVE = "metrics.jsonl", "training.jsonl", "loss.svg"
 _CARDS = {"H200": "h200", "H100": "h100", "A100": "a100", "V100": "v100", "4090": "rtx-4090", "3090": "rtx-3090"}
 """Part of the name that a card gives itself -> its name in the plan's table."""
 
@@ -32,11 +34,14 @@ def operations(config: ModelConfig, tokens: int, loss_tokens: int, pairs: int) -
 
 
 class Clock:
-    """Measures speed into ``training.jsonl`` of ``folder``, apart from all that must be the same in every run."""
+    """Measures speed into ``training.jsonl`` of ``folder``, apart from all that must be the same in every run.
 
-    def __init__(self, folder: Path, config: ModelConfig, options: TrainOptions, steps: int) -> None:
-        self.path, self.config, self.options, self.steps = folder / "training.jsonl", config, options, steps
-        self.peak = device_peak(options)
+    ``devices`` work on it together: the peak is that of all.
+    """
+
+    def __init__(self, folder: Path, config: ModelConfig, options: TrainOptions, steps: int, devices: int = 1) -> None:
+        self.path, self.config, self.options, self.steps = folder / SPEED, config, options, steps
+        self.peak = devices * device_peak(options)
         self.started = self.last = time.perf_counter()
         self._clear()
 
@@ -86,6 +91,46 @@ class Clock:
         return found
 
 
+class Journal:
+    """Where the lines of a run in ``folder`` go: ``metrics.jsonl``, which is the same in every run, and with the speed
+    added ``training.jsonl`` and, if the options want them, TensorBoard's events. Opened when the run goes on."""
+
+    def __init__(self, folder: Path, config: ModelConfig, options: TrainOptions, steps: int, devices: int = 1) -> None:
+        self.clock = Clock(folder / RUN, config, options, steps, devices)
+        self.events: Events | None = None
+        if options.tensorboard:
+            speeds = {line["step"]: line for line in _lines(folder / RUN / SPEED)}
+            lines = _lines(folder / METRICS)
+            self.events = Events(folder / RUN, ({**speeds.get(line["step"], {}), **line} for line in lines))
+        self._metrics = (folder / METRICS).open("ab")
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._metrics.close()
+        if self.events is not None:
+            self.events.close()
+
+    def write(self, line: dict[str, Any]) -> dict[str, Any]:
+        """Write ``line``; returns it with the speed since the one before."""
+        self._metrics.write(msgspec.json.encode(line) + b"\n")
+        self._metrics.flush()
+        timed = self.clock.lap(line)
+        if self.events is not None:
+            self.events.add(timed)
+        return timed
+
+    @property
+    def size(self) -> int:
+        """Bytes of metrics.jsonl so far."""
+        return self._metrics.tell()
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
 def device_peak(options: TrainOptions) -> float:
     """Operations a second of the run's device at its best; 0 where it is not known."""
     if options.device != "cuda" or options.precision == "float32":
@@ -96,7 +141,7 @@ def device_peak(options: TrainOptions) -> float:
 
 def write_curve(folder: Path, metrics: Path) -> None:
     """Draw the loss of ``metrics`` by step into ``loss.svg``, all of it and [MASK] and [gMASK] apart."""
-    lines = [msgspec.json.decode(line) for line in metrics.read_bytes().splitlines()]
+    lines = _lines(metrics)
     curves = {name: [(line["step"], line[name]) for line in lines if name in line] for name in _COLOURS}
     files.write_bytes(folder / CURVE, draw({name: curve for name, curve in curves.items() if curve}).encode())
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from glm_data.config import Config, Doc
+from glm_data.config import Config, Doc, require_least, require_shares, to_mapping
 from glm_data.errors import ConfigError
 from glm_data.model.config import ModelConfig, preset
 from glm_data.training.schedule import shrink_points, steps_of_run
@@ -17,13 +17,13 @@ Weighting = Literal["token", "sequence"]
 
 
 class TrainOptions(Config, frozen=True, kw_only=True):
-    """What a training run is, next to its rows. Together they decide every byte of the result.
+    """What a training run is, next to its rows. Together they decide every byte of the result (``tensorboard`` none).
 
     The defaults are the ``tiny`` model's, for a run of a few hundred steps. GLM-130B: ``optimizer: adamw``,
     ``lr: 8e-5``, ``min_lr_ratio: 0.1``, ``weight_decay: 0.1``, ``weighting: sequence``.
     """
 
-    model: Annotated[str, Doc("model preset: tiny, 110m, 335m, 2b, 10b, 130b or glm-10b")] = "tiny"
+    model: Annotated[str, Doc("model preset: tiny, small, 110m, 335m, 2b, 10b, 130b or glm-10b")] = "tiny"
     layers: Annotated[int | None, Doc("transformer layers, instead of the preset's")] = None
     hidden: Annotated[int | None, Doc("hidden width, instead of the preset's")] = None
     heads: Annotated[int | None, Doc("attention heads, instead of the preset's")] = None
@@ -35,6 +35,13 @@ class TrainOptions(Config, frozen=True, kw_only=True):
     neighbours: Annotated[float | None, Doc("heads that start by looking at neighbours, instead of the preset's")] = (
         None
     )
+    positions: Annotated[
+        Literal["rotary", "learned-2d"] | None, Doc("rotary or learned-2d (GLM-10B), instead of the preset's")
+    ] = None
+    softmax: Annotated[
+        Literal["fused", "glm-130b"] | None,
+        Doc("fused, or glm-130b: scores divided by the layer's number, softmax in float32"),
+    ] = None
     dropout: Annotated[float | None, Doc("dropout, instead of the preset's")] = None
     steps: Annotated[int, Doc("optimiser steps; 0 means as many as `epochs` needs")] = 0
     epochs: Annotated[float, Doc("passes over the rows, if `steps` is 0")] = 1.0
@@ -80,6 +87,9 @@ class TrainOptions(Config, frozen=True, kw_only=True):
     seed: Annotated[int, Doc("seed of weights, order and dropout")] = 0
     threads: Annotated[int, Doc("CPU threads; another number may change the last bits of the result")] = 2
     log_every: Annotated[int, Doc("steps between lines of metrics.jsonl")] = 10
+    tensorboard: Annotated[
+        bool, Doc("also write what is logged for TensorBoard, into _run/tensorboard (extra: tensorboard)")
+    ] = False
     checkpoint_every: Annotated[int, Doc("steps between checkpoints; 0 means none")] = 100
     keep_checkpoints: Annotated[int, Doc("newest checkpoints to keep")] = 2
     teacher: Annotated[str, Doc("train folder of a model whose distributions are learned beside the targets")] = ""
@@ -91,39 +101,21 @@ class TrainOptions(Config, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
-        for name in (
-            "batch_rows",
-            "batch_rise",
-            "threads",
-            "log_every",
-            "keep_checkpoints",
-            "spike_window",
+        require_least(
+            self, 1, "batch_rows", "batch_rise", "threads", "log_every", "keep_checkpoints", "spike_window",
             "spike_patience",
-        ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in (
-            "steps",
-            "warmup_samples",
-            "micro_rows",
-            "batch_start",
-            "batch_ramp",
-            "spike_sigma",
-            "checkpoint_every",
-            "held_out_rows",
-            "clip",
-            "weight_decay",
-            "min_lr_ratio",
-            "embedding_lr",
-        ):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must not be negative.")
-        if self.lr <= 0:
-            raise ConfigError(f"lr is {self.lr}; it must be above 0.")
-        if not 0 < self.decay_share <= 1:
-            raise ConfigError(f"decay_share is {self.decay_share}; it is a share above 0 and not above 1.")
-        if not 0 < self.teacher_share <= 1:
-            raise ConfigError(f"teacher_share is {self.teacher_share}; it is a share above 0 and not above 1.")
+        )  # fmt: skip
+        require_least(
+            self, 0, "steps", "warmup_samples", "micro_rows", "batch_start", "batch_ramp", "spike_sigma",
+            "checkpoint_every", "held_out_rows", "clip", "weight_decay", "min_lr_ratio", "embedding_lr",
+        )  # fmt: skip
+        require_shares(self, "decay_share", "teacher_share")
+        for name in ("lr", "matrix_lr"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        for name in ("momentum", "beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must lie in [0, 1).")
         if self.teacher_temperature <= 0:
             raise ConfigError(f"teacher_temperature is {self.teacher_temperature}; it must be above 0.")
         shrink_points(self.shrink_at)
@@ -148,14 +140,23 @@ class PruneOptions(Config, frozen=True, kw_only=True):
         """Refuse numbers that cannot be meant."""
         if not 0 < self.sparsity < 1:
             raise ConfigError(f"sparsity is {self.sparsity}; it is a share above 0 and below 1.")
-        for name in ("calibration_rows", "held_out_rows"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        require_least(self, 1, "calibration_rows", "held_out_rows")
+
+
+def run_settings(options: TrainOptions) -> dict[str, Any]:
+    """The options that decide the result; a run may go on with other ones of the rest."""
+    return {name: value for name, value in to_mapping(options).items() if name != "tensorboard"}
+
+
+def held_out_rows(training: dict[str, Any]) -> int:
+    """How many rows a run kept back, from the ``training`` part of its ``config.json``."""
+    options: dict[str, Any] = training.get("options", {})
+    return int(options.get("held_out_rows", TrainOptions().held_out_rows))
 
 
 def model_config(options: TrainOptions, vocab: int) -> ModelConfig:
     """The preset with the options' replacements, for a tokenizer of ``vocab`` ids."""
-    names = ("layers", "hidden", "heads", "ffn", "norm", "shrink", "neighbours", "dropout")
+    names = ("layers", "hidden", "heads", "ffn", "norm", "shrink", "neighbours", "positions", "softmax", "dropout")
     changes: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     return msgspec.structs.replace(preset(options.model, vocab), **changes)
 

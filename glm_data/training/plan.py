@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NamedTuple
 
-from glm_data.config import Config, Doc
+from glm_data.config import Config, Doc, require_least, require_shares
 from glm_data.errors import ConfigError, did_you_mean
 from glm_data.model.config import ModelConfig, count_parameters, layer_parameters
 
@@ -61,12 +61,8 @@ class PlanOptions(Config, frozen=True, kw_only=True):
         """Refuse layouts that cannot be."""
         if self.gpu not in GPUS:
             raise ConfigError(f"no card '{self.gpu}' is known.{did_you_mean(self.gpu, GPUS)} Known: {', '.join(GPUS)}.")
-        for name in ("gpus", "tensor", "pipeline", "batch_rows", "micro_rows", "seq_length"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("mfu", "goodput"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it is a share above 0 and not above 1.")
+        require_least(self, 1, "gpus", "tensor", "pipeline", "batch_rows", "micro_rows", "seq_length")
+        require_shares(self, "mfu", "goodput")
         if self.gpus % (self.tensor * self.pipeline):
             raise ConfigError(
                 f"{self.gpus} cards cannot be {self.tensor} x {self.pipeline} x replicas; "

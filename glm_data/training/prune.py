@@ -7,7 +7,6 @@ Nothing is trained again.
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,17 @@ from glm_data.errors import InputError, UsageError
 from glm_data.inputs import stage_files
 from glm_data.loading import PackedRows
 from glm_data.model.model import GLM
-from glm_data.model.store import DESCRIPTION, WEIGHTS, Description, read_description, read_tensors, save_model
+from glm_data.model.store import (
+    DESCRIPTION,
+    TOKENIZER_FILES,
+    WEIGHTS,
+    Description,
+    copy_files,
+    read_description,
+    read_tensors,
+    save_model,
+    tokenizer_files,
+)
 from glm_data.stage import (
     Check,
     InputFile,
@@ -38,7 +47,6 @@ from glm_data.stage import (
 from glm_data.training.batches import IntArray, Rows, split_rows
 from glm_data.training.losses import measure
 from glm_data.training.options import PruneOptions
-from glm_data.training.stage import tokenizer_files
 
 STAGE, REPORT = "prune", "prune.json"
 WORST_RISE = 1.0
@@ -65,7 +73,7 @@ def prune_stage(model: Path, pack: Path, out: Path, options: PruneOptions, *, ov
             network.load_state_dict(read_tensors(model))
             facts = prune(network, rows, calibration, held_out, options)
             _write(model, out, network, description, facts)
-            names = (WEIGHTS, DESCRIPTION, *(path.name for path in tokenizer_files(model)), REPORT)
+            names = (WEIGHTS, DESCRIPTION, *TOKENIZER_FILES, REPORT)
             outputs = tuple(output_file(out, name) for name in names)
             write_shard_record(out, ShardRecord(shard=0, input=WEIGHTS, records=1, kept=1, files=outputs), started)
         facts = files.read_json(out / REPORT)
@@ -151,9 +159,7 @@ def _split(rows: int, options: PruneOptions) -> tuple[IntArray, IntArray]:
 
 
 def _write(model: Path, out: Path, network: GLM, description: Description, facts: dict[str, Any]) -> None:
-    for path in tokenizer_files(model):
-        with files.atomic_path(out / path.name) as temporary:
-            shutil.copyfile(path, temporary)
+    copy_files(tokenizer_files(model), out)
     training = {**description.training, "pruning": facts}
     save_model(out, network.state_dict(), msgspec.structs.replace(description, training=training))
     files.write_json(out / REPORT, facts)

@@ -39,7 +39,10 @@ class ShardedState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     key: str
     """Digest of options and inputs: a checkpoint of another run is not taken up. The layout is not part of it."""
     step: int
+    left_out: int = 0
+    """Steps of them that the guard left out."""
     metrics_bytes: int = 0
+    spikes_bytes: int = 0
     loss_tokens: int = 0
     guard: Guard = msgspec.field(default_factory=Guard)
     nats: dict[str, float] = msgspec.field(default_factory=dict)
@@ -87,7 +90,7 @@ def load_sharded(folder: Path, engine: ParallelEngine, key: str) -> ShardedState
         )
     tensors = engine.tensors()
     load(tensors, storage_reader=HuggingFaceStorageReader(str(found[0])))
-    engine.loaded(state.step)
+    engine.loaded(state.step - state.left_out)
     return state
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +11,20 @@ from typing import Any
 import msgspec
 
 from glm_data import files
-from glm_data.config import to_mapping
-from glm_data.errors import InputError, UsageError
+from glm_data.errors import UsageError
 from glm_data.inputs import stage_files
 from glm_data.loading import PackedRows
 from glm_data.model.config import ModelConfig, count_parameters
 from glm_data.model.model import GLM, build
-from glm_data.model.store import DESCRIPTION, WEIGHTS, Description, save_model
+from glm_data.model.store import (
+    DESCRIPTION,
+    TOKENIZER_FILES,
+    WEIGHTS,
+    Description,
+    copy_files,
+    save_model,
+    tokenizer_files,
+)
 from glm_data.stage import (
     Check,
     InputFile,
@@ -35,14 +41,14 @@ from glm_data.training.batches import IntArray, OrderFunction, Rows, split_rows
 from glm_data.training.distill import load_teacher, teacher_files
 from glm_data.training.engine import Engine
 from glm_data.training.labels import PackLabels
-from glm_data.training.loop import METRICS, Labels, Report, Trainer, fixed_threads
+from glm_data.training.loop import Labels, Report, Trainer, fixed_threads
 from glm_data.training.losses import count_targets, measure, unigram_entropy
-from glm_data.training.metrics import CURVE, write_curve
-from glm_data.training.options import TrainOptions, model_config, step_bounds
+from glm_data.training.metrics import CURVE, METRICS, write_curve
+from glm_data.training.options import TrainOptions, model_config, run_settings, step_bounds
+from glm_data.training.tensorboard import require_tensorboard
 from tokenizer import Tokenizer
 
 STAGE = "train"
-TOKENIZER_MODEL, TOKENIZER_DESCRIPTION = "tokenizer.model", "tokenizer.json"
 COUNTED_ROWS = 4096
 """Rows whose targets are counted for the unigram entropy; more would not change it."""
 
@@ -81,7 +87,9 @@ def train_stage(
 def pack_data(pack: Path, tokenizer: Path | None = None) -> TrainingData:
     """What training on a finished pack reads; see :func:`train_stage`."""
     rows = PackedRows.open(pack)
-    folder = tokenizer or next((f for f in (pack, pack.parent / "tokenizer") if (f / TOKENIZER_MODEL).is_file()), None)
+    folder = tokenizer or next(
+        (f for f in (pack, pack.parent / "tokenizer") if (f / TOKENIZER_FILES[0]).is_file()), None
+    )
     if folder is None:
         raise UsageError(f"no tokenizer lies in '{pack}' or beside it; give the folder of the one it was packed with.")
     made_with, given = rows.manifest.facts.get("fingerprint"), Tokenizer.load(folder).fingerprint
@@ -90,7 +98,7 @@ def pack_data(pack: Path, tokenizer: Path | None = None) -> TrainingData:
             f"'{pack}' was packed with another tokenizer than '{folder}' (fingerprint {str(made_with)[:12]}…, given "
             f"{given[:12]}…); give the one it was packed with."
         )
-    return TrainingData(rows, rows.order, stage_files(pack), folder, PackLabels(rows))
+    return TrainingData(rows, rows.order, stage_files(pack, "pack/"), folder, PackLabels(rows))
 
 
 def train_rows(
@@ -109,8 +117,10 @@ def train_rows(
     held out.
     """
     training, _ = split_data(data.rows, options)
+    if options.tensorboard:
+        require_tensorboard()
     inputs = run_inputs(data, options)
-    mapping = to_mapping(options)
+    mapping = run_settings(options)
     if not overwrite and (done := finished(out, STAGE, mapping, inputs)) is not None:
         return done
     tokenizer = Tokenizer.load(data.tokenizer)
@@ -122,8 +132,7 @@ def train_rows(
             engine = Engine(build(config, options.seed), options, teacher)
             Trainer(engine, data.rows, training, data.order, out, data.labels).run(stage.key, report)
             conclude(stage, engine.exported(), data, options, started)
-        facts = files.read_json(out / DESCRIPTION)["training"]["facts"]
-        return stage.succeed(1, _checks(facts), facts)
+        return succeed(stage)
 
 
 def conclude(stage: Stage, model: GLM, data: TrainingData, options: TrainOptions, started: float) -> None:
@@ -151,15 +160,6 @@ def split_data(rows: Rows, options: TrainOptions) -> tuple[IntArray, IntArray]:
             "pack more text or hold out fewer rows."
         )
     return split_rows(len(rows), options.held_out_rows)
-
-
-def tokenizer_files(folder: Path) -> list[Path]:
-    """The two files of a tokenizer; :class:`InputError` if one is missing."""
-    paths = [folder / TOKENIZER_MODEL, folder / TOKENIZER_DESCRIPTION]
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing:
-        raise InputError(f"'{folder}' has no {' and no '.join(missing)}; give the folder of a trained tokenizer.")
-    return paths
 
 
 def _facts(
@@ -192,9 +192,7 @@ def _write_results(
     paths: list[Path],
     facts: dict[str, Any],
 ) -> None:
-    for path in paths:
-        with files.atomic_path(stage.folder / path.name) as temporary:
-            shutil.copyfile(path, temporary)
+    copy_files(paths, stage.folder)
     description = Description(
         model=config,
         tokenizer=fingerprint,
@@ -204,7 +202,7 @@ def _write_results(
 
 
 def _record(out: Path, rows: int, facts: dict[str, Any]) -> ShardRecord:
-    names = (WEIGHTS, DESCRIPTION, METRICS, CURVE, TOKENIZER_MODEL, TOKENIZER_DESCRIPTION)
+    names = (WEIGHTS, DESCRIPTION, METRICS, CURVE, *TOKENIZER_FILES)
     outputs = [
         OutputFile(name=name, bytes=(out / name).stat().st_size, digest=files.digest_file(out / name)) for name in names
     ]
@@ -212,7 +210,9 @@ def _record(out: Path, rows: int, facts: dict[str, Any]) -> ShardRecord:
     return ShardRecord(shard=0, input="rows", records=rows, kept=rows, counts=counts, files=tuple(outputs))
 
 
-def _checks(facts: dict[str, Any]) -> list[Check]:
+def succeed(stage: Stage) -> Success:
+    """Finish the stage whose results are written; the guard rail: a model has to beat guessing by frequency."""
+    facts = files.read_json(stage.folder / DESCRIPTION)["training"]["facts"]
     last, entropy = facts["last_loss"], facts["unigram_entropy"]
     sentence = f"last training loss {last:.2f} nats a token; guessing by frequency alone costs {entropy:.2f}."
-    return [Check(name="learned", ok=last < entropy, sentence=sentence)]
+    return stage.succeed(1, [Check(name="learned", ok=last < entropy, sentence=sentence)], facts)

@@ -1,21 +1,14 @@
-"""Two texts side by side on a terminal: where they differ, by words and by single characters of Chinese."""
+"""Two texts side by side: where they differ, by words and by single characters of Chinese."""
 
 from __future__ import annotations
 
 import difflib
 import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from glm_data.viewer.styled import Span, clip, reveal
 
-from glm_data.cli.output import visible
-
-PLAIN_WIDTH = 110
-REMOVED, ADDED = "bold red", "bold green"
 _SEGMENT = re.compile(r"[^\n。！？；.!?;]*(?:[\n。！？；]|[.!?;]+\s*|$)")
 """A line or a sentence: what is matched first, so that long texts stay quick to compare."""
 _TOKEN = re.compile(
@@ -74,36 +67,26 @@ def _extend(side: list[tuple[str, bool]], text: str, *, differs: bool) -> None:
         side.append((text, differs))
 
 
-def print_side_by_side(left: str, right: str, titles: Sequence[str], *, characters: int, most: int = 12) -> None:
-    """Print where two texts differ, ``most`` passages of at most ``characters`` a side, under their titles."""
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
-    grid = Table(box=None, expand=True, padding=(0, 1), show_header=True, header_style="bold")
-    for title in titles:
-        grid.add_column(Text(visible(title)), ratio=1, overflow="fold")
-    found = list(passages(left, right))
-    colours = console.is_terminal and not console.no_color
-    for passage in found[:most]:
-        if passage.alike_before > _SHORT:
-            grid.add_row(*[Text(f"⋯ {passage.alike_before:,} characters alike", "dim")] * 2)
-        grid.add_row(
-            _text(passage.left, REMOVED, "[-{}-]", characters, colours),
-            _text(passage.right, ADDED, "{{+{}+}}", characters, colours),
+class Facing(NamedTuple):
+    """A passage as spans to be painted."""
+
+    left: list[Span]
+    right: list[Span]
+    alike_before: int
+
+
+def side_by_side(left: str, right: str, characters: int) -> list[Facing]:
+    """The passages in which two texts differ as spans, ``removed`` on the left and ``added`` on the right, at most
+    ``characters`` of each side; few characters alike between two passages are passed over."""
+    return [
+        Facing(
+            _spans(passage.left, "removed", characters),
+            _spans(passage.right, "added", characters),
+            passage.alike_before if passage.alike_before > _SHORT else 0,
         )
-    console.print(grid)
-    if not found:
-        console.print(Text("  the two texts are the same, character for character", "dim"))
-    if len(found) > most:
-        console.print(Text(f"  and {len(found) - most:,} more places", "dim"))
+        for passage in passages(left, right)
+    ]
 
 
-def _text(pieces: Sequence[tuple[str, bool]], style: str, mark: str, characters: int, colours: bool) -> Text:
-    """A cell; where there is no colour, what differs stands in brackets."""
-    cell, room = Text(overflow="fold"), characters
-    for piece, differs in pieces:
-        shown = visible(piece[:room])
-        cell.append(shown if colours or not differs else mark.format(shown), style if differs else "")
-        room -= len(piece)
-        if room <= 0:
-            cell.append(" …", "dim")
-            break
-    return cell
+def _spans(pieces: tuple[tuple[str, bool], ...], style: str, characters: int) -> list[Span]:
+    return clip((span for text, differs in pieces for span in reveal(text, style if differs else "")), characters)

@@ -1,0 +1,229 @@
+"""Tasks put to a model: items -> questions -> tokens -> scores with their intervals."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from glm_data.errors import InputError
+from glm_data.evaluation.contamination import find_in_corpus
+from glm_data.evaluation.encode import encode_question, encode_windows
+from glm_data.evaluation.items import Item, Question, ask, read_items, solve
+from glm_data.evaluation.statistics import Score, accuracy, bits_per_byte, weighted_bits_per_byte
+from glm_data.evaluation.tasks import Prompt, Task
+from glm_data.formats import read_blocks
+from glm_data.generation.glm import MAX_TOKENS, Glm
+from glm_data.generation.options import GenerationOptions
+from glm_data.generation.scoring import Query, losses
+from glm_data.generation.texts import text_of
+from glm_data.generation.write import Task as Writing
+from glm_data.inputs import find_inputs
+
+_DOCUMENTS = 64
+_WORD = re.compile(r"\w+(?:['’-]\w+)*")
+
+
+class PromptResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What one way of asking scored."""
+
+    name: str
+    score: Score
+    groups: dict[str, Score]
+    """By group of items: the subject, or the source of documents."""
+    refused: dict[str, int]
+    """Items that could not be asked, by reason."""
+    cut: int
+    """Questions that lost their beginning for want of room."""
+    clean: Score | None = None
+    """The score on items that were not found in the corpus, if one was searched."""
+
+
+class TaskResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model scored in one task."""
+
+    name: str
+    metric: str
+    shots: int
+    items: int
+    prompts: tuple[PromptResult, ...]
+    maximum: float
+    median: float
+    mean: float
+    """Over prompts; of bits per byte the largest is not the best."""
+    chance: float | None = None
+    """What guessing among the choices scores."""
+    weighted: Score | None = None
+    """Bits per byte weighted by source."""
+    found: int | None = None
+    """Items found in the corpus, if one was searched."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What is the same for all tasks."""
+
+    data: Path = Path()
+    limit: int | None = None
+    """Items of a task at most, spread evenly over all."""
+    longest: int = MAX_TOKENS
+    """Tokens of a question or window at most."""
+    corpus: tuple[Path, ...] = ()
+    """Documents to look for the items in."""
+
+
+def run_task(glm: Glm, task: Task, setup: Setup, say: Callable[[str], None] = lambda _: None) -> TaskResult:
+    """Measure ``glm`` in one task; ``say`` is told how far it is.
+
+    Raises as :func:`read_items`, and :class:`InputError` if no item can be asked.
+    """
+    if task.kind == "text":
+        return _run_text(glm, task, setup)
+    items = _spread(read_items(task, setup.data, task.files), setup.limit)
+    examples = read_items(task, setup.data, task.examples) if task.shots else []
+    asked = [ask(task, prompt, items, examples) for prompt in task.prompts]
+    if not any(each.questions for each in asked):
+        reasons = ", ".join(f"{reason} {count}" for each in asked for reason, count in each.refused.items())
+        raise InputError(f"task '{task.name}': no prompt fits any of {len(items)} items ({reasons}); mend the prompts.")
+    found = _found(asked[0].questions or asked[-1].questions, len(items), setup)
+    results = []
+    for prompt, each in zip(task.prompts, asked, strict=True):
+        say(f"{task.name}: {prompt.name or 'prompt'}, {len(each.questions):,} questions")
+        results.append(_run_prompt(glm, task, prompt, items, each.questions, dict(each.refused), found, setup))
+    values = [result.score.value for result in results if result.score.items]
+    shares = [1 / len(question.choices) for each in asked for question in each.questions if question.choices]
+    return TaskResult(
+        name=task.name,
+        metric="accuracy",
+        shots=task.shots,
+        items=len(items),
+        prompts=tuple(results),
+        maximum=max(values, default=0.0),
+        median=statistics.median(values or [0.0]),
+        mean=statistics.fmean(values or [0.0]),
+        chance=statistics.fmean(shares) if shares else None,
+        found=None if found is None else int(found.sum()),
+    )
+
+
+def _spread(items: Sequence[Any], limit: int | None) -> list[Any]:
+    if limit is None or limit >= len(items):
+        return list(items)
+    return [items[place * len(items) // limit] for place in range(limit)]
+
+
+def _found(questions: Sequence[Question], items: int, setup: Setup) -> Any:
+    """``bool[items]``: whether an item's question and answer stand in the corpus; None without one."""
+    if not setup.corpus:
+        return None
+    found = np.zeros(items, bool)
+    texts = [solve(question.text, question.target) for question in questions]
+    found[[question.item for question in questions]] = find_in_corpus(texts, setup.corpus)
+    return found
+
+
+def _run_prompt(
+    glm: Glm,
+    task: Task,
+    prompt: Prompt,
+    items: Sequence[Item],
+    questions: Sequence[Question],
+    refused: dict[str, int],
+    found: Any,
+    setup: Setup,
+) -> PromptResult:
+    encoded = [encode_question(task, each, glm.tokenizer, setup.longest, task.max_length + 1) for each in questions]
+    kept = [(question, pair[0]) for question, pair in zip(questions, encoded, strict=True) if pair is not None]
+    if len(kept) < len(questions):
+        refused = {**refused, "too_long": len(questions) - len(kept)}
+    fitting, queries = [question for question, _ in kept], [query for _, query in kept]
+    correct = np.array((_choose if task.kind == "choice" else _write)(glm, task, fitting, queries), bool)
+    where = np.array([question.item for question in fitting], np.int64)
+    by_group = defaultdict(list)
+    for question, is_right in zip(fitting, correct.tolist(), strict=True):
+        by_group[items[question.item].group].append(is_right)
+    return PromptResult(
+        name=prompt.name,
+        score=accuracy(correct),
+        groups={group: accuracy(own) for group, own in sorted(by_group.items())} if len(by_group) > 1 else {},
+        refused=refused,
+        cut=sum(pair[1] for pair in encoded if pair is not None),
+        clean=None if found is None else accuracy(correct[~found[where]]),
+    )
+
+
+def _choose(glm: Glm, task: Task, questions: Sequence[Question], queries: Sequence[Query]) -> list[bool]:
+    """Whether the likeliest choice is the right one; of equally likely ones the first counts."""
+    nats = losses(glm.model, queries)
+    return [int(np.argmin(own)) == question.label for own, question in zip(nats, questions, strict=True)]
+
+
+def _write(glm: Glm, task: Task, questions: Sequence[Question], queries: Sequence[Query]) -> list[bool]:
+    """Whether what the model writes is the target, or begins with it."""
+    options = GenerationOptions(beams=task.beams, max_length=task.max_length, no_repeat_ngram=0)
+    writings = [Writing(list(query.context), (query.blank,), query.running) for query in queries]
+    answers = [ids[0] for ids in glm.write(writings, options, words_first=task.match == "first-word")]
+    texts = [text_of(glm.tokenizer, ids) for ids in answers]
+    return [_same(task, text, question.target) for text, question in zip(texts, questions, strict=True)]
+
+
+def _same(task: Task, text: str, target: str) -> bool:
+    if task.match == "first-word":
+        word = _WORD.search(text)
+        return word is not None and word.group() == target.strip()
+    return " ".join(text.split()) == " ".join(target.split())
+
+
+def _run_text(glm: Glm, task: Task, setup: Setup) -> TaskResult:
+    """Bits per byte of documents, in all and by source."""
+    documents = [
+        (source or "", text)
+        for file in find_inputs([setup.data / given for given in task.files], digest=False)
+        for block in read_blocks(file)
+        for source, text in zip(*(block.documents.column(name).to_pylist() for name in ("source", "text")), strict=True)
+        if text
+    ]
+    documents = _spread(documents, setup.limit)
+    if not documents:
+        raise InputError(f"task '{task.name}': its files hold no document; check 'files'.")
+    starts = range(0, len(documents), _DOCUMENTS)
+    nats = np.concatenate([_document_nats(glm, documents[first : first + _DOCUMENTS], setup) for first in starts])
+    sizes = np.array([float(len(text.encode())) for _, text in documents])
+    sources = np.array([source for source, _ in documents])
+    parts = {name: (nats[sources == name], sizes[sources == name]) for name in np.unique(sources).tolist()}
+    found = find_in_corpus([text for _, text in documents], setup.corpus) if setup.corpus else None
+    score = bits_per_byte(nats, sizes)
+    known = {name: part for name, part in parts.items() if name in task.weights}
+    result = PromptResult(
+        name="",
+        score=score,
+        groups={name: bits_per_byte(*part) for name, part in parts.items()} if len(parts) > 1 else {},
+        refused={},
+        cut=0,
+        clean=None if found is None or found.all() else bits_per_byte(nats[~found], sizes[~found]),
+    )
+    return TaskResult(
+        name=task.name,
+        metric="bits per byte",
+        shots=0,
+        items=len(documents),
+        prompts=(result,),
+        maximum=score.value,
+        median=score.value,
+        mean=score.value,
+        weighted=weighted_bits_per_byte(known, task.weights) if known else None,
+        found=None if found is None else int(found.sum()),
+    )
+
+
+def _document_nats(glm: Glm, documents: Sequence[tuple[str, str]], setup: Setup) -> Any:
+    windows = [encode_windows(text, glm.tokenizer, setup.longest) for _, text in documents]
+    each = iter(losses(glm.model, [window for own in windows for window in own]))
+    return np.array([sum(next(each)[0] for _ in own) for own in windows], np.float64)

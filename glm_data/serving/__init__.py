@@ -1,0 +1,1 @@
+"""Serving a model: completions and infilling over HTTP, and a page to watch blanks filled."""

@@ -1,0 +1,282 @@
+"""Everything that a page may ask for: requests as strict types, answers as plain values.
+
+A thing is opened when it is first asked for, and read by one request at a time; rows of a pack do not wait for the
+histogram of a filter. Nothing is written but by :class:`Save`, and that only to the file named when the viewer started.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import glm_data
+from glm_data.errors import GlmDataError, UsageError
+from glm_data.filters.tune import read_kept
+from glm_data.loading.provenance import Documents
+from glm_data.loading.rows import PackedRows
+from glm_data.mip import Template, TemplateError
+from glm_data.packing.tokenized import load_tokenizer
+from glm_data.viewer.clusters import view_clusters, view_pair
+from glm_data.viewer.mip import DataSetDesk
+from glm_data.viewer.opened import Opened, table_names
+from glm_data.viewer.packed import RowView, view_row
+from glm_data.viewer.rank import MEASURES, Ranking, rank
+from glm_data.viewer.records import Tables
+from glm_data.viewer.thresholds import Thresholds
+from glm_data.viewer.tokenizers import Bench
+from tokenizer import Tokenizer
+
+_MOST_ROWS = 20
+"""Rows that are rendered through a template at a time."""
+
+
+class PackDesk:
+    """A pack with its tokenizer and the names of its documents."""
+
+    def __init__(self, folder: Path) -> None:
+        self._rows, self._documents = PackedRows.open(folder), Documents(folder)
+        self._rankings: dict[str, Ranking] = {}
+        self._folder = folder
+
+    @cached_property
+    def _model(self) -> Tokenizer:
+        return load_tokenizer(self._folder)
+
+    def row(self, number: int, epoch: int) -> RowView:
+        """One row; :class:`UsageError` for one that there is not."""
+        if not 0 <= number < len(self._rows):
+            raise UsageError(f"there is no row {number}: '{self._folder}' has {len(self._rows):,}, from 0.")
+        return view_row(self._rows, self._model, self._documents, number, epoch)
+
+    def worst(self, by: str) -> dict[str, Any]:
+        """A ranking, made once."""
+        if by not in MEASURES:
+            raise UsageError(f"rows are ranked by {', '.join(MEASURES)}, not by '{by}'.")
+        if by not in self._rankings:
+            self._rankings[by] = rank(self._rows, self._model, by)
+        return self._rankings[by]._asdict()
+
+
+class Desk:
+    """The things of an opened path. ``save`` is the file that changed templates may be written to."""
+
+    def __init__(self, opened: Opened, save: Path | None = None) -> None:
+        self.opened, self.save = opened, save
+        self._held: dict[tuple[str, str], Any] = {}
+        self._locks: dict[tuple[str, str], threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def about(self) -> dict[str, Any]:
+        """What there is to look at."""
+        return {
+            "version": glm_data.__version__,
+            "path": str(self.opened.path),
+            "name": self.opened.path.absolute().name,
+            "things": [{"view": item.view, "name": item.name, "size": item.size} for item in self.opened.things],
+            "datasets": list(self.opened.datasets),
+            "save": str(self.save or ""),
+        }
+
+    def warm(self) -> None:
+        """Draw a row of the first pack, so that compiled code is loaded when the page asks for one."""
+        for thing in self.opened.things:
+            if thing.view == "rows":
+                with suppress(GlmDataError), self.use("rows", thing.name) as pack:
+                    msgspec.json.encode(pack.row(0, 0))
+                return
+
+    @contextmanager
+    def use(self, view: str, name: str) -> Iterator[Any]:
+        """The thing ``name`` of ``view``, for one user at a time; :class:`UsageError` if there is none."""
+        key = (view, name)
+        names = self.opened.datasets if view == "mip" else [i.name for i in self.opened.things if i.view == view]
+        if name not in names:
+            raise UsageError(f"'{self.opened.path}' has no '{name}' to be shown as {view}.")
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            if key not in self._held:
+                self._held[key] = self._open(view, name)
+            yield self._held[key]
+
+    def _open(self, view: str, name: str) -> Any:
+        opened = self.opened
+        if view == "mip":
+            return DataSetDesk(opened.datasets[name], self.save)
+        if view == "tokenizers":
+            return Bench(opened.tokenizers, opened.documents)
+        stage = opened.stages[name]
+        if view == "rows":
+            return PackDesk(stage.folder)
+        if view == "filter":
+            return Thresholds(read_kept(stage.folder))
+        return Tables(stage.folder, table_names(stage)) if view == "records" else stage
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every request but the first says: the thing that it is about."""
+
+    name: str
+
+
+class RowAsked(Asked, frozen=True, kw_only=True):
+    """A row of a pack in a mask set."""
+
+    row: int
+    epoch: int = 0
+
+
+class RankingAsked(Asked, frozen=True, kw_only=True):
+    """The worst rows of a pack."""
+
+    by: str
+
+
+class PairAsked(Asked, frozen=True, kw_only=True):
+    """Two documents of a cluster."""
+
+    removed: str
+    kept: str
+
+
+class RuleAsked(Asked, frozen=True, kw_only=True):
+    """A rule's histogram."""
+
+    rule: str
+
+
+class MoveAsked(RuleAsked, frozen=True, kw_only=True):
+    """A rule with other thresholds."""
+
+    min: float | None = None
+    max: float | None = None
+    samples: int = 0
+
+
+class TableAsked(Asked, frozen=True, kw_only=True):
+    """Rows of a table."""
+
+    table: str
+    row: int = 0
+
+
+class TextGiven(Asked, frozen=True, kw_only=True):
+    """A text to be cut into pieces."""
+
+    text: str
+
+
+class TemplateGiven(Asked, frozen=True, kw_only=True):
+    """A template, and which rows to render by it."""
+
+    template: Template
+    rows: tuple[int, ...] = ()
+
+
+def _row(desk: Desk, asked: RowAsked) -> Any:
+    with desk.use("rows", asked.name) as pack:
+        return pack.row(asked.row, asked.epoch)
+
+
+def _worst(desk: Desk, asked: RankingAsked) -> Any:
+    with desk.use("rows", asked.name) as pack:
+        return pack.worst(asked.by)
+
+
+def _clusters(desk: Desk, asked: Asked) -> Any:
+    with desk.use("clusters", asked.name) as stage:
+        return view_clusters(stage)
+
+
+def _pair(desk: Desk, asked: PairAsked) -> Any:
+    with desk.use("clusters", asked.name) as stage:
+        return view_pair(stage, asked.removed, asked.kept)
+
+
+def _rules(desk: Desk, asked: Asked) -> Any:
+    with desk.use("filter", asked.name) as thresholds:
+        return thresholds.overview
+
+
+def _bars(desk: Desk, asked: RuleAsked) -> Any:
+    with desk.use("filter", asked.name) as thresholds:
+        return thresholds.bars(asked.rule)
+
+
+def _move(desk: Desk, asked: MoveAsked) -> Any:
+    with desk.use("filter", asked.name) as thresholds:
+        return thresholds.move(asked.rule, asked.min, asked.max, min(max(asked.samples, 0), 50))
+
+
+def _data_set(desk: Desk, asked: Asked) -> Any:
+    with desk.use("mip", asked.name) as data_set:
+        return data_set.view()
+
+
+def _render(desk: Desk, asked: TemplateGiven) -> Any:
+    """While a template is being written, most of what comes is none yet: being refused is an answer like others."""
+    with desk.use("mip", asked.name) as data_set:
+        try:
+            return {"rendered": data_set.render(asked.template, asked.rows[:_MOST_ROWS]), "refused": ""}
+        except TemplateError as error:
+            return {"rendered": [], "refused": str(error)}
+
+
+def _save(desk: Desk, asked: TemplateGiven) -> Any:
+    with desk.use("mip", asked.name) as data_set:
+        return {"saved": str(data_set.store(asked.template))}
+
+
+def _tokenizers(desk: Desk, asked: Asked) -> Any:
+    with desk.use("tokenizers", asked.name) as bench:
+        return bench.view()
+
+
+def _cut(desk: Desk, asked: TextGiven) -> Any:
+    with desk.use("tokenizers", asked.name) as bench:
+        return bench.cut(asked.text)
+
+
+def _tables(desk: Desk, asked: Asked) -> Any:
+    with desk.use("records", asked.name) as tables:
+        return tables.tables
+
+
+def _page(desk: Desk, asked: TableAsked) -> Any:
+    with desk.use("records", asked.name) as tables:
+        return tables.page(asked.table, asked.row)
+
+
+def _record(desk: Desk, asked: TableAsked) -> Any:
+    with desk.use("records", asked.name) as tables:
+        return tables.record(asked.table, asked.row)
+
+
+Answer = tuple[type[Asked], Callable[[Desk, Any], Any]]
+READ: dict[str, Answer] = {
+    "rows/row": (RowAsked, _row),
+    "rows/worst": (RankingAsked, _worst),
+    "clusters/all": (Asked, _clusters),
+    "clusters/pair": (PairAsked, _pair),
+    "filter/rules": (Asked, _rules),
+    "filter/bars": (RuleAsked, _bars),
+    "filter/move": (MoveAsked, _move),
+    "mip/data_set": (Asked, _data_set),
+    "tokenizers/all": (Asked, _tokenizers),
+    "records/tables": (Asked, _tables),
+    "records/page": (TableAsked, _page),
+    "records/record": (TableAsked, _record),
+}
+"""What is asked for with GET and a query."""
+GIVEN: dict[str, Answer] = {
+    "mip/render": (TemplateGiven, _render),
+    "mip/save": (TemplateGiven, _save),
+    "tokenizers/cut": (TextGiven, _cut),
+}
+"""What is given with POST as JSON."""
