@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.metadata
 import os
 import platform
 import resource
@@ -220,10 +219,12 @@ def bookkeeping_fault(folder: Path) -> str:
 
 def _versions() -> dict[str, str]:
     """The installed packages that results or speed depend on, with their versions."""
+    from importlib import metadata  # here, as it would be a fifth of what --help takes
+
     found = {}
     for name in _NOTED_PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
     return found
 
 

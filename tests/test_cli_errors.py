@@ -81,6 +81,7 @@ WRONG = {
     "run nobody --out out": (2, "there is no recipe 'nobody'"),
     "run nobody.yaml --out out": (2, "no such file; check the path"),
     "init nowhere": (2, "'nowhere' does not exist; give a file"),
+    "init .": (2, "would lie among the inputs and be read as one of them; give another --out"),
     "init shards --out no.yaml": (2, "is there already; give another --out"),
     "plan nobody.yaml": (2, "no such file; check the path"),
     "config cat nothing-like-it": (2, "'glm-data config ls' lists what there is"),

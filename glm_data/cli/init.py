@@ -17,14 +17,14 @@ DEFAULT_NAME = "recipe.yaml"
 @click.command(
     "init",
     cls=Command,
-    help="Look at INPUTS (files, folders, patterns; the working directory if none are given) and write a recipe for "
-    "them, with comments: formats, languages, what the filter would drop, a vocabulary of fitting size.",
+    help="Look at INPUTS (files, folders, patterns) and write a recipe for them, with comments: formats, languages, "
+    "what the filter would drop, a vocabulary of fitting size.",
     example="""
         glm-data init shards
         glm-data init '/data/pile/*.jsonl.zst' /data/wudao --out mine.yaml
     """,
 )
-@click.argument("inputs", nargs=-1)
+@click.argument("inputs", nargs=-1, required=True)
 @click.option(
     "--out", "--output", "-o", type=FILE, default=DEFAULT_NAME, show_default=True, help="The recipe to write."
 )
@@ -39,9 +39,10 @@ def init(inputs: tuple[str, ...], out: Path, overwrite: bool, as_json: bool, qui
     output = Output(as_json=as_json, quiet=quiet)
     if out.exists() and not overwrite:
         raise UsageError(f"'{out}' is there already; give another --out, or --overwrite to replace it.")
-    given = inputs or (".",)
-    look = look_at(given, FilterOptions())
-    placed = [str(Path(path).absolute()) if out.parent != Path() else path for path in given]
+    if any(out.absolute().is_relative_to(Path(path).absolute()) for path in inputs):
+        raise UsageError(f"'{out}' would lie among the inputs and be read as one of them; give another --out.")
+    look = look_at(inputs, FilterOptions())
+    placed = [str(Path(path).absolute()) if out.parent != Path() else path for path in inputs]
     text = write_recipe(look, placed, str(out))
     try:
         files.write_bytes(out, text.encode())

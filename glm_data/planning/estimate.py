@@ -31,8 +31,8 @@ BYTES_A_TOKEN = {
     "en": ((512, 1.6), (4096, 2.5), (8000, 2.88), (16_000, 3.19), (32_000, 3.58), (50_000, 3.79), (147_456, 4.34)),
     "zh": ((512, 1.3), (4096, 2.8), (8000, 3.10), (16_000, 3.33), (32_000, 3.65), (50_000, 3.92), (147_456, 4.45)),
 }
-"""Bytes of text a token by the size of the vocabulary, measured on held-out text (docs/lab-notes.md); in between, by
-the logarithm of the size. Below 8,000 pieces it hangs on the corpus."""
+"""Bytes of text a token by the size of the vocabulary: from 8,000 pieces on measured on held-out text
+(docs/lab-notes.md), below guessed, as it hangs on the corpus there; in between, by the logarithm of the size."""
 BYTES_A_SECOND = {"decontaminate": 20e6, "tokenizer": 6e6, "tokenize": 12e6, "pack": 60e6}
 """Text a core takes in (docs/benchmarks.md, docs/lab-notes.md), start included, at some hundred megabytes."""
 MEMORY = {"filter": 0.45e9, "decontaminate": 0.6e9, "tokenizer": 1.2e9, "tokenize": 0.5e9, "pack": 0.7e9, "mip": 0.3e9}
