@@ -171,9 +171,9 @@ def _hash_grams(
 
 
 @compiled
-def _tally(places: Any, keys: Any, slots: Any, found: Any, taken: int, mask: int) -> tuple[int, int]:
+def _tally(places: Any, keys: Any, slots: Any, found: Any, taken: int, mask: int) -> tuple[Any, Any]:
     """Count equal keys in the table; returns first place and number of the most frequent gram."""
-    best, most = 0, 1
+    best, most = np.int64(0), np.int64(1)
     for index in range(taken):
         key = keys[index]
         slot = np.int64(key) & mask
@@ -194,7 +194,7 @@ def _tally(places: Any, keys: Any, slots: Any, found: Any, taken: int, mask: int
 
 
 @inlined
-def _count_of(value: Any) -> int:
+def _count_of(value: Any) -> Any:
     return (np.int64(value) & 0xFFFFFFFF) >> _COUNT
 
 
