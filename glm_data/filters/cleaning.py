@@ -85,7 +85,7 @@ def _clean(
 ) -> Iterator[tuple[int, bytes]]:
     """The documents that change, by number, and what they become."""
     data, offsets = utf8_buffers(texts)
-    view = memoryview(data)
+    view = data.data
     firsts = np.searchsorted(found.lines[:, 0], np.arange(len(texts) + 1))
     for row in np.flatnonzero(found.documents).tolist():
         flags, start, end = int(found.documents[row]), int(offsets[row]), int(offsets[row + 1])
@@ -155,7 +155,7 @@ def replace_texts(texts: pa.StringArray, changes: Mapping[int, bytes]) -> pa.Str
     if not changes:
         return texts
     data, offsets = utf8_buffers(texts)
-    view, sizes, at = memoryview(data), np.diff(offsets), int(offsets[0])
+    view, sizes, at = data.data, np.diff(offsets), int(offsets[0])
     pieces: list[bytes | memoryview] = []
     for row in sorted(changes):
         pieces += [view[at : int(offsets[row])], changes[row]]

@@ -312,7 +312,7 @@ def _is_space(byte: Any) -> bool:
 
 
 @compiled
-def _add_bucket(bucket: int, rows: int, pruned: NDArray[np.int32], none_left: int, ids: Any, used: int) -> int:
+def _add_bucket(bucket: Any, rows: int, pruned: NDArray[np.int32], none_left: int, ids: Any, used: int) -> int:
     if none_left:
         return used
     if pruned.shape[0]:

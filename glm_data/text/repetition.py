@@ -173,7 +173,8 @@ def _hash_grams(
 @compiled
 def _tally(places: Any, keys: Any, slots: Any, found: Any, taken: int, mask: int) -> tuple[int, int]:
     """Count equal keys in the table; returns first place and number of the most frequent gram."""
-    best, most = 0, 1
+    best: Any = 0
+    most: Any = 1
     for index in range(taken):
         key = keys[index]
         slot = np.int64(key) & mask
@@ -194,7 +195,7 @@ def _tally(places: Any, keys: Any, slots: Any, found: Any, taken: int, mask: int
 
 
 @inlined
-def _count_of(value: Any) -> int:
+def _count_of(value: Any) -> Any:
     return (np.int64(value) & 0xFFFFFFFF) >> _COUNT
 
 
