@@ -95,8 +95,8 @@ def by_script(counts: NDArray[np.int64]) -> NDArray[np.int8]:
 def units_of(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """What scripts are weighed by: Han characters, kana, Hangul and words, ``float64[documents]``."""
     column = {name: counts[:, COUNTS.index(name)] for name in ("han", "kana", "hangul", "words", "letter")}
-    units: NDArray[np.float64] = np.sum(list(column.values()), axis=0) - column["letter"] * (1 - 1 / _LETTERS_A_WORD)
-    return units
+    units = sum(column.values()) - column["letter"] * (1 - 1 / _LETTERS_A_WORD)
+    return np.asarray(units, np.float64)
 
 
 def is_foreign(text: pa.Buffer) -> bool:

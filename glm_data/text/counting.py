@@ -315,7 +315,7 @@ def _count_space(own: Any, state: Any, byte: Any, characters: int) -> None:
 @inlined
 def _count_other(
     own: Any, line_counts: Any, state: Any, point: Any, entry: int,
-    in_word: bool, joins: Any, tokens: Any, lengths: Any, characters: int, solids: Any, solid: int,
+    in_word: Any, joins: Any, tokens: Any, lengths: Any, characters: int, solids: Any, solid: int,
 ) -> int:  # fmt: skip
     """Count a character that is no space, Han character or ASCII letter; whether it is solid."""
     kind = entry & ch.CLASS_BITS

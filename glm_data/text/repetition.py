@@ -173,7 +173,8 @@ def _hash_grams(
 @compiled
 def _tally(places: Any, keys: Any, slots: Any, found: Any, taken: int, mask: int) -> tuple[Any, Any]:
     """Count equal keys in the table; returns first place and number of the most frequent gram."""
-    best, most = np.int64(0), np.int64(1)
+    best: Any = 0
+    most: Any = 1
     for index in range(taken):
         key = keys[index]
         slot = np.int64(key) & mask
