@@ -85,7 +85,7 @@ def _find(table: Array, wanted: Array) -> tuple[Array, Array]:
 
 def _discount(counts: Array) -> float:
     once, twice = int(np.count_nonzero(counts == 1)), int(np.count_nonzero(counts == 2))
-    return once / max(1, once + 2 * twice)
+    return (once + 1) / (once + 2 * twice + 2)  # one more of each: never 0, and nothing to large counts
 
 
 def texts_of(pack: PackedRows, row: int) -> Iterator[tuple[Array, Array]]:

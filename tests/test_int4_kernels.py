@@ -1,5 +1,3 @@
-import os
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,8 +8,6 @@ from glm_data.int4 import cpu, cuda, torch_op
 from glm_data.int4.kernel_ir import ISAS, module
 from glm_data.int4.linear import QuantizedLinear, prepare
 from glm_data.int4.quantize import dequantize, pack_nibbles, quantize
-
-os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is first imported, which our modules do in calls only
 
 
 def case(rows, columns, group, tokens, bits=4, seed=0):

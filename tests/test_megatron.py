@@ -257,7 +257,10 @@ class Evil:
             "argparse.Namespace",
         ),
         (lambda parts, path: torch.save({"module": parts[1], "more": Evil()}, path), "could run code"),
-        (lambda parts, path: torch.save(parts[1], path, _use_new_zipfile_serialization=False), "before 1.6"),
+        (
+            lambda parts, path: torch.save(parts[1], path, _use_new_zipfile_serialization=False),
+            "no file of torch 1.6 or newer",
+        ),
         (lambda parts, path: torch.save({"module": [1, 2]}, path), "no mapping"),
         (lambda parts, path: path.write_bytes(b"PK\x03\x04 nothing"), "damaged"),
         (lambda parts, path: path.write_bytes(path.read_bytes()[:-900]), "damaged"),

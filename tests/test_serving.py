@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import msgspec
@@ -29,6 +29,9 @@ from glm_data.serving.answers import Answer, events
 from glm_data.serving.app import make_app
 from glm_data.serving.engine import Engine, Event, Limits
 from glm_data.web import RequestError
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 LIMITS = Limits(waiting=12, together=3, batches=2, max_tokens=40)
 OPTIONS = GenerationOptions(max_length=8)
@@ -474,37 +477,40 @@ def test_the_command_serves_and_ends_in_0(
     assert "--remote" in capsys.readouterr().err
 
 
-def test_the_page_fills_blanks_in_a_real_browser(address: str, glm: Glm) -> None:
+def test_the_page_in_a_real_browser(address: str, glm: Glm) -> None:
     from playwright.sync_api import expect
 
-    with browser_page() as page:
+    with browser_page(expected=("400",)) as page:
         page.goto(address)
         expect(page.locator("#model")).to_have_text("small")
-        page.fill("#text", "the <b>[MASK]</b> fox [MASK]")
-        page.click("#fill")
-        expect(page.locator("#status")).to_have_text("Done.")
-        options = msgspec.structs.replace(OPTIONS, max_length=24)
-        assert page.text_content("#result") == glm.infill("the <b>[MASK]</b> fox [MASK]", options).text
-        assert page.locator("#result b").count() == 0
-        page.hover(".piece >> nth=0")
-        tip = page.text_content("#tip") or ""
-        assert page.is_visible("#tip")
-        assert "%" in tip
-        assert page.locator("#tip div").count() == 5
+        fill_and_look(page, glm)
         page.click("#language")
         assert page.get_attribute("html", "lang") == "zh"
         assert page.text_content("#fill") == "填空"
-
-
-def test_the_page_says_what_the_server_refuses_and_follows_the_browsers_language(address: str) -> None:
-    with browser_page("zh-CN", expected=("400",)) as page:
-        page.goto(address)
-        assert page.text_content("#fill") == "填空"
-        assert "床前明月光" in page.input_value("#text")
         page.fill("#text", "没有空")
         page.click("#fill")
-        page.wait_for_selector("#status.bad")
-        assert "no [MASK]" in (page.text_content("#status") or "")
+        expect(page.locator("#status.bad")).to_contain_text("no [MASK]")
         page.fill("#text", "")
         page.click("#blank")
         assert page.input_value("#text") == "[MASK]"
+        assert page.context.browser is not None
+        chinese = page.context.browser.new_page(locale="zh-CN")
+        chinese.goto(address)
+        assert chinese.text_content("#fill") == "填空"
+        assert "床前明月光" in chinese.input_value("#text")
+
+
+def fill_and_look(page: Page, glm: Glm) -> None:
+    """The page shows what the model writes, markup as text, and what else a piece could have been."""
+    from playwright.sync_api import expect
+
+    text = "the <b>[MASK]</b> fox [MASK]"
+    page.fill("#text", text)
+    page.click("#fill")
+    expect(page.locator("#status")).to_have_text("Done.")
+    assert page.text_content("#result") == glm.infill(text, msgspec.structs.replace(OPTIONS, max_length=24)).text
+    assert page.locator("#result b").count() == 0
+    page.hover(".piece >> nth=0")
+    assert page.is_visible("#tip")
+    assert "%" in (page.text_content("#tip") or "")
+    assert page.locator("#tip div").count() == 5

@@ -109,8 +109,8 @@ def events_of(folder):
     return {tag: [(event.step, event.value) for event in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
 
 
-def test_events_are_the_lines_each_once_though_the_run_was_broken_off(tmp_path, tokenizer_folder):  # noqa: F811
-    data, seen = data_of(10, tokenizer_folder), []
+def test_events_are_the_lines_each_once_though_the_run_was_broken_off(tmp_path, pack):
+    data, seen = pack_data(pack), []
 
     def stop(line):
         seen.append(line)
@@ -121,6 +121,9 @@ def test_events_are_the_lines_each_once_though_the_run_was_broken_off(tmp_path, 
         train_rows(data, tmp_path / "run", OPTIONS, report=stop)
     watched = msgspec.structs.replace(OPTIONS, tensorboard=True)
     train_rows(data, tmp_path / "run", watched)
+    train_rows(data, tmp_path / "whole", OPTIONS)
+    for name in ("metrics.jsonl", "model.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     events = events_of(tmp_path / "run" / "_run" / "tensorboard")
     lines = lines_of(tmp_path / "run" / "metrics.jsonl")
     for name in set().union(*lines) - {"step"}:

@@ -133,11 +133,14 @@ def test_pairs_are_the_texts_of_the_two_documents(made: Path) -> None:
     table = pq.read_table(made / "dedupe/duplicates.parquet").to_pylist()
     assert view.removed == len(table) > 0
     assert {cluster.kept for cluster in view.clusters} == {row["kept"] for row in table}
-    same = next(row for row in table if row["jaccard"] == 1.0)
-    pair = view_pair(stage, same["removed"], same["kept"])
-    assert (pair.facing == []) == (pair.characters[0] == pair.characters[1] and not pair.facing)
-    with pytest.raises(UsageError):
-        open_path(made / "nothing")
+    files = (made / "filter/data").glob("*.parquet")
+    texts = {row["id"]: row["text"] for path in files for row in pq.read_table(path).to_pylist()}
+    for row in table:
+        left, right = texts[row["removed"]], texts[row["kept"]]
+        pair = view_pair(stage, row["removed"], row["kept"])
+        assert pair.characters == (len(left), len(right))
+        assert (pair.facing == []) == (left == right)
+        assert "".join(span.text for span in pair.beginning).startswith(reveal(right)[0].text[:100])
 
 
 def test_moved_thresholds_count_as_a_changed_profile_does(made: Path) -> None:

@@ -105,8 +105,8 @@ def _clean_lines(
     changes: Counter[str],
 ) -> bytes | None:  # fmt: skip
     """A document whose ``lines`` (first byte, end, flags) have been cleaned; None if only the whole can be cleaned."""
-    pieces, at = [], start
-    is_emptied = False
+    pieces: list[bytes | memoryview] = []
+    at, is_emptied = start, False
     for first, last, of_line in lines:
         if of_line in _BY_BYTES and "white_space" in steps:  # most are of these kinds, and need not be decoded
             is_blank = of_line == defects.BLANK_LINES
@@ -155,7 +155,8 @@ def replace_texts(texts: pa.StringArray, changes: Mapping[int, bytes]) -> pa.Str
     if not changes:
         return texts
     data, offsets = utf8_buffers(texts)
-    view, sizes, pieces, at = memoryview(data), np.diff(offsets), [], int(offsets[0])
+    view, sizes, at = memoryview(data), np.diff(offsets), int(offsets[0])
+    pieces: list[bytes | memoryview] = []
     for row in sorted(changes):
         pieces += [view[at : int(offsets[row])], changes[row]]
         at, sizes[row] = int(offsets[row + 1]), len(changes[row])
