@@ -32,11 +32,9 @@ from glm_data.cli.shell import Command
 def export(pack: Path, out: Path, overwrite: bool, as_json: bool, quiet: bool, **given: Any) -> int:
     """Export, show the table."""
     from glm_data.exporting.stage import STAGE, ExportOptions, export_stage
-    from glm_data.report import write_report
 
     output = Output(as_json=as_json, quiet=quiet)
     options = build(ExportOptions, given)
     with follow(output, out, STAGE):
         success = export_stage(pack, out, options, overwrite=overwrite)
-    write_report(out)
     return show_stage(output, out, success)

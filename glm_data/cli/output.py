@@ -77,7 +77,9 @@ def output_options(function: FunctionT) -> FunctionT:
 
 
 def show_stage(output: Output, folder: Path, success: Success, more: Mapping[str, Any] | None = None) -> int:
-    """Print a finished stage's table (or JSON, with ``more``); returns the exit code, 3 if a guard rail tripped."""
+    """Print a finished stage's table (or JSON, with ``more``) and write its report; returns the exit code."""
+    from glm_data.report import write_report
+
     said = {"folder": str(folder), "ok": success.ok, "seconds": seconds_of(folder), **_plain(success)}
     output.value({**said, **(more or {})})
     if not output.quiet and not output.as_json:
@@ -87,6 +89,7 @@ def show_stage(output: Output, folder: Path, success: Success, more: Mapping[str
         for name, value in rows:
             output.say(f"  {name:<{width}}  {value}")
     show_checks(output, success.stage, success.checks)
+    output.say(f"  report: {write_report(folder)}", dim=True)
     return 0 if success.ok else GUARD_RAIL_EXIT_CODE
 
 

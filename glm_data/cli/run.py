@@ -20,7 +20,7 @@ from glm_data.cli.fields import FOLDER, build
 from glm_data.cli.output import Output, megabytes, output_options, seconds_of, show_checks, stage_rows, table
 from glm_data.cli.progress import follow
 from glm_data.cli.shell import GUARD_RAIL_EXIT_CODE, Command, require_torch
-from glm_data.cli.stages import command_line, finished_key, report_stage, runner_type
+from glm_data.cli.stages import command_line, finished_key, note_origin, runner_type
 from glm_data.errors import InterruptedRunError, UsageError
 from glm_data.recipe import Loaded, Step
 from glm_data.stage import Check, Success
@@ -145,6 +145,8 @@ def _write_demo_input(loaded: Loaded, folder: Path, output: Output) -> None:
 
 
 def _perform(step: Step, loaded: Loaded, runner: Any, output: Output, overwrite: bool) -> Success:
+    from glm_data.report import write_report
+
     before = finished_key(step.out)
     with follow(output, step.out, step.stage):
         success = recipes.perform(step, runner, overwrite=overwrite)
@@ -156,7 +158,8 @@ def _perform(step: Step, loaded: Loaded, runner: Any, output: Output, overwrite:
         for name, value in rows:
             output.say(f"  {name:<{width}}  {value}")
     show_checks(output, success.stage, success.checks)
-    report_stage(step, loaded.given(step.stage), (), str(loaded.path))
+    note_origin(step, loaded.given(step.stage), (), str(loaded.path))
+    write_report(step.out)
     return success
 
 

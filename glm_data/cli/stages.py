@@ -104,23 +104,21 @@ def _command(
     with follow(output, step.out, stage):
         success = recipes.perform(step, runner, overwrite=given["overwrite"])
     flags = [item.name for item in options_of(type(options)) if given.get(item.name) not in (None, ())]
-    page = report_stage(step, base, flags, str(given["recipe"] or ""))
+    note_origin(step, base, flags, str(given["recipe"] or ""))
     more = after.find(step, given) if after else {}
     code = show_stage(output, step.out, success, more)
     if after:
         after.show(output, more)
-    output.say(f"  report: {page}", dim=True)
     return code
 
 
-def report_stage(step: Step, section: Iterable[str], flags: Iterable[str], recipe: str) -> Path:
-    """Write the report of a stage that was performed, with where its options come from; returns the page's path."""
-    from glm_data.report import Origin, write_origin, write_report
+def note_origin(step: Step, section: Iterable[str], flags: Iterable[str], recipe: str) -> None:
+    """Keep for its report where the options of a stage that was performed come from."""
+    from glm_data.report import Origin, write_origin
 
     fields = tuple(field.name for field in msgspec.structs.fields(type(step.options)))
     given = {"section": tuple(section), "flags": tuple(flags)}
     write_origin(step.out / RUN, Origin(fields=fields, recipe=recipe, **given))
-    return write_report(step.out)
 
 
 def command_line(step: Step, recipe: Path | None = None) -> str:
