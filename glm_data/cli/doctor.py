@@ -11,7 +11,6 @@ import resource
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,7 @@ _COMPILED = (
     "--compile",
     "compile_first",
     is_flag=True,
-    help="First compile the kernels, which the first run would do otherwise (half a minute, then cached).",
+    help="First compile the kernels, which the first run would do otherwise (a minute or two, then cached).",
 )
 @output_options
 def doctor(
@@ -78,6 +77,8 @@ def doctor(
             f"there is no option '{word}'.{hint}" if hint else f"'{word}' is for a runner; name it with --runner."
         )
     if compile_first:
+        from glm_data.cli.kernels import compile_kernels
+
         output.say(f"compiled the kernels in {compile_kernels():.0f} s")
     facts, packages, checks = machine_facts(), package_versions(), run_checks()
     if runner is not None:
@@ -93,27 +94,6 @@ def doctor(
         mark = click.style("ok", fg="green") if check.ok else click.style("trouble", fg="red", bold=True)
         (output.say if check.ok else output.note)(f"{mark} {check.name}: {check.sentence}")
     return 0 if ok else 1
-
-
-def compile_kernels() -> float:
-    """Compile every kernel by running the demo's stages up to the packed rows in a temporary folder; returns seconds.
-
-    numba keeps what it compiles in ``__pycache__`` beside the source, so that this is done once an installation.
-    """
-    import numpy as np
-
-    import manifests
-    from glm_data import recipe as recipes
-    from glm_data.cli.run import run_recipe
-    from glm_data.loading import PackedRows, shuffled
-
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        silent = Output(as_json=False, quiet=True)
-        run_recipe(recipes.load(manifests.path("demo.yaml")), Path(folder), silent, until="pack")
-        rows = PackedRows.open(Path(folder) / "pack")
-        rows.batch(shuffled(np.arange(min(4, len(rows))), len(rows), seed=0))
-    return time.perf_counter() - started
 
 
 def machine_facts() -> dict[str, Any]:
