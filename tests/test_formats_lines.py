@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import raw_files as raw
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from glm_data import documents
@@ -115,6 +115,9 @@ def test_a_record_before_the_break_is_whole_if_it_decodes(tmp_path: Path) -> Non
     assert [(bad.record, bad.reason, bad.excerpt) for bad in unreadable] == [(1, "truncated", "")]
 
 
+@example([b"\xef\xbb\xbf" + b"a" * 40, b"b"], 7)
+@example([b"\xef\xbb\xbf" + b"a" * 41, b"b"], 7)
+@example([b"a" * 60, b"b"], 7)
 @given(st.lists(st.binary(max_size=60).map(lambda line: line.replace(b"\n", b"")), max_size=12), st.integers(1, 30))
 @settings(deadline=None, max_examples=150)
 def test_lines_do_not_depend_on_chunks(lines: list[bytes], step: int) -> None:
