@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,17 @@ def test_wrong_names_and_missing_files_are_one_sentence(tmp_path: Path) -> None:
     Path(item.path).unlink()
     with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\); check the file\."):
         next(read_blocks(item))
+
+
+def test_memory_does_not_grow_with_fields_that_differ(tmp_path: Path) -> None:
+    records = ({"text": "字" * 30_000, "meta": {"list": [number, "x" * 100_000]}} for number in range(300))
+    item, held = raw.write(tmp_path / "a.jsonl", raw.jsonl(records)), []
+    for _ in read_blocks(item):  # kernels are compiled
+        break
+    tracemalloc.start()
+    try:
+        for _ in read_blocks(item):
+            held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert max(held) < 2 * held[0]
