@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from glm_data import documents
 from glm_data.filters import ALL_STEPS
-from glm_data.filters.clean import (
+from glm_data.filters.clean_block import clean_block
+from glm_data.filters.clean_text import (
     clean_text,
     drop_last_fragment,
     fix_newlines,
@@ -23,7 +24,6 @@ from glm_data.filters.clean import (
     title_line,
     to_simplified,
 )
-from glm_data.filters.cleaning import clean_block
 from glm_data.filters.encodings import fix_mojibake
 from glm_data.filters.options import DEFAULT_STEPS, Step
 from glm_data.text.defects import MOJIBAKE, find_defects

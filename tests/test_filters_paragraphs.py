@@ -143,6 +143,18 @@ def test_what_is_no_model_is_refused_in_one_sentence(tmp_path: Path) -> None:
         load(tmp_path / "nothing.bin")
 
 
+def test_a_model_whose_rows_are_too_few_is_refused_before_a_text_asks_for_one(tmp_path: Path) -> None:
+    write_model(tmp_path / "a.bin")
+    whole, path = (tmp_path / "a.bin").read_bytes(), tmp_path / "b.bin"
+    for buckets in (BUCKETS + 1, 0):
+        path.write_bytes(whole[:40] + struct.pack("<i", buckets) + whole[44:])
+        with pytest.raises(InputError, match="fastText"):
+            load(path)
+    write_model(path, pruned={3: 1})
+    with pytest.raises(InputError, match="fastText"):
+        load(path)
+
+
 def test_a_model_that_is_sure_outvotes_pycld2(tmp_path: Path) -> None:
     text = pa.array([CODE := "total alpha beta gamma delta epsilon " * 9, CHINESE, ENGLISH * 3])
     counts = statistics.count(text)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from glm_data import documents
 from glm_data.filters import ALL_STEPS
-from glm_data.filters.cleaning import clean_block
+from glm_data.filters.clean_block import clean_block
 from glm_data.filters.personal import is_bank_card, is_id_card, replace_personal
 
 ID_CARD = "11010519491231002X"  # the example of GB 11643

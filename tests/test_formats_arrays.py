@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import raw_files as raw
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from glm_data.formats.arrays import ArraySplitter
@@ -132,12 +133,28 @@ def test_any_mutation_keeps_the_elements_far_from_it(data: st.DataObject) -> Non
     assert kept >= set(range(9)) - {victim, victim + 1}
 
 
+EMPTY_OBJECT = re.compile(rb'\{"RECORDS":\[\s*\]\s*\}[\s,\]}]*')
+
+
+@example(b"]", 1)
+@example(b"]}", 1)
 @given(st.binary(max_size=300), st.integers(1, 50))
 @settings(deadline=None, max_examples=200)
 def test_noise_never_crashes(data: bytes, step: int) -> None:
     for head in (b"", b"[", b'[{"id":1},', b'{"RECORDS":['):
         found = split(head + data, step)
-        assert found or not data.strip(b" \n\r\t,]}[\x0b\x0c")
+        is_closed = EMPTY_OBJECT.fullmatch(head + data)
+        assert found or head + data in (b"[]",) or is_closed or not (head + data).strip(b" \n\r\t,]}[\x0b\x0c")
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+@pytest.mark.parametrize("array", ["[]", "[ ]", '[{"id": 1}]', '[{"id": 1}, {"id": 2}]'])
+def test_an_object_cut_before_its_brace_is_truncated(array: str, step: int) -> None:
+    for head in ('{"RECORDS":', '{"total": 2, "data": '):
+        for tail in ("", " ", "\n\n", ",", ", ", "]"):
+            found = split(f"{head}{array}{tail}".encode(), step)
+            assert (contents(found), reasons(found)) == (json.loads(array), ["truncated"])
+            assert split(f"{head}{array}}}{tail}".encode(), step) == found[:-1]
 
 
 def test_a_truncated_file_keeps_all_whole_elements() -> None:

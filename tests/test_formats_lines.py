@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
 import raw_files as raw
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from glm_data import documents
@@ -115,6 +116,9 @@ def test_a_record_before_the_break_is_whole_if_it_decodes(tmp_path: Path) -> Non
     assert [(bad.record, bad.reason, bad.excerpt) for bad in unreadable] == [(1, "truncated", "")]
 
 
+@example([b"\xef\xbb\xbf" + b"a" * 40, b"b"], 7)
+@example([b"\xef\xbb\xbf" + b"a" * 41, b"b"], 7)
+@example([b"a" * 60, b"b"], 7)
 @given(st.lists(st.binary(max_size=60).map(lambda line: line.replace(b"\n", b"")), max_size=12), st.integers(1, 30))
 @settings(deadline=None, max_examples=150)
 def test_lines_do_not_depend_on_chunks(lines: list[bytes], step: int) -> None:
@@ -213,3 +217,17 @@ def test_wrong_names_and_missing_files_are_one_sentence(tmp_path: Path) -> None:
     Path(item.path).unlink()
     with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\); check the file\."):
         next(read_blocks(item))
+
+
+def test_memory_does_not_grow_with_fields_that_differ(tmp_path: Path) -> None:
+    records = ({"text": "字" * 30_000, "meta": {"list": [number, "x" * 100_000]}} for number in range(300))
+    item, held = raw.write(tmp_path / "a.jsonl", raw.jsonl(records)), []
+    for _ in read_blocks(item):  # kernels are compiled
+        break
+    tracemalloc.start()
+    try:
+        for _ in read_blocks(item):
+            held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert max(held) < 2 * held[0]

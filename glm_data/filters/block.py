@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from glm_data.filters import fasttext, paragraphs
 from glm_data.filters.border import Example, Limits, find_examples
-from glm_data.filters.clean import to_simplified
-from glm_data.filters.cleaning import clean_block, replace_column, replace_texts
+from glm_data.filters.clean_block import clean_block, replace_column, replace_texts
+from glm_data.filters.clean_text import to_simplified
 from glm_data.filters.language import LANGUAGES, detect
 from glm_data.filters.options import FilterOptions
 from glm_data.filters.paragraphs import label_paragraphs

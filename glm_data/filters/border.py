@@ -113,8 +113,3 @@ def limits_of(examples: Sequence[Example]) -> dict[tuple[str, bool], float]:
 
 def _order(example: Example) -> tuple[float, str]:
     return example.distance, example.id
-
-
-def read_examples(lines: Sequence[bytes]) -> list[Example]:
-    """Examples of JSON lines."""
-    return [msgspec.json.decode(line, type=Example) for line in lines]

@@ -122,16 +122,23 @@ def _read(reader: _Reader) -> Model:
     output = _read_matrix(reader, is_quantised and is_output_quantised)
     words = [word for word, _, _ in entries[:word_count]]
     labels = tuple(label.decode().removeprefix(_LABEL) for label, _, _ in entries[word_count:])
-    rows = rows_of(output, np.arange(max(len(output.dense), len(output.codes))))
+    rows = rows_of(output, np.arange(_row_count(output)))
     if not labels or len(labels) != label_count or len(rows) != len(labels) or rows.shape[1] != dim:
         raise ValueError("sizes do not fit each other")
     pruned = np.full(buckets if pruned_size > 0 else 0, -1, np.int32)
     pruned[pairs[:, 0]] = pairs[:, 1]
+    hashed = buckets if pruned_size < 0 else int(pruned.max(initial=-1)) + 1
+    if _row_count(input) < word_count + hashed or (buckets < 1 and (longest > 0 or word_ngrams > 1)):
+        raise ValueError("words and buckets have no rows")
     settings = np.array([shortest, longest, buckets, word_ngrams, pruned_size == 0], np.int64)
     tree = (
         _build_tree([count for _, count, _ in entries[word_count:]]) if loss == _HIERARCHICAL else np.zeros((0, 2), int)
     )
     return Model(labels, input, rows, loss, tree, _make_words(words, pruned, settings))
+
+
+def _row_count(matrix: Matrix) -> int:
+    return max(len(matrix.dense), len(matrix.codes))
 
 
 def _read_matrix(reader: _Reader, is_quantised: bool) -> Matrix:

@@ -56,8 +56,11 @@ def label_paragraphs(texts: pa.StringArray, drop: Sequence[str] = (), model: Mod
     is_paragraph = (counts[:, statistics.COUNTS.index("lines")] > 0) & ~unwanted
     weights = np.zeros((len(texts), len(LANGUAGES)))
     np.add.at(weights, (documents, languages), np.where(unwanted, 0.0, units))
-    changed = np.unique(documents[unwanted]).tolist()
-    kept = {row: _join(data, bounds, np.flatnonzero((documents == row) & ~unwanted)) for row in changed}
+    firsts = np.searchsorted(documents, np.arange(len(texts) + 1))
+    kept = {
+        row: _join(data, bounds, firsts[row] + np.flatnonzero(~unwanted[firsts[row] : firsts[row + 1]]))
+        for row in np.unique(documents[unwanted]).tolist()
+    }
     columns = [_labels(documents[is_paragraph], languages[is_paragraph], len(texts)), _shares(weights)]
     return Labelled(columns, _is_mixed(weights), kept)
 

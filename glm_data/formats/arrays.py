@@ -74,6 +74,8 @@ class ArraySplitter:
             yield from self._advance(at_end=True)
         if self._mode == _INSIDE and not self._passing_over and (self._bracket or self._is_open()):
             yield self._report("truncated", "the file ends inside an array", self._buffer)
+        elif self._wrapped and self._mode == _BETWEEN:
+            yield self._report("truncated", "the file ends inside the object around an array", self._buffer)
         elif not self._anything:
             yield Unreadable(0, 0, "empty", "the file holds no record", "")
 
@@ -95,7 +97,7 @@ class ArraySplitter:
         wait = not at_end and len(self._buffer) < _LONGEST_HEAD
         if self._wrapped:
             end = _WRAPPER_END.match(self._buffer)
-            if end is None and wait:
+            if end is None and (wait or (at_end and _BLANK.fullmatch(self._buffer))):
                 return
             self._wrapped = False
             self._drop(end.end() if end else 0)

@@ -59,9 +59,10 @@ class LineSplitter:
             self._offset += len(piece)
             return
         self._tail += piece
-        if len(self._tail) > self._limit:
+        mark = self._mark_size(self._tail)
+        if len(self._tail) - mark > self._limit:
             detail = f"the record is longer than {self._limit} bytes"
-            yield Unreadable(self._number, self._offset, "too_long", detail, excerpt(self._tail))
+            yield Unreadable(self._number, self._offset + mark, "too_long", detail, excerpt(self._tail[mark:]))
             self._number += 1
             self._offset += len(self._tail)
             self._tail.clear()
@@ -73,8 +74,7 @@ class LineSplitter:
         ends = np.flatnonzero(view == _NEWLINE)
         starts = np.zeros(ends.size, np.int64)
         starts[1:] = ends[:-1] + 1
-        if self._offset == 0 and data.startswith(_BYTE_ORDER_MARK):
-            starts[0] = len(_BYTE_ORDER_MARK)
+        starts[:1] = self._mark_size(data)
         is_record = ends > starts
         for line in np.flatnonzero(is_record & (view[starts] <= _SPACE)).tolist():
             is_record[line] = not data[starts[line] : ends[line]].isspace()
@@ -83,6 +83,10 @@ class LineSplitter:
         yield from cut_records(Records(data, bounds, self._number, self._offset), self._limit)
         self._number += len(bounds)
         self._offset += len(data)
+
+    def _mark_size(self, data: bytes | bytearray) -> int:
+        """Bytes of the byte order mark that ``data`` begins with, which only the stream's first line may."""
+        return len(_BYTE_ORDER_MARK) if self._offset == 0 and data.startswith(_BYTE_ORDER_MARK) else 0
 
 
 def _is_json(data: bytes) -> bool:

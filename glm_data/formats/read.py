@@ -31,7 +31,8 @@ from glm_data.formats.splitting import read_records
 from glm_data.formats.text_files import read_text
 from glm_data.stage import InputFile
 
-_MOST_SEEN = 4096
+_MOST_SEEN, _LONGEST_SEEN = 4096, 1 << 10
+"""Rests that are remembered, and bytes of one that may well come again."""
 _decoder = msgspec.json.Decoder(list[dict[str, Any]])
 
 
@@ -118,7 +119,8 @@ class _Decoder:
             rows.append(row)
         for place, record in zip(left, _decode_together([rests[place] for place in left]), strict=True):
             row = None if record is None else self._row(record, number + place)
-            if row is not None and len(self._seen) < _MOST_SEEN and row.id == document_id(self._name, number + place):
+            has_room = len(rests[place]) <= _LONGEST_SEEN and len(self._seen) < _MOST_SEEN
+            if row is not None and has_room and row.id == document_id(self._name, number + place):
                 self._seen[rests[place]] = row
             rows[place] = row
         return rows

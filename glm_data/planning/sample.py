@@ -17,7 +17,7 @@ from glm_data.dedupe import DedupeOptions
 from glm_data.dedupe.plan import beginning
 from glm_data.errors import UsageError
 from glm_data.filters import LANGUAGES, FilterOptions, filter_block, load_profile
-from glm_data.filters.cleaning import replace_column
+from glm_data.filters.clean_block import replace_column
 from glm_data.filters.language import detect
 from glm_data.formats import sniff
 from glm_data.inputs import find_inputs

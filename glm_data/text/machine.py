@@ -1,4 +1,9 @@
-"""What processors do in one instruction and Python cannot say: eight bytes at once, the lowest bit that is set."""
+"""What processors do in one instruction and Python cannot say: 8 or 64 bytes at once, bits counted and found.
+
+LLVM compares vectors and packs the outcomes into bits (two instructions for 32 bytes where there is AVX2); Numba has no
+word for that, so these few operations are given to it as LLVM's own. Nothing is checked: the bytes that are looked at
+must lie in the array.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from glm_data.text.compiled import inlined
+
+LANES = 64
+"""Bytes that :func:`within` looks at."""
 
 _HIGH, _LOW, _BLANKS = np.uint64(0x8080808080808080), np.uint64(0x7F7F7F7F7F7F7F7F), np.uint64(0x2020202020202020)
 _ONES = np.uint64(0x0101010101010101)
@@ -49,6 +57,39 @@ def trailing_zeros(_: Any, word: Any) -> Any:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
     return types.int64(types.uint64), generate
+
+
+@intrinsic
+def count_ones(_: Any, bits: Any) -> Any:
+    """``int64``: the ones of a ``uint64``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic
+def within(_: Any, values: Any, at: Any, ored: Any, first: Any, count: Any) -> Any:
+    """``uint64``: bit ``i`` (of :data:`LANES`) says whether ``((values[at + i] | ored) - first) % 256 < count``;
+    ``values`` is a pointer to bytes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(8), LANES)
+        place = builder.gep(arguments[0], [arguments[1]])
+        lanes = builder.load(builder.bitcast(place, vector.as_pointer()))
+        lanes.align = 1
+        ored, first, count = (_splat(builder, value, vector) for value in arguments[2:])
+        found = builder.icmp_unsigned("<", builder.sub(builder.or_(lanes, ored), first), count)
+        return builder.bitcast(found, ir.IntType(LANES))
+
+    return types.uint64(values, types.int64, types.int64, types.int64, types.int64), generate
+
+
+def _splat(builder: Any, value: Any, vector: Any) -> Any:
+    narrow = builder.trunc(value, vector.element)
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), narrow, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None))
 
 
 @inlined

@@ -37,7 +37,7 @@ from glm_data.text.folding import (
     WORD,
     fold_table,
 )
-from glm_data.text.lanes import LANES, count_ones, load_eight, trailing_zeros, within
+from glm_data.text.machine import LANES, count_ones, load_word, pointer, trailing_zeros, within
 
 NGRAM = 5
 UNITS = ("word", "character", "auto")
@@ -194,14 +194,15 @@ def _shingle_kernel(data: Any, bounds: Any, tables: Any, modes: Any, ngram: int,
 def _has_ideographs(data: Any, start: int, end: int) -> Any:
     """Whether one in :data:`IDEOGRAPHS_IN` visible characters begins like Han or Hangul (U+4000 to U+DFFF)."""
     found = seen = np.int64(0)
+    lanes = pointer(data)
     for at in range(start, end, LANES):
-        found += count_ones(within(data, at, 0, 0xE4, 10) & _first_lanes(min(end - at, LANES)))
+        found += count_ones(within(lanes, at, 0, 0xE4, 10) & _first_lanes(min(end - at, LANES)))
     if found == 0:  # most of English
         return False
     for at in range(start, end, LANES):
         # not U+3000, the space of full-width copies
-        spaces = within(data, at, 0, 0xE3, 1) & within(data, at + 1, 0, 0x80, 1) & within(data, at + 2, 0, 0x80, 1)
-        visible = (within(data, at, 0, 0x21, 0x5F) | within(data, at, 0, 0xC0, 0x40)) & ~spaces
+        spaces = within(lanes, at, 0, 0xE3, 1) & within(lanes, at + 1, 0, 0x80, 1) & within(lanes, at + 2, 0, 0x80, 1)
+        visible = (within(lanes, at, 0, 0x21, 0x5F) | within(lanes, at, 0, 0xC0, 0x40)) & ~spaces
         seen += count_ones(visible & _first_lanes(min(end - at, LANES)))
     return found * IDEOGRAPHS_IN >= seen
 
@@ -275,12 +276,13 @@ def _read_characters(data: Any, at: int, end: int, tables: Any, fold_digits: Any
 def _read_plain_characters(data: Any, at: int, end: int, plain: Any, tokens: Any, used: int) -> Any:
     """Read runs of characters of three bytes, and of one, each without a branch: up to where neither stands or one that
     is not plain, and the place behind the last token."""
+    lanes = pointer(data)
     while at < end:
         size = min(end - at, LANES)
-        stop = min(size, trailing_zeros(~within(data, at, 0, 0xE0, 16) & _EVERY_THIRD)) // 3 * 3
+        stop = min(size, trailing_zeros(~within(lanes, at, 0, 0xE0, 16) & _EVERY_THIRD)) // 3 * 3
         if stop:
             for place in range(at, at + stop, 3):
-                letters = load_eight(data, place)
+                letters = load_word(lanes, place)
                 point = (letters & np.uint64(0x0F)) << np.uint64(12) | letters >> np.uint64(2) & np.uint64(0xFC0)
                 token = plain[point | letters >> np.uint64(16) & np.uint64(0x3F)]
                 if token == _NOT_PLAIN:
@@ -288,7 +290,7 @@ def _read_plain_characters(data: Any, at: int, end: int, plain: Any, tokens: Any
                 tokens[_at(used)] = token
                 used += 0 if token == _NO_TOKEN else 1
         else:
-            stop = min(size, trailing_zeros(within(data, at, 0, 0x80, 0x80)))
+            stop = min(size, trailing_zeros(within(lanes, at, 0, 0x80, 0x80)))
             if stop == 0:
                 break
             for place in range(at, at + stop):
@@ -373,10 +375,11 @@ def _read_plain_words(data: Any, at: int, end: int, tokens: Any, used: int) -> A
 
     A word that goes on behind them, or with another character, is not read.
     """
+    lanes = pointer(data)
     size = min(end - at, LANES)
-    foreign = within(data, at, 0, 0x80, 0x80)
+    foreign = within(lanes, at, 0, 0x80, 0x80)
     size = min(size, trailing_zeros(foreign))
-    letters = (within(data, at, 0x20, 0x61, 26) | within(data, at, 0, 0x30, 10)) & _first_lanes(size)
+    letters = (within(lanes, at, 0x20, 0x61, 26) | within(lanes, at, 0, 0x30, 10)) & _first_lanes(size)
     is_open = at + size < end
     while letters:
         start = trailing_zeros(letters)
@@ -392,12 +395,12 @@ def _read_plain_words(data: Any, at: int, end: int, tokens: Any, used: int) -> A
 @_inlined
 def _hash_word(data: Any, at: int, length: int) -> Any:
     """The token of a word of ASCII letters and digits."""
-    word = WORD_SEED
+    word, lanes = WORD_SEED, pointer(data)
     while length >= 8:
-        word = _add_letters(word, load_eight(data, at) | _LOWER)
+        word = _add_letters(word, load_word(lanes, at) | _LOWER)
         at, length = at + 8, length - 8
     if length:
-        few = (load_eight(data, at) | _LOWER) & ((np.uint64(1) << np.uint64(8 * length)) - np.uint64(1))
+        few = (load_word(lanes, at) | _LOWER) & ((np.uint64(1) << np.uint64(8 * length)) - np.uint64(1))
         word = _add_letters(word, few)
     return mix64(word)
 

@@ -1,6 +1,6 @@
 """Cleaning of blocks: bytes that need nothing are copied, lines that may need something are cleaned one by one.
 
-The result is that of :func:`glm_data.filters.clean.clean_text` on every whole text; tests hold it against that.
+The result is that of :func:`glm_data.filters.clean_text.clean_text` on every whole text; tests hold it against that.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from glm_data.filters.clean import (
+from glm_data.filters.clean_text import (
     WHOLE,
     clean_line,
     clean_text,

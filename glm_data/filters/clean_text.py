@@ -152,7 +152,7 @@ _LINE_STEPS = {
     **{name: step for name, step in _TEXT_STEPS.items() if name not in ("mojibake", "newlines")},
     "html": _TEXT_STEPS["html"]._replace(function=remove_html_of_line),
 }
-"""Steps that can be done line by line, as lines without a flag need nothing; see :mod:`glm_data.filters.cleaning`."""
+"""Steps done line by line, as lines without a flag need nothing; see :mod:`glm_data.filters.clean_block`."""
 
 
 def clean_text(text: str, flags: int, steps: Sequence[Step], cleaned: Counter[str]) -> str:
