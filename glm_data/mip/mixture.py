@@ -241,20 +241,20 @@ def read_mixture(path: Path, rows: str = "", templates: str = "", *, skip_missin
     sources, missing, base = [], {}, base_of(path)
     mixture = load_mixture(path, rows, templates)
     for dataset in mixture.datasets:
-        lacking = _lacking(dataset, base)
+        missed = lacking(dataset, base)
         found = rows_path(base, dataset.rows)
-        if found is not None and not lacking:
+        if found is not None and not missed:
             sources.append(_find(dataset, base, found))
         elif skip_missing:
-            missing[dataset.key] = lacking
+            missing[dataset.key] = missed
         else:
-            raise ConfigError(f"'{path}': data set '{dataset.key}': {lacking}")
+            raise ConfigError(f"'{path}': data set '{dataset.key}': {missed}")
     if not sources:
         raise ConfigError(f"'{path}': none of its {len(missing)} data sets is there: {next(iter(missing.values()))}")
     return Found(version=mixture.version, sources=tuple(sources), missing=missing)
 
 
-def _lacking(dataset: DataSet, base: Path) -> str:
+def lacking(dataset: DataSet, base: Path) -> str:
     """What of a data set is missing, with the cure; empty if nothing is."""
     if rows_path(base, dataset.rows) is None:
         cure = "`glm-data mip fetch` gets it" if dataset.hub else "paths are relative to the manifest"
