@@ -207,6 +207,11 @@ def test_what_cannot_be_asked_is_counted_by_reason(data: Path) -> None:
         read_items(task(), data, ("bad.jsonl",))
 
 
+def test_a_group_that_a_path_passes_over_is_none(data: Path) -> None:
+    each = task(group="(one_)?test[.]csv", files=("*_test.csv",))
+    assert [item.group for item in read_items(each, data, each.files)] == ["one_", "one_", "", ""]
+
+
 def test_a_task_whose_files_hold_no_item_says_so(glm: Glm, tmp_path: Path) -> None:
     (tmp_path / "none.csv").write_text("q,label\n", encoding="utf-8")
     with pytest.raises(InputError, match="its files hold no item; check 'files'"):
