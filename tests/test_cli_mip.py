@@ -48,7 +48,8 @@ def test_show_reads_a_data_set_of_a_mixture_or_a_file_with_rows(
         (["zh/sentiment", "--template", "好评"], "has no template '好评'"),
         (["toy", "--mixture", DEMO], "has no data set 'toy'"),
         (["village", "--mixture", "mip-47"], "Did you mean 'mip-74'"),
-        (["squad_v2", "--mixture", "mip-74"], "does not exist"),
+        (["squad_v2", "--mixture", "mip-74"], "rows of the hub or own); `glm-data mip fetch` gets it"),
+        (["village_reviews", "--mixture", DEMO, "--rows", DEMO], "give --rows or --mixture, not both"),
         (["super_glue", "--mixture", "mip-74"], "may be super_glue/boolq/train or"),
     ],
 )
@@ -61,6 +62,21 @@ def test_show_of_a_file_without_rows_asks_for_some(tmp_path: Path, capsys: pytes
     write_mixture(tmp_path)
     assert run(["mip", "show", str(tmp_path / "templates.yaml")]) == 2
     assert "has no rows of its own to show; give some with --rows" in capsys.readouterr().err
+
+
+def test_show_tells_rows_that_cannot_be_read_from_rows_that_are_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mixture(tmp_path, ['{"text": "a", "label": 1, "number": 1}', "{broken", '{"text": "b"}'])
+    (tmp_path / "none.jsonl").write_text("", encoding="utf-8")
+    file = str(tmp_path / "templates.yaml")
+    for rows, number, message in (
+        ("rows.jsonl", "1", "row 1 of 'toy' cannot be read; give another --row"),
+        ("rows.jsonl", "3", "'toy' has 3 rows, so there is no row 3"),
+        ("none.jsonl", "0", "none.jsonl' holds no row that can be read"),
+    ):
+        assert run(["mip", "show", file, "--rows", str(tmp_path / rows), "--row", number]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_lint_ends_with_three_for_an_error_and_zero_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

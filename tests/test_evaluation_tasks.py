@@ -207,6 +207,17 @@ def test_what_cannot_be_asked_is_counted_by_reason(data: Path) -> None:
         read_items(task(), data, ("bad.jsonl",))
 
 
+def test_a_group_that_a_path_passes_over_is_none(data: Path) -> None:
+    each = task(group="(one_)?test[.]csv", files=("*_test.csv",))
+    assert [item.group for item in read_items(each, data, each.files)] == ["one_", "one_", "", ""]
+
+
+def test_a_task_whose_files_hold_no_item_says_so(glm: Glm, tmp_path: Path) -> None:
+    (tmp_path / "none.csv").write_text("q,label\n", encoding="utf-8")
+    with pytest.raises(InputError, match="its files hold no item; check 'files'"):
+        run_task(glm, task(files=("none.csv",)), Setup(data=tmp_path))
+
+
 def forward_nats(glm: Glm, query: Query, choice: list[int]) -> float:
     """The trainer's forward of one choice alone."""
     part_b = [SPECIAL.sop, *choice[:-1]]
@@ -377,6 +388,9 @@ def test_items_that_stand_in_the_corpus_are_found_and_the_rest_is_scored_apart(
     assert found.prompts[0].clean is not None
     assert found.prompts[0].clean.items == 1
     assert [row[6] for row in result_rows([found])] == ["in the corpus", "2 of 3"]
+    partly = Prompt(name="one", answer_choices="the ||| fox", jinja="{% if label %}{{q}} ||| fox{% endif %}")
+    both = run_task(glm, task(prompts=(partly, WORDS)), Setup(data=tmp_path, corpus=corpus))
+    assert both.found == 2  # by the second prompt, as the first does not fit these items
 
 
 def test_what_cannot_be_meant_is_one_sentence(tmp_path: Path) -> None:

@@ -212,6 +212,17 @@ def test_a_wide_beam_finds_what_an_exhaustive_search_finds(running):
         assert search(model, [Job(Task(context, (2,), running), rules, options)]) == [[list(best[1])]]
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_where_every_token_would_repeat_an_ngram_the_answer_goes_on(glm, beams):
+    options = GenerationOptions(beams=beams, min_length=5, max_length=5, no_repeat_ngram=1)
+    never = frozenset(range(glm.model.config.vocab)) - {SPECIAL.eop, 10, 11}
+    rules = Rules(frozenset({SPECIAL.eop}), never, lambda answer: False)
+    job = Job(Task([20, SPECIAL.mask, 21], (1,), False), rules, options)
+    ((answer,),) = search(glm.model, [job]) if beams > 1 else glm._draw([job])
+    assert len(answer) == 5
+    assert sorted(answer[:2]) == [10, 11]
+
+
 def test_beam_search_of_many_texts_finds_what_it_finds_of_each_alone(glm):
     options = GenerationOptions(beams=3, max_length=5)
     assert glm.infill_many(TEXTS, options) == [glm.infill(text, options) for text in TEXTS]

@@ -14,7 +14,7 @@ from mip_mixtures import ROWS, TEMPLATES, run_here, write_mixture
 from glm_data.errors import ConfigError, InputError, UsageError
 from glm_data.mip import MipOptions, RowMap, load_mixture
 from glm_data.mip.fetch import fetch
-from glm_data.mip.mixture import DataSet
+from glm_data.mip.mixture import SAMPLE_CAPS, DataSet
 from glm_data.mip.shard import Chosen
 from glm_data.stage import Success
 from pipelines import render_mip
@@ -56,6 +56,7 @@ def test_caps_follow_the_formula_unless_a_data_set_has_its_own(tmp_path: Path) -
     assert caps("glm-130b") == [100_000, 200_000, 7, 500_000]
     assert caps("t0") == [500_000, 500_000, 7, 500_000]
     assert caps("flan") == [30_000, 30_000, 7, 30_000]
+    assert caps("flan-2021") == [3_000, 3_000, 7, 3_000]
     assert caps("none") == [None, None, 7, None]
     with pytest.raises(ConfigError, match="Invalid enum value 't5'"):
         caps("t5")
@@ -69,6 +70,18 @@ def test_a_larger_set_never_weighs_less() -> None:
         reasons = [chosen.reasons(number) for number in range(rows)]
         kept.append(sum(10 if each is None else each.count("") for each in reasons))
     assert kept == [cap // 2, cap, cap, cap]
+
+
+def test_a_cap_of_flans_greatest_rate_mixes_in_proportion_to_its_rates() -> None:
+    """FLAN 2021: rates of min(examples, 3,000), of sets of 30,000 examples at most; another seed draws others."""
+
+    def kept(rows: int, seed: int) -> set[int]:
+        chosen = Chosen(DataSet(name="d", cap=SAMPLE_CAPS["flan-2021"]["t0"]), seed, 1, rows)
+        return {number for number in range(rows) if not any(chosen.reasons(number) or ())}
+
+    for rows in (10, 2_999, 3_000, 3_001, 30_000):
+        assert len(kept(rows, 0)) == min(min(rows, 30_000), 3_000)
+    assert len(kept(30_000, 0) & kept(30_000, 1)) < 450  # 300 by chance
 
 
 def test_rows_are_mapped_to_what_templates_read() -> None:

@@ -56,6 +56,8 @@ def show(
     from glm_data.mip.subjects import subject, subject_of
     from glm_data.viewer.mip import view_outcome
 
+    if mixture is not None and rows is not None:
+        raise UsageError("a data set of a mixture has rows of its own; give --rows or --mixture, not both.")
     found = subject_of(what, find_mixture(mixture)) if mixture is not None else subject(what, rows, split)
     row = _row(found, number)
     output, told = Output(as_json=as_json, quiet=quiet), []
@@ -72,14 +74,19 @@ def show(
 
 
 def _row(found: Subject, number: int) -> dict[str, Any]:
-    rows = found.rows()
-    row = next((values for place, values in rows if place == number), None)
-    if row is None:
-        known = sum(1 for _ in found.rows())
-        if not known and found.path is None:
-            raise UsageError(f"'{found.name}' has no rows of its own to show; give some with --rows.")
-        raise UsageError(f"'{found.name}' has {known} rows, so there is no row {number}; give a lower --row.")
-    return row
+    last = -1
+    for last, row in found.rows():
+        if last == number:
+            return row
+    if last < 0:
+        raise UsageError(
+            f"'{found.name}' has no rows of its own to show; give some with --rows."
+            if found.path is None
+            else f"'{found.path}' holds no row that can be read; give other rows."
+        )
+    if last > number:
+        raise UsageError(f"row {number} of '{found.name}' cannot be read; give another --row.")
+    raise UsageError(f"'{found.name}' has {last + 1} rows, so there is no row {number}; give a lower --row.")
 
 
 def _templates(found: Subject, wanted: str | None) -> list[Template]:

@@ -1,1 +1,1 @@
-"""Measuring a model on packed rows: ``held_out.py``."""
+"""Measuring a model: on packed rows (``held_out.py``), and in tasks of files (``suite.py``)."""

@@ -62,7 +62,7 @@ def read_items(task: Task, data: Path, files: Sequence[str]) -> list[Item]:
     items = []
     for file in find_inputs([data / given for given in files], digest=False):
         found = re.search(task.group, Path(file.path).as_posix()) if task.group else None
-        group = found.group(1) if found else ""
+        group = (found.group(1) or "") if found else ""  # None where the parentheses were passed over
         for number, row in _rows(task, Path(file.path)):
             items.append(Item(f"{file.name}#{number}", group, number, prepare_row(row)))
     return items

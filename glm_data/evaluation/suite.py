@@ -87,12 +87,14 @@ def run_task(glm: Glm, task: Task, setup: Setup, say: Callable[[str], None] = la
     if task.kind == "text":
         return _run_text(glm, task, setup)
     items = _spread(read_items(task, setup.data, task.files), setup.limit)
+    if not items:
+        raise InputError(f"task '{task.name}': its files hold no item; check 'files'.")
     examples = read_items(task, setup.data, task.examples) if task.shots else []
     asked = [ask(task, prompt, items, examples) for prompt in task.prompts]
     if not any(each.questions for each in asked):
         reasons = ", ".join(f"{reason} {count}" for each in asked for reason, count in each.refused.items())
         raise InputError(f"task '{task.name}': no prompt fits any of {len(items)} items ({reasons}); mend the prompts.")
-    found = _found(asked[0].questions or asked[-1].questions, len(items), setup)
+    found = _found([question for each in asked for question in each.questions], len(items), setup)
     results = []
     for prompt, each in zip(task.prompts, asked, strict=True):
         say(f"{task.name}: {prompt.name or 'prompt'}, {len(each.questions):,} questions")
@@ -120,12 +122,13 @@ def _spread(items: Sequence[Any], limit: int | None) -> list[Any]:
 
 
 def _found(questions: Sequence[Question], items: int, setup: Setup) -> Any:
-    """``bool[items]``: whether an item's question and answer stand in the corpus; None without one."""
+    """``bool[items]``: whether an item's question and answer, as the first prompt that fits it has them, stand in the
+    corpus; None without one."""
     if not setup.corpus:
         return None
     found = np.zeros(items, bool)
-    texts = [solve(question.text, question.target) for question in questions]
-    found[[question.item for question in questions]] = find_in_corpus(texts, setup.corpus)
+    first = {question.item: solve(question.text, question.target) for question in reversed(questions)}
+    found[list(first)] = find_in_corpus(list(first.values()), setup.corpus)
     return found
 
 

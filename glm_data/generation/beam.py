@@ -9,7 +9,7 @@ import torch
 
 from glm_data.generation.decoder import Decoder
 from glm_data.generation.options import GenerationOptions
-from glm_data.generation.sampling import repeated
+from glm_data.generation.sampling import allowed
 from glm_data.generation.write import Job, Rules
 from glm_data.model.model import GLM
 from tokenizer import SPECIAL
@@ -118,9 +118,7 @@ def _continuations(
         ends = torch.tensor(sorted(rules.ends))
         scores_V = torch.full_like(chances_V, -torch.inf).index_copy(0, ends, chances_V[ends])
     else:
-        scores_V = chances_V.clone()
-        scores_V[list(rules.banned(answer, options))] = -torch.inf
-        scores_V[repeated(answer, options.no_repeat_ngram)] = -torch.inf
+        scores_V = allowed(chances_V, answer, rules.banned(answer, options), options.no_repeat_ngram)
     wanted = min(options.beams + len(rules.ends), len(scores_V))
     least = torch.topk(scores_V, wanted).values[-1]
     # Of equal ones the smaller token comes first, which topk does not promise.

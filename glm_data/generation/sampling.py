@@ -17,17 +17,22 @@ def choose(
 
     Ties go to the smallest id. Should the bans leave nothing, the n-gram rule is dropped.
     """
-    scores_V = logits_V.double().clone()
-    scores_V[list(banned)] = -torch.inf
-    repeats = repeated(answer, options.no_repeat_ngram)
-    blocked_V = scores_V.clone()
-    blocked_V[repeats] = -torch.inf
-    scores_V = blocked_V if bool(torch.isfinite(blocked_V).any()) else scores_V
+    scores_V = allowed(logits_V.double(), answer, banned, options.no_repeat_ngram)
     if options.temperature == 0:
         return int(scores_V.argmax())
     scores_V = (scores_V - scores_V.max()) / options.temperature  # in this order nothing overflows, however cold
     shares_V = shares(scores_V, options.top_k, options.top_p)
     return int(torch.multinomial(shares_V, 1, generator=draws))
+
+
+def allowed(scores_V: Tensor, answer: Sequence[int], banned: Collection[int], size: int) -> Tensor:
+    """``scores_V`` with minus infinity for ``banned`` and for what repeats an n-gram of ``size`` tokens of ``answer``;
+    for ``banned`` alone where that would leave nothing."""
+    scores_V = scores_V.clone()
+    scores_V[list(banned)] = -torch.inf
+    blocked_V = scores_V.clone()
+    blocked_V[repeated(answer, size)] = -torch.inf
+    return blocked_V if bool(torch.isfinite(blocked_V).any()) else scores_V
 
 
 def repeated(answer: Sequence[int], size: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 ::
 
-    caps: glm-130b                         # none, glm-130b, t0 or flan, see SAMPLE_CAPS
+    caps: glm-130b                         # none, glm-130b, t0, flan or flan-2021, see SAMPLE_CAPS
     shots: {zero: 0.5, one: 0.1, few: 0.4} # shares of the samples by worked examples before the question
     options: 0.5                           # share of the samples whose answer choices are listed, where they can be
     datasets:
@@ -42,19 +42,23 @@ from glm_data.mip.rows import RowMap
 from glm_data.mip.templates import TemplateFile, find_templates, read_templates
 from glm_data.stage import InputFile, describe_input
 
-Caps = Literal["none", "glm-130b", "t0", "flan"]
+Caps = Literal["none", "glm-130b", "t0", "flan", "flan-2021"]
 
 SAMPLE_CAPS: dict[str, dict[str, int]] = {
     "none": {},
     "glm-130b": {"t0": 100_000, "deepstruct": 200_000, "kelm": 500_000, "propbank": 500_000},
     "t0": {"t0": 500_000, "deepstruct": 500_000},
     "flan": {"t0": 30_000, "deepstruct": 30_000},
+    "flan-2021": {"t0": 3_000, "deepstruct": 3_000},
 }
 """Samples of a data set at most, by its ``side`` or, before that, its name.
 
 ``glm-130b``: paper, section 2.3 and appendix C. ``t0`` gives a set of up to 500,000 rows as many samples for *each* of
 its templates, and one more row cuts all of them together to 500,000; here 500,000 holds for all templates together, so
-that a larger set never weighs less. ``flan`` takes 30,000 of each set (FLAN 2022).
+that a larger set never weighs less. ``flan``: the greatest mixing rate of FLAN 2022, 30,000. ``flan-2021``: that of
+FLAN 2021, which draws from up to 30,000 examples of a set at a rate of min(examples, 3,000). A rate says how often a
+set is drawn from beside the others. Here every sample is written once, so a set's number of samples is its rate, and a
+greatest rate is a cap.
 """
 
 _SUFFIXES = ("", ".jsonl", ".json", ".jsonl.gz", ".jsonl.zst", ".parquet", ".csv", ".tsv")
@@ -237,20 +241,20 @@ def read_mixture(path: Path, rows: str = "", templates: str = "", *, skip_missin
     sources, missing, base = [], {}, base_of(path)
     mixture = load_mixture(path, rows, templates)
     for dataset in mixture.datasets:
-        lacking = _lacking(dataset, base)
+        missed = lacking(dataset, base)
         found = rows_path(base, dataset.rows)
-        if found is not None and not lacking:
+        if found is not None and not missed:
             sources.append(_find(dataset, base, found))
         elif skip_missing:
-            missing[dataset.key] = lacking
+            missing[dataset.key] = missed
         else:
-            raise ConfigError(f"'{path}': data set '{dataset.key}': {lacking}")
+            raise ConfigError(f"'{path}': data set '{dataset.key}': {missed}")
     if not sources:
         raise ConfigError(f"'{path}': none of its {len(missing)} data sets is there: {next(iter(missing.values()))}")
     return Found(version=mixture.version, sources=tuple(sources), missing=missing)
 
 
-def _lacking(dataset: DataSet, base: Path) -> str:
+def lacking(dataset: DataSet, base: Path) -> str:
     """What of a data set is missing, with the cure; empty if nothing is."""
     if rows_path(base, dataset.rows) is None:
         cure = "`glm-data mip fetch` gets it" if dataset.hub else "paths are relative to the manifest"

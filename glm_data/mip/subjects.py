@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from glm_data.errors import ConfigError, UsageError, did_you_mean
 from glm_data.formats import Unreadable
 from glm_data.formats.rows import read_rows
-from glm_data.mip.mixture import DataSet, base_of, load_mixture, read_mixture, rows_path
+from glm_data.mip.mixture import DataSet, base_of, lacking, load_mixture, read_mixture, rows_path
 from glm_data.mip.rows import RowMap
 from glm_data.mip.templates import (
     PACK,
@@ -61,9 +61,9 @@ def subject(given: str, rows: Path | None = None, split: str = "train") -> Subje
     return Subject(name if name in packs() else file.whole_name, file, blocked_templates(file, {}, path), dataset, rows)
 
 
-def subjects_of(mixture: Path, rows: str = "", templates: str = "") -> list[Subject]:
+def subjects_of(mixture: Path) -> list[Subject]:
     """The data sets of a mixture that are there."""
-    found = read_mixture(mixture, rows, templates, skip_missing=True)
+    found = read_mixture(mixture, skip_missing=True)
     made = []
     for source in found.sources:
         path = Path(source.templates.path)
@@ -84,10 +84,10 @@ def subject_of(given: str, mixture: Path) -> Subject:
     if len(matching) > 1:
         raise UsageError(f"'{given}' may be {' or '.join(item.key for item in matching)}; name one of them in full.")
     dataset, base = matching[0], base_of(mixture)
+    rows, missed = rows_path(base, dataset.rows), lacking(dataset, base)
+    if rows is None or missed:
+        raise ConfigError(f"'{mixture}': data set '{dataset.key}': {missed}")
     path = find_templates(dataset.templates, base, dataset.name, dataset.subset)
-    rows = rows_path(base, dataset.rows)
-    if rows is None:
-        raise ConfigError(f"'{mixture}': data set '{dataset.key}': '{base / dataset.rows}' does not exist.")
     file = read_templates(path)
     return Subject(dataset.key, file, blocked_templates(file, dataset.exclude, path), dataset, rows)
 
