@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from loading_packs import SPECIALS, write_pack
 
-from benchmarks.held_out import Trigram, texts_of
+from benchmarks.held_out import Sizes, Trigram, chinese_bits, texts_of
 from glm_data.loading import PackedRows
 from glm_data.packing.masking import invert
 
@@ -21,6 +21,26 @@ def test_trigram_is_a_distribution_and_knows_what_it_counted():
     told = sure.probability(np.array([[1, 2], [1, 2], [1, 2]]), np.array([3, 4, 5]))
     assert told[0] == pytest.approx(10 / 15, abs=0.1), "ten of fifteen times"
     assert told[0] > told[1] > told[2]
+
+
+class Pieces:
+    """Text, a letter, Chinese characters, a part of one and an end of a piece."""
+
+    texts = (b"ab", "é".encode(), "中文".encode(), "，".encode(), "中a".encode(), "文".encode()[:1], b"")
+    vocab_size = len(texts)
+
+    def decode_bytes(self, ids):
+        return b"".join(self.texts[token] for token in ids)
+
+
+def test_bits_a_chinese_character_are_those_of_tokens_that_hold_one():
+    sizes = Sizes(Pieces())
+    assert sizes.bytes.tolist() == [2, 2, 6, 3, 4, 1, 0]
+    assert sizes.characters.tolist() == [2, 1, 2, 1, 2, 1, 0]
+    ids, nats = np.arange(7), np.log(2) * np.array([1.0, 2, 4, 8, 16, 32, 64])
+    bits, characters = chinese_bits(ids, nats, sizes)
+    assert characters == 4, "the first byte of a character stands for it"
+    assert bits == pytest.approx((4 + 16 + 32) / 4), "nothing of letters, punctuation and ends"
 
 
 def test_text_is_that_of_the_pack_and_places_are_where_it_is_predicted(tmp_path):

@@ -15,7 +15,7 @@ from test_training_loop import ToyRows, tokenizer_folder  # noqa: F401 - a fixtu
 from torch import nn
 
 from glm_data.cli.shell import run
-from glm_data.errors import UsageError
+from glm_data.errors import InputError, UsageError
 from glm_data.evaluation.held_out import score_folder
 from glm_data.int4 import QuantizeOptions
 from glm_data.int4.calibrate import Calibration, quantize_with_feedback
@@ -144,6 +144,24 @@ def test_layers_in_a_stream_equal_the_whole_model(method):
             assert torch.equal(found[name][0], expected[0]), name
             assert torch.equal(found[name][1], expected[1]), name
             matrix.weight.data = dequantize(*expected, 32)
+
+
+@pytest.mark.parametrize("method", ["activation", "feedback"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("layers.0.mlp.dense_h_to_4h.weight", "the weights are not all finite"),
+        ("word_embeddings.weight", "inputs of layer 0's attention.query_key_value are not all finite"),
+    ],
+)
+def test_what_is_not_finite_is_refused_in_a_sentence(method, name, words):
+    tensors = build(CONFIG, 0).state_dict()
+    tensors[name] = torch.full_like(tensors[name], torch.nan)
+    outside = {name: tensor for name, tensor in tensors.items() if not name.startswith("layers.")}
+    mine = {name[9:]: tensor for name, tensor in tensors.items() if name.startswith("layers.0.")}
+    calibration = Calibration(CONFIG, outside, [flatten(ToyRows(1).batch([0]))], QuantizeOptions(calibration=method))
+    with pytest.raises(InputError, match=words):
+        calibration.quantize_layer(0, mine)
 
 
 @pytest.fixture(scope="module")

@@ -127,6 +127,7 @@ def test_prepared_layer_is_the_layer(columns, group, bits):
     assert relative(found, plain) < 0.02
     prepare(layer)  # once is enough
     assert torch.equal(layer(x), found)
+    assert layer(x[:0]).shape == (0, 3, 50), "no tokens, as nn.Linear has it"
 
 
 @pytest.mark.parametrize(

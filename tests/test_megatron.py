@@ -262,13 +262,14 @@ class Evil:
             "no file of torch 1.6 or newer",
         ),
         (lambda parts, path: torch.save({"module": [1, 2]}, path), "no mapping"),
+        (lambda parts, path: path.write_bytes(b""), "cut short"),
         (lambda parts, path: path.write_bytes(b"PK\x03\x04 nothing"), "damaged"),
         (lambda parts, path: path.write_bytes(path.read_bytes()[:-900]), "damaged"),
         (lambda parts, path: path.rename(path.with_name("mp_rank_02_model_states.pt")), "has no 'mp_rank_01"),
         (lambda parts, path: torch.save({"module": dict(list(parts[1].items())[1:])}, path), "differ in"),
         (lambda parts, path: torch.save({"module": narrowed(parts[1])}, path), "one part in 2 has"),
     ],
-    ids=["namespace", "code", "old", "list", "no zip", "cut", "missing", "another", "shape"],
+    ids=["namespace", "code", "old", "list", "empty", "no zip", "cut", "missing", "another", "shape"],
 )
 def test_bad_parts_are_refused_in_a_sentence_and_nothing_is_run(tmp_path, capsys, change, words):
     parts = parts_130b(weights(GLM_130B), 2)
@@ -282,6 +283,26 @@ def test_bad_parts_are_refused_in_a_sentence_and_nothing_is_run(tmp_path, capsys
 
 def narrowed(part):
     return {name: tensor[:, :-1] if name.endswith("4h_to_h.weight") else tensor for name, tensor in part.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda scale: None, "lacks 'layers.1.mlp.dense_4h_to_h.weight_scale'"),
+        (lambda scale: scale.float(), "with torch.float32 scales"),
+        (lambda scale: scale[:-1], "with 32 scales of float16"),
+    ],
+    ids=["missing", "float32", "short"],
+)
+def test_scales_that_do_not_fit_are_refused(tmp_path, change, words):
+    contents = [official_quantized(content, 4) for content in parts_130b(weights(GLM_130B), 2)]
+    name = "transformer.layers.1.mlp.dense_4h_to_h.weight_scale"
+    for content in contents:
+        content[name] = change(content[name])
+        if content[name] is None:
+            del content[name]
+    with pytest.raises(InputError, match=re.escape(words)):
+        import_stage(write_checkpoint(tmp_path / "c", contents), tmp_path / "out", ImportOptions())
 
 
 def test_models_that_are_of_neither_kind_are_refused(tmp_path):

@@ -103,8 +103,8 @@ def _command(
     runner = build(runner_type(), given) if stage in recipes.CORPUS_STAGES else None
     with follow(output, step.out, stage):
         success = recipes.perform(step, runner, overwrite=given["overwrite"])
-    flags = [item.name for item in options_of(type(options)) if given.get(item.name) not in (None, ())]
-    note_origin(step, base, flags, str(given["recipe"] or ""))
+    by_flag = [item.name for item in options_of(type(options)) if given.get(item.name) not in (None, ())]
+    note_origin(step, base, by_flag, str(given["recipe"] or ""))
     more = after.find(step, given) if after else {}
     code = show_stage(output, step.out, success, more)
     if after:

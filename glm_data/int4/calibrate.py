@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glm_data.errors import InputError
 from glm_data.int4.options import QuantizeOptions
-from glm_data.int4.quantize import choose_scales, dequantize, in_groups, pack, quantize, to_levels
+from glm_data.int4.quantize import check_finite, choose_scales, dequantize, in_groups, pack, quantize, to_levels
 from glm_data.model.attention import PieceAttention
 from glm_data.model.config import ModelConfig
 from glm_data.model.model import valueless
@@ -58,13 +59,23 @@ class Calibration:
 
     @torch.no_grad()
     def quantize_layer(self, number: int, tensors: Mapping[str, Tensor]) -> dict[str, Packed]:
-        """Quantise the matrices of layer ``number``, whose ``tensors`` have their names within it; by those names."""
+        """Quantise the matrices of layer ``number``, whose ``tensors`` have their names within it; by those names.
+
+        Raises :class:`InputError` for weights that are not finite, and where what they are multiplied with is not.
+        """
         layer = self.model.layers[number]
         layer.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
         matrices = {name: module for name, module in layer.named_modules() if isinstance(module, nn.Linear)}
+        for matrix in matrices.values():
+            check_finite(matrix.weight)
         packed: dict[str, Packed] = {}
         for name, moments_KK in self._moments(layer, matrices).items():
             weight_NK = matrices[name].weight
+            if not torch.isfinite(moments_KK).all():
+                raise InputError(
+                    f"the inputs of layer {number}'s {name} are not all finite numbers; quantise without calibration, "
+                    "or train again from a checkpoint that is."
+                )
             packed[name] = self._quantize(weight_NK, moments_KK)
             weight_NK.data = dequantize(*packed[name], self.options.group)
         self._states = [self._run(layer, number) for number in range(len(self._states))]

@@ -103,6 +103,8 @@ def tile_scales(scales: Tensor, isa: Isa) -> Tensor:
 def matmul(x_MK: Tensor, tiles: Tensor, scales: Tensor, group: int, isa: Isa, threads: int) -> Tensor:
     """``x W^T`` as ``float32[M, R * blocks]``; ``tiles`` and ``scales`` are of :func:`tile`, ``group`` of the
     activations (:func:`activation_group`). ``x_MK`` is float32 and contiguous."""
+    if not len(x_MK):  # the kernels' loops run once at least
+        return torch.empty(0, len(tiles) * isa.rows)
     compiled = kernels(isa, 32 * tiles.shape[1] // x_MK.shape[1])
     tokens = next((m for m in isa.tokens if m >= len(x_MK)), isa.tokens[-1])
     parts = [

@@ -55,11 +55,16 @@ def check_packable(columns: int, bits: int) -> None:
         raise InputError(f"a matrix of {columns} columns cannot be packed two a byte; give an even width, or 8 bits.")
 
 
+def check_finite(weights: Tensor) -> None:
+    """Raise :class:`InputError` for weights that no level stands for."""
+    if not torch.isfinite(weights).all():
+        raise InputError("the weights are not all finite numbers; train again from a checkpoint that is.")
+
+
 def _quantize_rows(
     rows_NK: Tensor, group: int, rule: str, bits: int, importance_K: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    if not torch.isfinite(rows_NK).all():
-        raise InputError("the weights are not all finite numbers; train again from a checkpoint that is.")
+    check_finite(rows_NK)
     grouped = in_groups(rows_NK.float(), group)
     importance = None if importance_K is None else in_groups(importance_K[None], group)
     scales = choose_scales(grouped, rule, bits, importance)

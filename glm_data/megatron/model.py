@@ -137,8 +137,9 @@ def _check_shapes(parts: Parts, family: Family, config: ModelConfig, quantizatio
         )
     for name in sorted(names):
         whole = list(network[name].shape)
-        if quantization is not None and quantization.bits == 4 and is_quantized(name):
-            whole[1] //= 2
+        if quantization is not None and is_quantized(name):
+            whole[1] //= 8 // quantization.bits
+            _check_scales(parts, name)
         axis = {"columns": 1, "whole": None}.get(cut_of(name, family), 0)
         for rank, part in enumerate(parts.tensors[name]):
             expected = [size // parts.number if place == axis else size for place, size in enumerate(whole)]
@@ -146,3 +147,16 @@ def _check_shapes(parts: Parts, family: Family, config: ModelConfig, quantizatio
                 raise InputError(
                     f"part {rank} has '{name}' of shape {list(part.shape)}; one part in {parts.number} has {expected}."
                 )
+
+
+def _check_scales(parts: Parts, name: str) -> None:
+    """Refuse a quantised matrix without an FP16 scale for every row of every part."""
+    scales = parts.tensors.get(name + "_scale", ())
+    if not scales:
+        raise InputError(f"the checkpoint is quantised, but lacks '{name}_scale'; convert all of it, or none.")
+    for rank, (part, scale) in enumerate(zip(parts.tensors[name], scales, strict=True)):
+        if (part.dtype, scale.dtype, list(scale.shape)) != (torch.int8, torch.float16, [len(part)]):
+            raise InputError(
+                f"part {rank} has '{name}' of {part.dtype} with {scale.dtype} scales of shape {list(scale.shape)}; "
+                f"GLM-130B's are int8 with {len(part)} scales of float16."
+            )

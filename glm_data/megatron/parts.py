@@ -85,5 +85,8 @@ def _refusal(path: Path, error: str) -> str:
             "save its 'module' alone and import that."
         )
     if "_use_new_zipfile_serialization" in error:
-        return f"'{path}' is no file of torch 1.6 or newer; save an older one anew with such a torch."
+        return (
+            f"'{path}' is damaged, cut short or no file of torch 1.6 or newer; fetch it again, or save an older one "
+            "anew with such a torch."
+        )
     return f"'{path}' is damaged or no torch file ({error.strip().splitlines()[0][:120]})."

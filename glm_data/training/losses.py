@@ -84,10 +84,7 @@ class LossSums:
 
     def means(self) -> dict[str, float]:
         """``loss`` over all tokens and ``loss/<label>`` of each label that occurred, in nats a token."""
-        names = (
-            *KINDS,
-            *sorted(self.tokens.keys() - set(KINDS)),
-        )  # the same order after a kill
+        names = (*KINDS, *sorted(self.tokens.keys() - set(KINDS)))  # the same order after a kill
         found = {f"loss/{name}": self.nats[name] / self.tokens[name] for name in names if self.tokens[name]}
         return {"loss": sum(self.nats[kind] for kind in KINDS) / max(1, self.total_tokens), **found}
 
