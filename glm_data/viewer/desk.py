@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 import glm_data
 from glm_data.errors import GlmDataError, UsageError
@@ -133,7 +134,7 @@ class RowAsked(Asked, frozen=True, kw_only=True):
     """A row of a pack in a mask set."""
 
     row: int
-    epoch: int = 0
+    epoch: Annotated[int, Meta(ge=0)] = 0
 
 
 class RankingAsked(Asked, frozen=True, kw_only=True):
@@ -167,7 +168,7 @@ class TableAsked(Asked, frozen=True, kw_only=True):
     """Rows of a table."""
 
     table: str
-    row: int = 0
+    row: Annotated[int, Meta(ge=0)] = 0
 
 
 class TextGiven(Asked, frozen=True, kw_only=True):
