@@ -1,4 +1,4 @@
-"""The site builds without a warning, how-tos do what they say, and every explained error is one that is raised."""
+"""The site builds without a warning, how-tos and README can be followed, every explained error is raised somewhere."""
 
 from __future__ import annotations
 
@@ -62,6 +62,24 @@ def test_the_how_tos_can_be_followed(shards: Path, capsys: pytest.CaptureFixture
     assert (shards / "my-run" / "report.html").is_file()
     assert "same in every stage" in capsys.readouterr().out
     assert run(["explain", "shards/00.jsonl#0", "my-run"]) == 0
+
+
+def test_the_stages_of_the_readme_can_be_followed(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All but ``serve``, which ends when it is told to, and but what stands in the how-tos, too.
+
+    So few texts hold 1,024 pieces and make a pack of about 16 rows.
+    """
+    fitting = {"tokenizer": ["--vocab-size", "1024"], "eval": ["--held-out-rows", "2"]}
+    for number, corpus in enumerate(("pile", "wudao")):
+        (shards / "shards" / corpus).mkdir()
+        (shards / "shards" / f"{number:02d}.jsonl").rename(shards / "shards" / corpus / "00.jsonl")
+    (shards / "manifests").symlink_to(ROOT / "manifests")
+    followed = runnable("docs/howto.md")
+    commands = [command for command in runnable("README.md") if command not in followed and command[0] != "serve"]
+    assert len(commands) == 12
+    for command in commands:
+        assert run([*command, *fitting.get(command[0], ())]) == 0, (command, capsys.readouterr().err)
+    assert (shards / "run" / "quantize" / "_SUCCESS.json").is_file()
 
 
 # --- errors by their sentence -----------------------------------------------------------------------------------------

@@ -57,6 +57,13 @@ class Page(HTMLParser):
             self.text += " " + " ".join(data.split())
 
 
+def test_no_rule_of_the_style_is_written_twice() -> None:
+    style = (resources.files("glm_data.report") / "page" / "style.css").read_text(encoding="utf-8")
+    rules = re.findall(r"^[^{}@]+\{[^{}]+\}", style, re.MULTILINE)
+    assert len(rules) > 80
+    assert len(set(rules)) == len(rules)
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return collect(make_run(tmp_path_factory.mktemp("report") / "run"))

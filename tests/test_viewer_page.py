@@ -83,6 +83,8 @@ def test_every_view_answers(address: str) -> None:
         ("records/page?name=filter&table=../../raw/0.jsonl", 400, "has no table"),
         ("clusters/pair?name=dedupe&removed=a&kept=b", 400, "hold no document 'a'"),
         ("mip/save?name=x", 404, "there is nothing at"),
+        ("rows/row?name=pack&row=0&epoch=-1", 400, "`int` >= 0"),
+        ("records/page?name=filter&table=data%2Fpart-00000.parquet&row=-5", 400, "`int` >= 0"),
     ],
 )
 def test_what_cannot_be_asked_is_a_sentence(address: str, path: str, status: int, said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,20 @@ def make_app(desk: Desk) -> web.App:
     async def about(_: Request) -> Response:
         return _json(desk.about())
 
+    async def answer(request: Request, asked: Any, give: Callable[[Any, Any], Any]) -> Response:
+        return _json(await run_in_threadpool(desk.answer, request.path_params["view"], asked, give))
+
     async def read(request: Request) -> Response:
-        kind, answer = _wanted(READ, request)
-        return _json(await run_in_threadpool(answer, desk, _parse(dict(request.query_params), kind, strict=False)))
+        kind, give = _wanted(READ, request)
+        return await answer(request, _parse(dict(request.query_params), kind, strict=False), give)
 
     async def given(request: Request) -> Response:
-        kind, answer = _wanted(GIVEN, request)
+        kind, give = _wanted(GIVEN, request)
         try:
             values = msgspec.json.decode(await request.body())
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise web.RequestError(f"the request is not JSON ({error}).") from None
-        return _json(await run_in_threadpool(answer, desk, _parse(values, kind, strict=True)))
+        return await answer(request, _parse(values, kind, strict=True), give)
 
     async def report(_: Request) -> Response:
         page = await run_in_threadpool(lambda: render(collect(desk.opened.path)))

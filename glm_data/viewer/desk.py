@@ -1,7 +1,7 @@
 """Everything that a page may ask for: requests as strict types, answers as plain values.
 
 A thing is opened when it is first asked for, and read by one request at a time; rows of a pack do not wait for the
-histogram of a filter. Nothing is written but by :class:`Save`, and that only to the file named when the viewer started.
+histogram of a filter. Nothing is written but by ``mip/save``, and that only to the file named when the viewer started.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 import glm_data
 from glm_data.errors import GlmDataError, UsageError
@@ -28,11 +29,11 @@ from glm_data.viewer.opened import Opened, table_names
 from glm_data.viewer.packed import RowView, Vocabulary, view_row
 from glm_data.viewer.rank import MEASURES, Ranking, rank
 from glm_data.viewer.records import Tables
-from glm_data.viewer.thresholds import Thresholds
+from glm_data.viewer.thresholds import MovedView, Thresholds
 from glm_data.viewer.tokenizers import Bench
 
-_MOST_ROWS = 20
-"""Rows that are rendered through a template at a time."""
+_MOST_ROWS, _MOST_SAMPLES = 20, 50
+"""Rows that are rendered through a template at a time, and documents shown around a threshold."""
 
 
 class PackDesk:
@@ -104,6 +105,11 @@ class Desk:
                 self._held[key] = self._open(view, name)
             yield self._held[key]
 
+    def answer(self, view: str, asked: Asked, give: Callable[[Any, Any], Any]) -> Any:
+        """What ``give`` makes of the thing that is asked about, and of what is asked."""
+        with self.use(view, asked.name) as thing:
+            return give(thing, asked)
+
     def _open(self, view: str, name: str) -> Any:
         opened = self.opened
         if view == "mip":
@@ -128,7 +134,7 @@ class RowAsked(Asked, frozen=True, kw_only=True):
     """A row of a pack in a mask set."""
 
     row: int
-    epoch: int = 0
+    epoch: Annotated[int, Meta(ge=0)] = 0
 
 
 class RankingAsked(Asked, frozen=True, kw_only=True):
@@ -162,7 +168,7 @@ class TableAsked(Asked, frozen=True, kw_only=True):
     """Rows of a table."""
 
     table: str
-    row: int = 0
+    row: Annotated[int, Meta(ge=0)] = 0
 
 
 class TextGiven(Asked, frozen=True, kw_only=True):
@@ -178,104 +184,38 @@ class TemplateGiven(Asked, frozen=True, kw_only=True):
     rows: tuple[int, ...] = ()
 
 
-def _row(desk: Desk, asked: RowAsked) -> Any:
-    with desk.use("rows", asked.name) as pack:
-        return pack.row(asked.row, asked.epoch)
-
-
-def _worst(desk: Desk, asked: RankingAsked) -> Any:
-    with desk.use("rows", asked.name) as pack:
-        return pack.worst(asked.by)
-
-
-def _clusters(desk: Desk, asked: Asked) -> Any:
-    with desk.use("clusters", asked.name) as stage:
-        return view_clusters(stage)
-
-
-def _pair(desk: Desk, asked: PairAsked) -> Any:
-    with desk.use("clusters", asked.name) as stage:
-        return view_pair(stage, asked.removed, asked.kept)
-
-
-def _rules(desk: Desk, asked: Asked) -> Any:
-    with desk.use("filter", asked.name) as thresholds:
-        return thresholds.overview
-
-
-def _bars(desk: Desk, asked: RuleAsked) -> Any:
-    with desk.use("filter", asked.name) as thresholds:
-        return thresholds.bars(asked.rule)
-
-
-def _move(desk: Desk, asked: MoveAsked) -> Any:
-    with desk.use("filter", asked.name) as thresholds:
-        return thresholds.move(asked.rule, asked.min, asked.max, min(max(asked.samples, 0), 50))
-
-
-def _data_set(desk: Desk, asked: Asked) -> Any:
-    with desk.use("mip", asked.name) as data_set:
-        return data_set.view()
-
-
-def _render(desk: Desk, asked: TemplateGiven) -> Any:
+def _render(data_set: DataSetDesk, asked: TemplateGiven) -> dict[str, Any]:
     """While a template is being written, most of what comes is none yet: being refused is an answer like others."""
-    with desk.use("mip", asked.name) as data_set:
-        try:
-            return {"rendered": data_set.render(asked.template, asked.rows[:_MOST_ROWS]), "refused": ""}
-        except TemplateError as error:
-            return {"rendered": [], "refused": str(error)}
+    try:
+        return {"rendered": data_set.render(asked.template, asked.rows[:_MOST_ROWS]), "refused": ""}
+    except TemplateError as error:
+        return {"rendered": [], "refused": str(error)}
 
 
-def _save(desk: Desk, asked: TemplateGiven) -> Any:
-    with desk.use("mip", asked.name) as data_set:
-        return {"saved": str(data_set.store(asked.template))}
+def _move(thresholds: Thresholds, asked: MoveAsked) -> MovedView:
+    return thresholds.move(asked.rule, asked.min, asked.max, min(max(asked.samples, 0), _MOST_SAMPLES))
 
 
-def _tokenizers(desk: Desk, asked: Asked) -> Any:
-    with desk.use("tokenizers", asked.name) as bench:
-        return bench.view()
-
-
-def _cut(desk: Desk, asked: TextGiven) -> Any:
-    with desk.use("tokenizers", asked.name) as bench:
-        return bench.cut(asked.text)
-
-
-def _tables(desk: Desk, asked: Asked) -> Any:
-    with desk.use("records", asked.name) as tables:
-        return tables.tables
-
-
-def _page(desk: Desk, asked: TableAsked) -> Any:
-    with desk.use("records", asked.name) as tables:
-        return tables.page(asked.table, asked.row)
-
-
-def _record(desk: Desk, asked: TableAsked) -> Any:
-    with desk.use("records", asked.name) as tables:
-        return tables.record(asked.table, asked.row)
-
-
-Answer = tuple[type[Asked], Callable[[Desk, Any], Any]]
+Answer = tuple[type[Asked], Callable[[Any, Any], Any]]
+"""What a request says, and the answer as a function of the thing that it is about and of the request."""
 READ: dict[str, Answer] = {
-    "rows/row": (RowAsked, _row),
-    "rows/worst": (RankingAsked, _worst),
-    "clusters/all": (Asked, _clusters),
-    "clusters/pair": (PairAsked, _pair),
-    "filter/rules": (Asked, _rules),
-    "filter/bars": (RuleAsked, _bars),
+    "rows/row": (RowAsked, lambda pack, asked: pack.row(asked.row, asked.epoch)),
+    "rows/worst": (RankingAsked, lambda pack, asked: pack.worst(asked.by)),
+    "clusters/all": (Asked, lambda stage, _: view_clusters(stage)),
+    "clusters/pair": (PairAsked, lambda stage, asked: view_pair(stage, asked.removed, asked.kept)),
+    "filter/rules": (Asked, lambda thresholds, _: thresholds.overview),
+    "filter/bars": (RuleAsked, lambda thresholds, asked: thresholds.bars(asked.rule)),
     "filter/move": (MoveAsked, _move),
-    "mip/data_set": (Asked, _data_set),
-    "tokenizers/all": (Asked, _tokenizers),
-    "records/tables": (Asked, _tables),
-    "records/page": (TableAsked, _page),
-    "records/record": (TableAsked, _record),
+    "mip/data_set": (Asked, lambda data_set, _: data_set.view()),
+    "tokenizers/all": (Asked, lambda bench, _: bench.view()),
+    "records/tables": (Asked, lambda tables, _: tables.tables),
+    "records/page": (TableAsked, lambda tables, asked: tables.page(asked.table, asked.row)),
+    "records/record": (TableAsked, lambda tables, asked: tables.record(asked.table, asked.row)),
 }
-"""What is asked for with GET and a query."""
+"""What is asked for with GET and a query, by view and action."""
 GIVEN: dict[str, Answer] = {
     "mip/render": (TemplateGiven, _render),
-    "mip/save": (TemplateGiven, _save),
-    "tokenizers/cut": (TextGiven, _cut),
+    "mip/save": (TemplateGiven, lambda data_set, asked: {"saved": str(data_set.store(asked.template))}),
+    "tokenizers/cut": (TextGiven, lambda bench, asked: bench.cut(asked.text)),
 }
 """What is given with POST as JSON."""
