@@ -203,8 +203,8 @@ def _leave_out_single(places: Any, keys: Any, seen: Any, taken: int) -> int:
     for part in range(mask + 1):
         seen[part] = 0
     for index in range(taken):
-        part = np.int64(keys[index] >> np.uint64(_SEEN_SHIFT)) & mask
-        seen[part] = seen[part] << 1 | 1
+        slot = np.int64(keys[index] >> np.uint64(_SEEN_SHIFT)) & mask
+        seen[slot] = seen[slot] << 1 | 1
     for index in range(taken):
         key, place = keys[index], places[index]
         keys[left], places[left] = key, place
@@ -274,7 +274,7 @@ def count_passed(work: Work, lengths: Any, repeated: int, size: int) -> int:
     places, slots, _, found, _, _, _ = work
     characters = free = 0
     for index in range(repeated):
-        at, slot = np.int64(places[index]), slots[index]
+        at, slot = places[index], slots[index]
         if at < free:
             continue
         if found[slot] & np.uint64(_PASSED):
@@ -326,9 +326,10 @@ def count_character_repetition(scratch: Scratch, used: int, counts: NDArray[np.i
         return
     work, points, histogram = point_at(scratch), pointer(scratch.characters), pointer(scratch.histogram)
     places, slots, _, found, _, level, _ = work
+    single: Any = 0
     if _number_grams_of_3(points, pointer(scratch.numbers), slots, used):
         largest = _count_numbered(slots, pointer(scratch.numbered), level, histogram, used - 2)
-        single = np.int64(histogram[1])
+        single = histogram[1]
     else:
         repeated = _count_grams_of(work, points, 3, used - 2)
         single, largest = used - 2 - repeated, _fill_histogram(found, slots, histogram, repeated)
@@ -341,9 +342,10 @@ def count_character_repetition(scratch: Scratch, used: int, counts: NDArray[np.i
 @inlined
 def _number_grams_of_3(points: Any, numbers: Any, grams: Any, used: int) -> bool:
     """Number the characters in order, and write each gram as three numbers of seven bits; whether these are enough."""
-    distinct, gram, at = 0, 0, 0
+    gram: Any = 0
+    distinct = at = 0
     while at < used and points[at] < _PLANE:
-        number = np.int64(numbers[points[at]])
+        number: Any = numbers[points[at]]
         if number == 0:
             if distinct == _MOST_NUMBERS:
                 break
@@ -362,7 +364,7 @@ def _number_grams_of_3(points: Any, numbers: Any, grams: Any, used: int) -> bool
 def _count_numbered(grams: Any, numbered: Any, level: Any, histogram: Any, count: int) -> int:
     """Count numbered grams in a table that has a place for each; how often the most frequent is there. ``histogram``
     gets how many grams are there so often, repeats included."""
-    largest = 0
+    largest: Any = 0
     for at in range(count):
         numbered[grams[at]] += 1
     for at in range(count):
@@ -408,7 +410,7 @@ def _find_runs(level: Any, places: Any, count: int) -> int:
 @inlined
 def _fill_histogram(found: Any, slots: Any, histogram: Any, repeated: int) -> int:
     """How many of the ``repeated`` places have a gram that is there so often; how often the most frequent one is."""
-    largest = 0
+    largest: Any = 0
     for index in range(repeated):
         times = _count_of(found[slots[index]])
         histogram[times] += 1
@@ -420,7 +422,8 @@ def _fill_histogram(found: Any, slots: Any, histogram: Any, repeated: int) -> in
 def _take_most_frequent(histogram: Any, single: int, largest: int) -> int:
     """Occurrences of the grams that are not single, of at most the square root of all different ones; empties the
     histogram."""
-    distinct, frequent = single, 0
+    distinct: Any = single
+    frequent: Any = 0
     for times in range(2, largest + 1):
         distinct += histogram[times] // times
     left = np.int64(np.sqrt(max(distinct, 0)))
@@ -477,12 +480,12 @@ def _put_sampled(solid: Any, grams: int, table: Any, mask: int, places: Any) -> 
             places[taken] = at
             taken += _hash_four(solid, at) >> np.uint64(64 - SAMPLED) == 0
         for index in range(taken):
-            at = np.int64(places[index])
-            key = _hash_four(solid, at)
-            for place in range(4, GRAM - 1, 2):
-                key = (key ^ load_word(solid, at + place)) * BASE
+            place = places[index]
+            key = _hash_four(solid, place)
+            for pair in range(4, GRAM - 1, 2):
+                key = (key ^ load_word(solid, place + pair)) * BASE
                 key ^= key >> np.uint64(32)
-            repeated += put_once(spread(key + np.uint64(solid[at + GRAM - 1])), table, mask)
+            repeated += put_once(spread(key + np.uint64(solid[place + GRAM - 1])), table, mask)
         first, found = behind, found + taken
     return found, repeated
 
