@@ -172,7 +172,7 @@ def from_mapping(values: Any, kind: type[ConfigT], where: str) -> ConfigT:
 
 
 def _not_finite(values: Any, place: str = "") -> str:
-    """Where the first NaN or infinity among plain ``values`` stands, such as ``stages[0].lr``; empty if there is none."""
+    """Where the first NaN or infinity among plain ``values`` stands, such as ``stages[0].lr``; empty: nowhere."""
     if isinstance(values, float):
         return "" if math.isfinite(values) else f"{place or 'the value'} ({values})"
     if isinstance(values, Mapping):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glm_data.formats.blocks import Records
-from glm_data.text.compiled import compiled
+from glm_data.kernels import compiled
 
 _SPACE = np.zeros(256, np.bool_)
 _SPACE[[0x20, 0x09, 0x0A, 0x0D]] = True

@@ -125,7 +125,7 @@ class Pool:
         return chosen
 
     def _order(self, tries: int, draws: Draws) -> Iterator[int]:
-        """Every row of the pool once: as they are drawn, and those that ``tries`` draws have left out in their order."""
+        """Every row of the pool once: as they are drawn, then those that ``tries`` draws have left out in order."""
         seen: set[int] = set()
         for _ in range(tries):
             if len(seen) == len(self._rows):
