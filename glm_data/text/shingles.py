@@ -37,7 +37,7 @@ from glm_data.text.folding import (
     WORD,
     fold_table,
 )
-from glm_data.text.machine import LANES, count_ones, load_word, pointer, trailing_zeros, within
+from glm_data.text.machine import LANES, count_ones, first_lanes, load_word, pointer, trailing_zeros, within
 
 NGRAM = 5
 UNITS = ("word", "character", "auto")
@@ -187,21 +187,15 @@ def _has_ideographs(data: Any, start: int, end: int) -> Any:
     found = seen = np.int64(0)
     lanes = pointer(data)
     for at in range(start, end, LANES):
-        found += count_ones(within(lanes, at, 0, 0xE4, 10) & _first_lanes(min(end - at, LANES)))
+        found += count_ones(within(lanes, at, 0, 0xE4, 10) & first_lanes(min(end - at, LANES)))
     if found == 0:  # most of English
         return False
     for at in range(start, end, LANES):
         # not U+3000, the space of full-width copies
         spaces = within(lanes, at, 0, 0xE3, 1) & within(lanes, at + 1, 0, 0x80, 1) & within(lanes, at + 2, 0, 0x80, 1)
         visible = (within(lanes, at, 0, 0x21, 0x5F) | within(lanes, at, 0, 0xC0, 0x40)) & ~spaces
-        seen += count_ones(visible & _first_lanes(min(end - at, LANES)))
+        seen += count_ones(visible & first_lanes(min(end - at, LANES)))
     return found * IDEOGRAPHS_IN >= seen
-
-
-@inlined
-def _first_lanes(count: int) -> Any:
-    """The bits of the first ``count`` (1 to 64) of 64 bytes."""
-    return ~np.uint64(0) >> np.uint64(LANES - count)
 
 
 @compiled
@@ -370,7 +364,7 @@ def _read_plain_words(data: Any, at: int, end: int, tokens: Any, used: int) -> A
     size = min(end - at, LANES)
     foreign = within(lanes, at, 0, 0x80, 0x80)
     size = min(size, trailing_zeros(foreign))
-    letters = (within(lanes, at, 0x20, 0x61, 26) | within(lanes, at, 0, 0x30, 10)) & _first_lanes(size)
+    letters = (within(lanes, at, 0x20, 0x61, 26) | within(lanes, at, 0, 0x30, 10)) & first_lanes(size)
     is_open = at + size < end
     while letters:
         start = trailing_zeros(letters)
