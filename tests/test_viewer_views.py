@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ from glm_data.mip.subjects import subject, subjects_of
 from glm_data.viewer.clusters import view_clusters, view_pair
 from glm_data.viewer.mip import DataSetDesk, dump_templates, mark_values
 from glm_data.viewer.opened import open_path
-from glm_data.viewer.packed import Cell, RowView, Vocabulary, view_row
+from glm_data.viewer.packed import RowView, Vocabulary, view_row
 from glm_data.viewer.rank import MEASURES, rank
 from glm_data.viewer.records import PAGE_ROWS, Tables
 from glm_data.viewer.styled import reveal
@@ -47,22 +48,32 @@ def view(made: Path, row: int, epoch: int = 0) -> RowView:
     return view_row(PackedRows.open(made / "pack"), words, Documents(made / "pack"), row, epoch)
 
 
-def cells_of_row(view: RowView) -> list[Cell]:
-    return [cell for piece in view.pieces for cell in [*piece.part_a, *(c for b in piece.blanks for c in b.cells)]]
+def cells_of(view: RowView) -> list[tuple[int, int, str]]:
+    """Place, tokens and text of each cell of the row."""
+    parts = [part for piece in view.pieces for part in (piece.part_a, *(blank.text for blank in piece.blanks))]
+    return [
+        (place + number * tokens, tokens, text)
+        for part in parts
+        for place, tokens, texts, _ in part
+        for number, text in enumerate(texts)
+    ]
 
 
 def test_cells_are_the_tokens_of_the_row_and_their_text(made: Path, views: list[RowView]) -> None:
     model = Tokenizer.load(made / "pack")
     assert {piece.kind for view in views for piece in view.pieces} == {"gmask", "mask", "mip"}
     for view in views:
-        covered = [place for cell in cells_of_row(view) for place in range(cell.place, cell.place + cell.tokens)]
+        cells = cells_of(view)
+        covered = [place + at for place, tokens, _ in cells for at in range(tokens)]
         starts = [blank.start for piece in view.pieces for blank in piece.blanks]
         assert sorted(covered + starts) == [p for piece in view.pieces for p in range(piece.start, piece.end)]
-        for cell in cells_of_row(view):
-            ids = view.tokens[cell.place : cell.place + cell.tokens]
-            text = model.decode(ids, special=True)
+        for place, tokens, shown in cells:
+            text = model.decode(view.tokens[place : place + tokens], special=True)
             kinds = {"[MASK]", "[gMASK]"}
-            assert cell.text == (text if text in kinds else "".join(span.text for span in reveal(text)))
+            assert shown == (text if text in kinds else "".join(span.text for span in reveal(text)))
+        for piece in view.pieces:
+            looks = [(tokens, style) for _, tokens, _, style in piece.part_a]
+            assert all(one != next or one[0] > 1 or one[1] == "bytes" for one, next in pairwise(looks)), "one stretch"
 
 
 def test_every_place_names_the_token_of_the_document_it_came_from(made: Path, views: list[RowView]) -> None:
