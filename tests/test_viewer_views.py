@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,12 +14,16 @@ import pytest
 from viewer_run import HOSTILE, ROWS, SCRIPT, shared_run, write_mixture
 
 from glm_data.errors import UsageError
+from glm_data.filters.rules import load_profile
+from glm_data.filters.signals import SIGNALS
 from glm_data.filters.tune import change_profile, read_kept, reasons_of
 from glm_data.inspection import open_run
 from glm_data.loading import PackedRows
 from glm_data.loading.provenance import Documents
 from glm_data.mip import TemplateError, packs, read_templates
 from glm_data.mip.subjects import subject, subjects_of
+from glm_data.report.chinese import NAMES
+from glm_data.viewer import chinese
 from glm_data.viewer.clusters import view_clusters, view_pair
 from glm_data.viewer.mip import DataSetDesk, dump_templates, mark_values
 from glm_data.viewer.opened import open_path
@@ -136,6 +142,17 @@ def test_rankings_are_those_of_a_plain_count(made: Path, views: list[RowView], b
 
 
 # --- duplicates, filter -----------------------------------------------------------------------------------------------
+
+
+def test_every_signal_and_rule_of_ours_is_told_in_chinese(made: Path) -> None:
+    for name, words in chinese.SIGNALS.items():
+        assert re.search("[一-鿿]", words), name
+    assert list(chinese.SIGNALS) == list(SIGNALS)
+    for profile in files("glm_data.filters").joinpath("profiles").iterdir():
+        for rule in load_profile(profile.name.removesuffix(".yaml")).rules:
+            assert re.search("[一-鿿]", NAMES[rule.name]), rule.name
+    rules = Thresholds(read_kept(made / "filter")).overview.rules
+    assert {item.rule.name: item.chinese for item in rules}["few_letters"][0] == "文字太少"
 
 
 def test_pairs_are_the_texts_of_the_two_documents(made: Path) -> None:

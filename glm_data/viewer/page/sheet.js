@@ -7,7 +7,8 @@ import { caretAt, el, isolated, number, svg } from "./dom.js";
 import { say } from "./words.js";
 
 const tip = document.getElementById("tip");
-const HEADER = 70;
+/** Of the window, covered by the page's header. */
+const HEADER = 90;
 
 export class Sheet {
   constructor(view, allArrows) {
