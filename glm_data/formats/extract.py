@@ -7,13 +7,16 @@ unusual about it (a field twice, a text that is no string, broken UTF-8, a lone 
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from glm_data.formats.blocks import Records
-from glm_data.text.compiled import compiled
+from glm_data.kernels import compiled, inlined
+from glm_data.text.machine import LANES, copy_lanes, first_lanes, pointer, trailing_zeros, within
 
 _SPACE = np.zeros(256, np.bool_)
 _SPACE[[0x20, 0x09, 0x0A, 0x0D]] = True
@@ -27,13 +30,21 @@ for _letter, _meant in zip(b'"\\/bfnrt', b'"\\/\b\f\n\r\t', strict=True):
 _HEX = np.full(256, 0x10000, np.int64)
 for _value in range(16):
     _HEX[ord(f"{_value:x}")] = _HEX[ord(f"{_value:X}")] = _value
-_ONES = np.uint64(0x0101010101010101)
-_QUOTES, _BACKSLASHES, _SPACES, _HIGHS = (_ONES * np.uint64(byte) for byte in (0x22, 0x5C, 0x20, 0x80))
+_ONE = np.uint64(1)
 _QUOTE, _BACKSLASH, _COMMA, _COLON, _OPEN, _CLOSE = 0x22, 0x5C, 0x2C, 0x3A, 0x7B, 0x7D
 _SLOW = -1
 _MINUS, _ZERO, _NINE = 0x2D, 0x30, 0x39
-_WORDS: tuple[bytes, ...] = (b"text", b"content", b"raw_content", b"dataType", b"pile_set_name", b"source", b"meta")
-CONTENT, _DATA_TYPE, _PILE_SET, _SOURCE, _META, _NAMES = 1, 3, 4, 5, 6, len(_WORDS)
+_WORDS: tuple[bytes, ...] = (
+    b"text",
+    b"content",
+    b"raw_content",
+    b"dataType",
+    b"pile_set_name",
+    b"source",
+    b"meta",
+    b"lang",
+)
+CONTENT, _DATA_TYPE, _PILE_SET, _SOURCE, _META, _LANG, _NAMES = 1, 3, 4, 5, 6, 7, len(_WORDS)
 _WORDS += (b"true", b"false", b"null")
 _SIZES = np.array([len(word) for word in _WORDS], np.int64)
 _SPELT = np.array([list(word.ljust(16)) for word in _WORDS], np.uint8)
@@ -41,50 +52,59 @@ NOT_FLAT = -1
 _MOST_FIELDS, _MOST_DIGITS = 16, 15
 
 
+class Spans(NamedTuple):
+    """UTF-8 strings one after the other, one a record."""
+
+    data: NDArray[np.uint8]
+    bounds: NDArray[np.int64]
+    """``int64[records + 1]``."""
+
+    def strings(self) -> pa.Array:
+        """The same as a string array, without a copy."""
+        offsets = self.bounds.astype(np.int32)
+        return pa.StringArray.from_buffers(offsets.size - 1, pa.py_buffer(offsets), pa.py_buffer(self.data))
+
+    def each(self) -> list[bytes]:
+        """The same as objects."""
+        data = self.data.tobytes()
+        return [data[start:end] for start, end in itertools.pairwise(self.bounds.tolist())]
+
+
 class Extracted(NamedTuple):
     """The texts of some records, taken out; of a record that has to be decoded whole, neither text nor rest."""
 
-    texts: memoryview
-    """UTF-8 of all texts, one after the other."""
-    text_bounds: NDArray[np.int64]
-    """``int64[records + 1]``."""
-    rests: bytes
-    """The records without their texts (an empty string stands there), one after the other."""
-    rest_bounds: NDArray[np.int64]
-    """``int64[records + 1]``."""
-    metas: bytes
-    """Of the rests that are flat, the JSON of their fields but those of text and source, one after the other."""
-    meta_bounds: NDArray[np.int64]
-    """``int64[records + 1]``."""
-    flat: NDArray[np.int64]
-    """``int64[records, 3]``: :data:`NOT_FLAT`, or :data:`CONTENT` and others for the text's field; where the source
-    begins and ends in the rest, if a field names one, else -1."""
+    texts: Spans
+    rests: Spans
+    """The records without their texts: an empty string stands there."""
+    metas: Spans
+    """Of the rests that are flat, the JSON of their fields but those of text and source, on a level with those of an
+    object ``meta``."""
+    sources: Spans
+    """What a flat rest says of its source, or nothing."""
+    fields: NDArray[np.int64]
+    """``int64[records]``: :data:`NOT_FLAT`, or :data:`CONTENT` and others for the text's field."""
 
 
 def extract_texts(records: Records) -> Extracted:
     """Take the text (``text``, else ``content``, else ``raw_content``) out of JSON objects."""
     data = np.frombuffer(records.data, np.uint8)
     count = len(records.bounds)
-    texts, rests, metas = (np.empty(data.size, np.uint8) for _ in range(3))
-    bounds, flat = np.zeros((3, count + 1), np.int64), np.empty((count, 3), np.int64)
-    _extract_kernel(data, _eight_at_a_time(data), records.bounds, texts, rests, bounds)
-    _flatten_kernel(rests, _eight_at_a_time(rests), metas, bounds, flat)
-    (text_bounds, rest_bounds, meta_bounds), (text, rest, meta) = bounds, bounds[:, -1]
-    return Extracted(
-        texts.data[:text], text_bounds, rests[:rest].tobytes(), rest_bounds, metas[:meta].tobytes(), meta_bounds, flat
-    )
-
-
-def _eight_at_a_time(data: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    return data[: data.size & -8].view(np.uint64)
+    texts, rests = np.empty(data.size, np.uint8), np.empty(data.size, np.uint8)
+    bounds, fields = np.zeros((4, count + 1), np.int64), np.empty(count, np.int64)
+    _extract_kernel(data, records.bounds, texts, rests, bounds)
+    rests = rests[: bounds[1, -1]]
+    metas, sources = np.empty(rests.size, np.uint8), np.empty(rests.size, np.uint8)
+    _flatten_kernel(rests, metas, sources, bounds, fields)
+    found = (Spans(array[: ends[-1]], ends) for array, ends in zip((texts, rests, metas, sources), bounds, strict=True))
+    return Extracted(*found, fields)
 
 
 @compiled
-def _extract_kernel(joined: Any, words: Any, records: Any, texts: Any, rests: Any, bounds: Any) -> None:
+def _extract_kernel(joined: Any, records: Any, texts: Any, rests: Any, bounds: Any) -> None:
     used = rest = 0
     for record in range(records.shape[0]):
         start, end = records[record, 0], records[record, 1]
-        value, value_end, size = _extract(joined, words, start, end, texts, used)
+        value, value_end, size = _extract(joined, start, end, texts, used)
         used += size
         if value >= 0:
             rest = _copy(joined, start, value + 1, rests, rest)
@@ -94,7 +114,12 @@ def _extract_kernel(joined: Any, words: Any, records: Any, texts: Any, rests: An
 
 @compiled
 def _copy(data: Any, start: int, end: int, copied: Any, used: int) -> int:
-    """Copy bytes; the place behind them."""
+    """Copy bytes, and what lies behind them where there is room; the place behind them."""
+    here, there = pointer(data), pointer(copied)
+    while start < end and start + LANES <= data.size and used + LANES <= copied.size:
+        copy_lanes(there, used, here, start)
+        size = min(LANES, end - start)
+        start, used = start + size, used + size
     for at in range(start, end):
         copied[_at(used)] = data[_at(at)]
         used += 1
@@ -102,44 +127,55 @@ def _copy(data: Any, start: int, end: int, copied: Any, used: int) -> int:
 
 
 @compiled
-def _flatten_kernel(rests: Any, words: Any, metas: Any, bounds: Any, flat: Any) -> None:
-    fields = np.empty((_MOST_FIELDS, 5), np.int64)
-    used = 0
-    for record in range(flat.shape[0]):
+def _flatten_kernel(rests: Any, metas: Any, sources: Any, bounds: Any, fields: Any) -> None:
+    found = np.empty((_MOST_FIELDS, 6), np.int64)
+    used = said = 0
+    for record in range(fields.size):
         start, end = bounds[1, record], bounds[1, record + 1]
-        flat[record, 0] = flat[record, 1] = flat[record, 2] = NOT_FLAT
-        count = _parse_fields(rests, words, start, end, fields) if end > start else 0
+        fields[record] = NOT_FLAT
+        count = _parse_fields(rests, start, end, found) if end > start else 0
         if count:
-            used, text, source = _flatten(rests, fields, count, metas, used)
-            flat[record, 0] = text
+            used, fields[record], source = _flatten(rests, found, count, metas, used)
             if source >= 0:
-                flat[record, 1], flat[record, 2] = fields[source, 3] + 1 - start, fields[source, 4] - 1 - start
-        bounds[2, record + 1] = used
+                said = _copy(rests, found[source, 3] + 1, found[source, 4] - 1, sources, said)
+        bounds[2, record + 1], bounds[3, record + 1] = used, said
 
 
 @compiled
-def _parse_fields(rests: Any, words: Any, at: int, end: int, fields: Any) -> int:
-    """Fill in a row a field of a rest, whose structure the scan has seen: what its name means, where name and value
-    begin and end. The number of fields; 0 if a name comes twice or a value is not a string without escapes, a small
-    integer or a constant."""
-    for count in range(fields.shape[0]):
+def _parse_fields(rests: Any, at: int, end: int, fields: Any) -> int:
+    """Fill in a row a field of a rest, whose structure the scan has seen, those of an object ``meta`` among them: what
+    its name means, where name and value begin and end, and whether it is one of ``meta``.
+
+    The number of fields; 0 if a name comes twice, or a value is not a string without escapes, a small integer or a
+    constant, or ``meta`` is empty or names a text, or the record may be one of our own."""
+    count = depth = metas = langs = 0
+    while count < fields.shape[0]:
         name = _skip_space(rests, at + 1, end)
-        behind = _end_of_plain_string(rests, words, name, end)
+        behind = _end_of_plain_string(rests, name, end)
         if behind < 0:
             return 0
         for other in range(count):
             if _is_same(rests, name, behind, fields[other, 1], fields[other, 2]):
                 return 0
+        kind = _name_of(rests, name + 1, behind - 1)
         value = _skip_space(rests, _skip_space(rests, behind, end) + 1, end)
-        is_string = rests[value] == _QUOTE
-        at = _end_of_plain_string(rests, words, value, end) if is_string else _end_of_scalar(rests, value, end)
-        if at < 0:
+        if depth and (kind < _DATA_TYPE or kind == _META):
             return 0
-        fields[count, 0] = _name_of(rests, name + 1, behind - 1)
+        if kind == _META and rests[value] == _OPEN and not metas:
+            at, depth, metas = value, 1, 1
+            continue
+        langs += depth == 0 and kind == _LANG
+        at = _end_of_plain_string(rests, value, end) if rests[value] == _QUOTE else _end_of_scalar(rests, value, end)
+        if at < 0 or kind == _META:
+            return 0
+        fields[count, 0], fields[count, 5] = kind, depth
         fields[count, 1], fields[count, 2], fields[count, 3], fields[count, 4] = name, behind, value, at
+        count += 1
         at = _skip_space(rests, at, end)
+        if rests[at] == _CLOSE and depth:
+            at, depth = _skip_space(rests, at + 1, end), 0
         if rests[at] == _CLOSE:
-            return count + 1
+            return 0 if metas and langs else count
         if rests[at] != _COMMA:
             return 0
     return 0
@@ -147,18 +183,21 @@ def _parse_fields(rests: Any, words: Any, at: int, end: int, fields: Any) -> int
 
 @compiled
 def _flatten(rests: Any, fields: Any, count: int, metas: Any, used: int) -> Any:
-    """Write fields but those of text and source as the encoder would: the place behind, the kind of the text's field
-    (``NOT_FLAT`` if that cannot be done), the place of the source's."""
+    """Write fields but those of text and source as the encoder would, those of ``meta`` last: the place behind, the
+    kind of the text's field (``NOT_FLAT`` if that cannot be done), the place of the source's."""
     text, source, first = _NAMES, NOT_FLAT, used
     for place in range(count):
         text = min(text, fields[place, 0])
     metas[used] = _OPEN
     used += 1
-    for place in range(count):
+    for again in range(2 * count):
+        depth, place = again // count, again % count
         kind, name, behind = fields[place, 0], fields[place, 1], fields[place, 2]
         value, end = fields[place, 3], fields[place, 4]
         names_source = kind == _DATA_TYPE if text == CONTENT else (kind == _PILE_SET) | (kind == _SOURCE)
-        if kind == _META or (names_source and source >= 0):
+        if fields[place, 5] != depth:
+            continue
+        if names_source and source >= 0:
             return first, NOT_FLAT, NOT_FLAT
         if names_source and rests[value] == _QUOTE and end > value + 2:
             source = place
@@ -174,9 +213,9 @@ def _flatten(rests: Any, fields: Any, count: int, metas: Any, used: int) -> Any:
 
 
 @compiled
-def _end_of_plain_string(rests: Any, words: Any, at: int, end: int) -> int:
+def _end_of_plain_string(rests: Any, at: int, end: int) -> int:
     """Behind the string that begins at ``at``, -1 if it has escapes or is unsound."""
-    at = _end_of_run(rests, words, at + 1, end)
+    at = _end_of_run(rests, at + 1, end)
     return at + 1 if at < end and rests[at] == _QUOTE else -1
 
 
@@ -222,7 +261,7 @@ def _name_of(data: Any, start: int, end: int) -> Any:
 
 
 @compiled
-def _extract(joined: Any, words: Any, at: int, end: int, data: Any, used: int) -> Any:
+def _extract(joined: Any, at: int, end: int, data: Any, used: int) -> Any:
     """``(start, end, size)`` of the text's string in ``joined`` and of the text in ``data``; start is -1 for slow."""
     best, value, value_end, size = 4, _SLOW, _SLOW, 0
     at = _skip_space(joined, at, end)
@@ -244,7 +283,7 @@ def _extract(joined: Any, words: Any, at: int, end: int, data: Any, used: int) -
             return _SLOW, _SLOW, 0
         if rank < best:
             best, value = rank, at
-            at, size = _copy_string(joined, words, at + 1, end, data, used)
+            at, size = _copy_string(joined, at + 1, end, data, used)
             value_end = at
         else:
             at = _skip_value(joined, at, end)
@@ -287,8 +326,16 @@ def _skip_space(joined: Any, at: int, end: int) -> int:
 def _skip_string(joined: Any, at: int, end: int) -> int:
     """Behind the string that begins with the quote at ``at``; ``end`` if it does not end."""
     at += 1
+    lanes = pointer(joined)
     while at < end:
-        byte = joined[at]
+        if at + LANES <= joined.size:
+            found = within(lanes, at, 0, _QUOTE, 1) | within(lanes, at, 0, _BACKSLASH, 1)
+            at += trailing_zeros(found)
+            if found == 0:
+                continue
+            if at >= end:
+                break
+        byte = joined[_at(at)]
         if byte == _QUOTE:
             return at + 1
         at += 2 if byte == _BACKSLASH else 1
@@ -321,15 +368,13 @@ def _skip_value(joined: Any, at: int, end: int) -> int:
 
 
 @compiled
-def _copy_string(joined: Any, words: Any, at: int, end: int, data: Any, used: int) -> Any:
+def _copy_string(joined: Any, at: int, end: int, data: Any, used: int) -> Any:
     """Copy a string from behind its quote on, escapes undone; ``(behind its end, size)``, -1 if anything is wrong."""
     first = used
     while at < end:
-        stop = _end_of_run(joined, words, at, end)
-        size = stop - at
-        for i in range(size):
-            data[_at(used + i)] = joined[_at(at + i)]
-        at, used = stop, used + size
+        stop = _end_of_run(joined, at, end)
+        used = _copy(joined, at, stop, data, used)
+        at = stop
         if at + 1 >= end:
             break
         byte = joined[at]
@@ -351,25 +396,20 @@ def _copy_string(joined: Any, words: Any, at: int, end: int, data: Any, used: in
 
 
 @compiled
-def _end_of_run(joined: Any, words: Any, at: int, end: int) -> int:
-    """Where a run of sound characters that stand for themselves ends; ASCII is looked at eight bytes at a time."""
+def _end_of_run(joined: Any, at: int, end: int) -> int:
+    """Where a run of sound characters that stand for themselves ends, looked for in 64 bytes at a time."""
+    lanes = pointer(joined)
     while at < end:
-        byte = joined[_at(at)]
-        if 0xE1 <= byte < 0xED and at + 3 <= end:  # most of Chinese
-            if joined[_at(at + 1)] & 0xC0 != 0x80 or joined[_at(at + 2)] & 0xC0 != 0x80:
+        if at + LANES <= joined.size:
+            at += _plain_bytes(lanes, at, min(end - at, LANES))
+            if at == end:
                 break
-            at += 3
-        elif byte >= 0x80:
+        byte = joined[_at(at)]
+        if byte >= 0x80:
             size = _utf8_size(joined, at, end)
             if size == 0:
                 break
             at += size
-        elif at + 16 <= end:
-            at, flags = _skip_plain_words(words, at, end)
-            if flags:
-                at += _lowest_byte(flags)
-                if joined[_at(at)] < 0x80:
-                    break
         elif _PLAIN[byte]:
             at += 1
         else:
@@ -377,35 +417,26 @@ def _end_of_run(joined: Any, words: Any, at: int, end: int) -> int:
     return at
 
 
-@compiled
-def _skip_plain_words(words: Any, at: int, end: int) -> Any:
-    """Go on eight bytes at a time while all are plain: ``(place, flags of the eight bytes there)``."""
-    shift = np.uint64((at & 7) * 8)
-    index = at >> 3
-    low = words[_at(index)]
-    while at + 16 <= end:
-        high = words[_at(index + 1)]
-        flags = _special_bytes(low >> shift | (high << np.uint64(1)) << (np.uint64(63) - shift))
-        if flags:
-            return at, flags
-        low = high
-        index += 1
-        at += 8
-    return at, np.uint64(0)
-
-
-@compiled
-def _special_bytes(word: Any) -> Any:
-    """The high bit of every byte that is a quote, a backslash, below a space or above ASCII; right up to the first."""
-    quote, backslash = word ^ _QUOTES, word ^ _BACKSLASHES
-    return (word | (word - _SPACES) | ((quote - _ONES) & ~quote) | ((backslash - _ONES) & ~backslash)) & _HIGHS
-
-
-@compiled
-def _lowest_byte(flags: Any) -> Any:
-    """The number of the lowest byte whose high bit is set."""
-    below = (flags & (~flags + np.uint64(1))) - np.uint64(1)
-    return np.int64((below & _ONES) * _ONES >> np.uint64(56)) - 1
+@inlined
+def _plain_bytes(lanes: Any, at: int, size: int) -> Any:
+    """How many bytes, of the next ``size``, are sound characters, whole ones, that stand for themselves: up to the
+    first that does not, or is of four bytes; none if the UTF-8 of any is broken."""
+    special = within(lanes, at, 0, 0, 0x20) | within(lanes, at, 0, _QUOTE, 1) | within(lanes, at, 0, _BACKSLASH, 1)
+    size = min(size, trailing_zeros(special))
+    if size == 0 or within(lanes, at, 0, 0x80, 0x80) & first_lanes(size) == 0:
+        return size
+    two, three = within(lanes, at, 0, 0xC2, 30), within(lanes, at, 0, 0xE0, 16)
+    following = within(lanes, at, 0, 0x80, 0x40)
+    size = min(size, trailing_zeros(within(lanes, at, 0, 0x80, 0x80) & ~(two | three | following)))
+    cut = size - 1 if (two | three) >> np.uint64(size - 1) & _ONE else size  # a character that is not whole
+    cut = size - 2 if size > 1 and three >> np.uint64(size - 2) & _ONE else cut
+    if cut <= 0:
+        return 0
+    expected = (two | three) << _ONE | three << np.uint64(2)
+    surrogates, too_long = within(lanes, at, 0, 0xED, 1), within(lanes, at, 0, 0xE0, 1)
+    upper = within(lanes, at, 0, 0xA0, 0x20)
+    wrong = (expected ^ following) | surrogates << _ONE & upper | too_long << _ONE & ~upper
+    return 0 if wrong & first_lanes(cut) else cut
 
 
 @compiled

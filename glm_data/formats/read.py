@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
-from glm_data.documents import document_id
+from glm_data.documents import document_id, document_ids
 from glm_data.errors import InputError, UsageError, did_you_mean
 from glm_data.formats.blocks import (
     DEFAULT_MAX_RECORD_BYTES,
@@ -90,29 +90,42 @@ class _Decoder:
     def decode(self, records: Records, builder: BlockBuilder) -> bool:
         """Add ``records`` to the block, many at a time; whether it is full now."""
         found = extract_texts(records)
+        bounds, first, is_full = found.texts.bounds, 0, False
+        sizes = np.diff(bounds).astype(np.int32)
+        if (found.fields != NOT_FLAT).all():  # of most files
+            return builder.add_columns(self._columns(found, records.number), found.texts.data.data, sizes)
         rows = self._describe(found, records.number)
-        sizes, first, is_full = np.diff(found.text_bounds).astype(np.int32), 0, False
         for place in [*(place for place, row in enumerate(rows) if row is None), len(rows)]:
             if place > first:
-                texts = found.texts[found.text_bounds[first] : found.text_bounds[place]]
+                texts = found.texts.data[bounds[first] : bounds[place]].data
                 is_full |= builder.add(cast(list[Document], rows[first:place]), texts, sizes[first:place])
             if place < len(rows):
                 is_full |= builder.add_one(self._decode_whole(records.at(place)))
             first = place + 1
         return is_full
 
+    def _columns(self, found: Extracted, number: int) -> list[pa.Array]:
+        """The columns but for texts of documents all of which are flat; no object is made for any of them."""
+        count, said = found.fields.size, found.sources.strings().dictionary_encode()
+        values = said.dictionary.to_pylist()
+        names = [name_source(value, self._name, is_wudao) for is_wudao in (False, True) for value in values]
+        places = said.indices.to_numpy() + np.where(found.fields == CONTENT, len(values), 0)
+        sources = pa.array(names, pa.string()).take(pa.array(places))
+        ids, langs = document_ids(self._name, number, count), pa.repeat("", count)
+        return [ids, sources, langs, found.metas.strings()]
+
     def _describe(self, found: Extracted, number: int) -> list[Document | None]:
         """The documents but for their texts; None where anything is wrong, which is told better of the whole record."""
-        rests = [found.rests[start:end] for start, end in itertools.pairwise(found.rest_bounds.tolist())]
-        metas = [found.metas[start:end] for start, end in itertools.pairwise(found.meta_bounds.tolist())]
+        rests = found.rests.each()
         rows: list[Document | None] = []
         left: list[int] = []
-        for place, (rest, meta, (field, start, end)) in enumerate(zip(rests, metas, found.flat.tolist(), strict=True)):
+        described = zip(rests, found.metas.each(), found.sources.each(), found.fields.tolist(), strict=True)
+        for place, (rest, meta, said, field) in enumerate(described):
             key, row = document_id(self._name, number + place), None
             if (seen := self._seen.get(rest)) is not None:
                 row = Document(key, "", *seen[2:])
             elif field != NOT_FLAT:
-                source = name_source(rest[start:end].decode() if start >= 0 else "", self._name, field == CONTENT)
+                source = name_source(said.decode(), self._name, field == CONTENT)
                 row = Document(key, "", source, "", meta.decode())
             elif rest:
                 left.append(place)

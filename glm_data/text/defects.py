@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from glm_data.kernels import compiled, inlined
 from glm_data.text.characters import decode_at, misread_characters
-from glm_data.text.compiled import compiled, inlined
 from glm_data.text.counting import is_ascii_letter
 from glm_data.text.machine import first_bytes, has_byte, leading_letters, pointer
 from glm_data.text.statistics import utf8_buffers

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glm_data.text.compiled import compiled, inlined
+from glm_data.kernels import compiled, inlined
 from glm_data.text.machine import load_word, pointer
 from glm_data.text.sets import BASE, empty_table, mask_for, put_once, spread
 

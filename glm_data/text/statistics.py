@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from glm_data.kernels import compiled
 from glm_data.text import counting, lines, marks, repetition
 from glm_data.text.characters import character_table
-from glm_data.text.compiled import compiled
 
 REPETITION_COUNTS = (
     *(f"top_{size}_gram_characters" for size in repetition.TOP),
