@@ -30,7 +30,7 @@ from glm_data.text.lines import (
     mark_line,
     start_text,
 )  # fmt: skip
-from glm_data.text.machine import first_bytes, leading_letters, load_word, pointer
+from glm_data.text.machine import first_bytes, leading_letters, load_word, pointer, store_wide
 from glm_data.text.marks import Phrases, find_phrases
 from glm_data.text.repetition import CHARACTERS, GRAM_CHARACTERS, TOKENS, Scratch
 from glm_data.text.sets import BASE, hash_bytes, hash_few_bytes, spread
@@ -269,8 +269,7 @@ def _read_letters(
 def _write(word: Any, places: Any, room: int, at: int) -> None:
     """Put eight bytes into places, of which there are ``SLACK`` more than ``room``."""
     if at < room:
-        for byte in range(8):
-            places[at + byte] = (word >> np.uint64(8 * byte)) & np.uint64(0xFF)
+        store_wide(places, at, word)
 
 
 @inlined

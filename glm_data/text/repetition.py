@@ -89,7 +89,7 @@ class Scratch(NamedTuple):
     numbered: NDArray[np.uint16]
     """How often the gram of three such numbers is there; 0 between documents."""
     histogram: NDArray[np.int32]
-    """By number of times how many grams are there so often; 0 between documents."""
+    """By number of times how many grams are there so often, 0 between documents; behind it places that are not read."""
     table: NDArray[np.uint64]
     """Hash table of lines and paragraphs, and then of grams of characters."""
     state: NDArray[np.int64]
@@ -114,7 +114,7 @@ def new_scratch(newlines: int) -> Scratch:
         seen=np.zeros(_SEEN_SLOTS, np.uint8),
         numbers=np.zeros(_PLANE, np.uint8),
         numbered=np.zeros(_GRAMS_OF_3, np.uint16),
-        histogram=np.zeros(CHARACTERS + 1, np.int32),
+        histogram=np.zeros(CHARACTERS + 1 + 8, np.int32),
         table=np.zeros(1 << max(4, (2 * hashes).bit_length()), np.uint64),
         state=np.zeros(32, np.int64),
     )
@@ -328,8 +328,7 @@ def count_character_repetition(scratch: Scratch, used: int, counts: NDArray[np.i
     places, slots, _, found, _, level, _ = work
     single: Any = 0
     if _number_grams_of_3(points, pointer(scratch.numbers), slots, used):
-        largest = _count_numbered(slots, pointer(scratch.numbered), level, histogram, used - 2)
-        single = histogram[1]
+        single, largest = _count_numbered(slots, pointer(scratch.numbered), level, histogram, used - 2)
     else:
         repeated = _count_grams_of(work, points, 3, used - 2)
         single, largest = used - 2 - repeated, _fill_histogram(found, slots, histogram, repeated)
@@ -341,7 +340,20 @@ def count_character_repetition(scratch: Scratch, used: int, counts: NDArray[np.i
 
 @inlined
 def _number_grams_of_3(points: Any, numbers: Any, grams: Any, used: int) -> bool:
-    """Number the characters in order, and write each gram as three numbers of seven bits; whether these are enough."""
+    """Write each gram as three numbers of seven bits: the characters themselves if all are ASCII, else theirs in order
+    of appearance; whether these are enough."""
+    together = np.uint32(0)
+    for at in range(used):
+        together |= points[at]
+    if together < 1 << _NUMBER_BITS:
+        for at in range(used - 2):
+            grams[at] = (points[at] << 2 * _NUMBER_BITS) | (points[at + 1] << _NUMBER_BITS) | points[at + 2]
+        return True
+    return _number_characters(points, numbers, grams, used)
+
+
+@inlined
+def _number_characters(points: Any, numbers: Any, grams: Any, used: int) -> bool:
     gram: Any = 0
     distinct = at = 0
     while at < used and points[at] < _PLANE:
@@ -361,20 +373,25 @@ def _number_grams_of_3(points: Any, numbers: Any, grams: Any, used: int) -> bool
 
 
 @inlined
-def _count_numbered(grams: Any, numbered: Any, level: Any, histogram: Any, count: int) -> int:
-    """Count numbered grams in a table that has a place for each; how often the most frequent is there. ``histogram``
-    gets how many grams are there so often, repeats included."""
+def _count_numbered(grams: Any, numbered: Any, level: Any, histogram: Any, count: int) -> tuple[Any, Any]:
+    """Count numbered grams in a table that has a place for each, and how many are there how often, into ``histogram``.
+
+    Returns how many are there once, and how often the most frequent one is.
+    """
+    single: Any = 0
     largest: Any = 0
     for at in range(count):
         numbered[grams[at]] += 1
     for at in range(count):
         times = np.int64(numbered[grams[at]])
         level[at] = times > 1
-        histogram[times] += 1
+        single += times == 1
+        # Most are single: if those counted in one place, each would wait for the one before.
+        histogram[times if times > 1 else CHARACTERS + 1 + (at & 7)] += 1
         largest = max(largest, times)
     for at in range(count):
         numbered[grams[at]] = 0
-    return largest
+    return single, largest
 
 
 @compiled
@@ -432,7 +449,6 @@ def _take_most_frequent(histogram: Any, single: int, largest: int) -> int:
         frequent += taken * times
         left -= taken
         histogram[times] = 0
-    histogram[1] = 0
     return frequent
 
 
