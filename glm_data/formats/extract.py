@@ -95,8 +95,9 @@ def extract_texts(records: Records) -> Extracted:
     rests = rests[: bounds[1, -1]]
     metas, sources = np.empty(rests.size, np.uint8), np.empty(rests.size, np.uint8)
     _flatten_kernel(rests, metas, sources, bounds, fields)
-    found = (Spans(array[: ends[-1]], ends) for array, ends in zip((texts, rests, metas, sources), bounds, strict=True))
-    return Extracted(*found, fields)
+    arrays = zip((texts, rests, metas, sources), bounds, strict=True)
+    texts_of, rests_of, metas_of, sources_of = (Spans(array[: ends[-1]], ends) for array, ends in arrays)
+    return Extracted(texts_of, rests_of, metas_of, sources_of, fields)
 
 
 @compiled
