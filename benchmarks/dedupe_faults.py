@@ -55,7 +55,9 @@ def _arguments(words: list[str]) -> argparse.Namespace:
 
 def _kill_often(given: argparse.Namespace, length: float) -> tuple[list[str], list[int]]:
     """Digests of the folders that were finished, and how many files lay there at each kill."""
-    moments, out, finished, files = random.Random(given.seed), given.work / "out", [], []
+    moments, out = random.Random(given.seed), given.work / "out"
+    finished: list[str] = []
+    files: list[int] = []
     while len(files) < given.kills:
         if _kill_after(moments.random() * length, given.shards, out):
             files.append(sum(path.is_file() for path in out.rglob("*")))

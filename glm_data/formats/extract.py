@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from glm_data.formats.blocks import Records
 from glm_data.kernels import compiled, inlined
-from glm_data.text.machine import LANES, copy_lanes, first_lanes, pointer, trailing_zeros, within
+from glm_data.text.machine import LANES, copy_lanes, count_ones, first_lanes, pointer, trailing_zeros, within
 
 _SPACE = np.zeros(256, np.bool_)
 _SPACE[[0x20, 0x09, 0x0A, 0x0D]] = True
@@ -31,6 +31,8 @@ _HEX = np.full(256, 0x10000, np.int64)
 for _value in range(16):
     _HEX[ord(f"{_value:x}")] = _HEX[ord(f"{_value:X}")] = _value
 _ONE = np.uint64(1)
+_SEEN = LANES + 2
+"""Bytes that are looked at to see whether 64 are UTF-8."""
 _QUOTE, _BACKSLASH, _COMMA, _COLON, _OPEN, _CLOSE = 0x22, 0x5C, 0x2C, 0x3A, 0x7B, 0x7D
 _SLOW = -1
 _MINUS, _ZERO, _NINE = 0x2D, 0x30, 0x39
@@ -95,8 +97,9 @@ def extract_texts(records: Records) -> Extracted:
     rests = rests[: bounds[1, -1]]
     metas, sources = np.empty(rests.size, np.uint8), np.empty(rests.size, np.uint8)
     _flatten_kernel(rests, metas, sources, bounds, fields)
-    found = (Spans(array[: ends[-1]], ends) for array, ends in zip((texts, rests, metas, sources), bounds, strict=True))
-    return Extracted(*found, fields)
+    columns = zip((texts, rests, metas, sources), bounds, strict=True)
+    text, rest, meta, source = (Spans(array[: ends[-1]], ends) for array, ends in columns)
+    return Extracted(text, rest, meta, source, fields)
 
 
 @compiled
@@ -369,24 +372,27 @@ def _skip_value(joined: Any, at: int, end: int) -> int:
 
 @compiled
 def _copy_string(joined: Any, at: int, end: int, data: Any, used: int) -> Any:
-    """Copy a string from behind its quote on, escapes undone; ``(behind its end, size)``, -1 if anything is wrong."""
-    first = used
+    """Copy a string from behind its quote on, escapes undone; ``(behind its end, size)``, -1 if anything is wrong.
+
+    Whether it is UTF-8 is seen in the copy, which is in one piece: an escape stands for whole characters.
+    """
+    first, lanes, there = used, pointer(joined), pointer(data)
     while at < end:
-        stop = _end_of_run(joined, at, end)
-        used = _copy(joined, at, stop, data, used)
-        at = stop
-        if at + 1 >= end:
-            break
-        byte = joined[at]
+        if at + LANES <= joined.size:  # and so much room: texts are no longer than records
+            copy_lanes(there, used, lanes, at)
+            size = min(trailing_zeros(_specials(lanes, at)), end - at)
+            at, used = at + size, used + size
+            if size == LANES or at == end:
+                continue
+        byte = joined[_at(at)]
         if byte == _QUOTE:
-            return at + 1, used - first
-        if byte != _BACKSLASH:
+            return (at + 1, used - first) if _is_utf8(data, first, used) else (_SLOW, 0)
+        if byte < 0x20 or (byte == _BACKSLASH and at + 1 >= end):
             break
-        meant = _ESCAPES[joined[at + 1]]
-        if meant != _NO_ESCAPE:
-            data[used] = meant
-            at += 2
-            used += 1
+        meant = byte if byte != _BACKSLASH else _ESCAPES[joined[_at(at + 1)]]
+        if meant != _NO_ESCAPE or byte != _BACKSLASH:
+            data[_at(used)] = meant
+            at, used = at + 1 + (byte == _BACKSLASH), used + 1
             continue
         code, at = _read_unicode(joined, at, end)
         if code < 0:
@@ -396,11 +402,25 @@ def _copy_string(joined: Any, at: int, end: int, data: Any, used: int) -> Any:
 
 
 @compiled
+def _is_utf8(data: Any, at: int, end: int) -> Any:
+    lanes = pointer(data)
+    while at < end:
+        if at + _SEEN <= data.size:
+            at += _sound_bytes(lanes, at, min(end - at, LANES))
+        if at < end:
+            size = 1 if data[_at(at)] < 0x80 else _utf8_size(data, at, end)
+            if size == 0:
+                return False
+            at += size
+    return True
+
+
+@compiled
 def _end_of_run(joined: Any, at: int, end: int) -> int:
     """Where a run of sound characters that stand for themselves ends, looked for in 64 bytes at a time."""
     lanes = pointer(joined)
     while at < end:
-        if at + LANES <= joined.size:
+        if at + _SEEN <= joined.size:
             at += _plain_bytes(lanes, at, min(end - at, LANES))
             if at == end:
                 break
@@ -419,24 +439,41 @@ def _end_of_run(joined: Any, at: int, end: int) -> int:
 
 @inlined
 def _plain_bytes(lanes: Any, at: int, size: int) -> Any:
-    """How many bytes, of the next ``size``, are sound characters, whole ones, that stand for themselves: up to the
-    first that does not, or is of four bytes; none if the UTF-8 of any is broken."""
-    special = within(lanes, at, 0, 0, 0x20) | within(lanes, at, 0, _QUOTE, 1) | within(lanes, at, 0, _BACKSLASH, 1)
-    size = min(size, trailing_zeros(special))
-    if size == 0 or within(lanes, at, 0, 0x80, 0x80) & first_lanes(size) == 0:
+    """How many bytes, of the next ``size``, are whole sound characters that stand for themselves, as
+    :func:`_sound_bytes` finds them."""
+    size = min(size, trailing_zeros(_specials(lanes, at)))
+    return _sound_bytes(lanes, at, size) if size else 0
+
+
+@inlined
+def _specials(lanes: Any, at: int) -> Any:
+    """Which of 64 bytes cannot stand for themselves in a string."""
+    return within(lanes, at, 0, 0, 0x20) | within(lanes, at, 0, _QUOTE, 1) | within(lanes, at, 0, _BACKSLASH, 1)
+
+
+@inlined
+def _sound_bytes(lanes: Any, at: int, size: int) -> Any:
+    """How many bytes, of the next ``size`` (1 to 64), are whole characters of at most three bytes; none if the UTF-8 of
+    any is broken."""
+    high = within(lanes, at, 0, 0x80, 0x80)
+    if high & first_lanes(size) == 0:
         return size
     two, three = within(lanes, at, 0, 0xC2, 30), within(lanes, at, 0, 0xE0, 16)
     following = within(lanes, at, 0, 0x80, 0x40)
-    size = min(size, trailing_zeros(within(lanes, at, 0, 0x80, 0x80) & ~(two | three | following)))
-    cut = size - 1 if (two | three) >> np.uint64(size - 1) & _ONE else size  # a character that is not whole
-    cut = size - 2 if size > 1 and three >> np.uint64(size - 2) & _ONE else cut
-    if cut <= 0:
+    size = min(size, trailing_zeros(high & ~(two | three | following)))
+    for back in (1, 2):  # a character that is not whole
+        begun = two | three if back == 1 else three
+        size -= back if size >= back and begun >> np.uint64(size - back) & _ONE else 0
+    if size == 0:
         return 0
-    expected = (two | three) << _ONE | three << np.uint64(2)
-    surrogates, too_long = within(lanes, at, 0, 0xED, 1), within(lanes, at, 0, 0xE0, 1)
-    upper = within(lanes, at, 0, 0xA0, 0x20)
-    wrong = (expected ^ following) | surrogates << _ONE & upper | too_long << _ONE & ~upper
-    return 0 if wrong & first_lanes(cut) else cut
+    inside = first_lanes(size)
+    # places are shifted by looking elsewhere, as LLVM makes single bits of shifted outcomes
+    second, third = within(lanes, at + 1, 0, 0x80, 0x40), within(lanes, at + 2, 0, 0x80, 0x40)
+    upper = within(lanes, at + 1, 0, 0xA0, 0x20)
+    too_long, surrogate = within(lanes, at, 0, 0xE0, 1), within(lanes, at, 0, 0xED, 1)
+    wrong = (two | three) & ~second | three & ~third | too_long & ~upper | surrogate & upper
+    needed = count_ones(two & inside) + 2 * count_ones(three & inside)
+    return 0 if wrong & inside or count_ones(following & inside) != needed else size
 
 
 @compiled
