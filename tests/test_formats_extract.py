@@ -99,7 +99,7 @@ def test_many_records_keep_their_places():
     found = extract_texts(raw.records(records))
     texts[7] = ""
     assert found.texts.strings().to_pylist() == texts
-    assert found.rests.each() == [b'{"text":"","n":%d}' % i if i != 7 else b"" for i in range(len(texts))]
+    assert found.rests.strings().to_pylist() == [f'{{"text":"","n":{i}}}' if i != 7 else "" for i in range(len(texts))]
 
 
 PLAIN = st.one_of(st.none(), st.booleans(), st.integers(-(10**16), 10**16), st.floats(-1, 1), TEXT, st.just({"a": 1}))
@@ -126,7 +126,10 @@ def test_flat_fields_become_what_decoder_and_encoder_make_of_them(fields, text, 
         ({"raw_content": "c", "n": 0}, True),
         ({"text": "t", "n": 1.5}, False),
         ({"text": "t", "n": 10**15}, False),
-        ({"text": "t", "n": "a\nb"}, False),
+        ({"text": "t", "n": 'a\nb "c" \\', "m": "\t\r\b\f"}, True),
+        ({"text": "t", "n": "a\0b"}, False),
+        ({"text": "t", "a\nb": 1}, False),
+        ({"text": "t", "source": "a\nb"}, False),
         ({"text": "t", "pile_set_name": "p", "source": "s"}, False),
         ({"text": "t", "meta": "m"}, False),
         ({"text": "t", **{f"n{i}": i for i in range(16)}}, False),
@@ -157,7 +160,7 @@ def described(record):
     found = extract_texts(raw.records([record]))
     (field,) = found.fields.tolist()
     if field == NOT_FLAT:
-        assert (found.metas.each(), found.sources.each()) == ([b""], [b""])
+        assert (found.metas.at(0), found.sources.at(0)) == (b"", b"")
         return None
-    source = name_source(found.sources.each()[0].decode(), "in", field == CONTENT)
-    return Document("in#3", "", source, "", found.metas.each()[0].decode())
+    source = name_source(found.sources.at(0).decode(), "in", field == CONTENT)
+    return Document("in#3", "", source, "", found.metas.at(0).decode())
