@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -11,16 +14,20 @@ import pytest
 from viewer_run import HOSTILE, ROWS, SCRIPT, shared_run, write_mixture
 
 from glm_data.errors import UsageError
+from glm_data.filters.rules import load_profile
+from glm_data.filters.signals import SIGNALS
 from glm_data.filters.tune import change_profile, read_kept, reasons_of
 from glm_data.inspection import open_run
 from glm_data.loading import PackedRows
 from glm_data.loading.provenance import Documents
 from glm_data.mip import TemplateError, packs, read_templates
 from glm_data.mip.subjects import subject, subjects_of
+from glm_data.report.chinese import NAMES
+from glm_data.viewer import chinese
 from glm_data.viewer.clusters import view_clusters, view_pair
 from glm_data.viewer.mip import DataSetDesk, dump_templates, mark_values
 from glm_data.viewer.opened import open_path
-from glm_data.viewer.packed import Cell, RowView, Vocabulary, view_row
+from glm_data.viewer.packed import RowView, Vocabulary, view_row
 from glm_data.viewer.rank import MEASURES, rank
 from glm_data.viewer.records import PAGE_ROWS, Tables
 from glm_data.viewer.styled import reveal
@@ -47,22 +54,32 @@ def view(made: Path, row: int, epoch: int = 0) -> RowView:
     return view_row(PackedRows.open(made / "pack"), words, Documents(made / "pack"), row, epoch)
 
 
-def cells_of_row(view: RowView) -> list[Cell]:
-    return [cell for piece in view.pieces for cell in [*piece.part_a, *(c for b in piece.blanks for c in b.cells)]]
+def cells_of(view: RowView) -> list[tuple[int, int, str]]:
+    """Place, tokens and text of each cell of the row."""
+    parts = [part for piece in view.pieces for part in (piece.part_a, *(blank.text for blank in piece.blanks))]
+    return [
+        (place + number * tokens, tokens, text)
+        for part in parts
+        for place, tokens, texts, _ in part
+        for number, text in enumerate(texts)
+    ]
 
 
 def test_cells_are_the_tokens_of_the_row_and_their_text(made: Path, views: list[RowView]) -> None:
     model = Tokenizer.load(made / "pack")
     assert {piece.kind for view in views for piece in view.pieces} == {"gmask", "mask", "mip"}
     for view in views:
-        covered = [place for cell in cells_of_row(view) for place in range(cell.place, cell.place + cell.tokens)]
+        cells = cells_of(view)
+        covered = [place + at for place, tokens, _ in cells for at in range(tokens)]
         starts = [blank.start for piece in view.pieces for blank in piece.blanks]
         assert sorted(covered + starts) == [p for piece in view.pieces for p in range(piece.start, piece.end)]
-        for cell in cells_of_row(view):
-            ids = view.tokens[cell.place : cell.place + cell.tokens]
-            text = model.decode(ids, special=True)
+        for place, tokens, shown in cells:
+            text = model.decode(view.tokens[place : place + tokens], special=True)
             kinds = {"[MASK]", "[gMASK]"}
-            assert cell.text == (text if text in kinds else "".join(span.text for span in reveal(text)))
+            assert shown == (text if text in kinds else "".join(span.text for span in reveal(text)))
+        for piece in view.pieces:
+            looks = [(tokens, style) for _, tokens, _, style in piece.part_a]
+            assert all(one != next or one[0] > 1 or one[1] == "bytes" for one, next in pairwise(looks)), "one stretch"
 
 
 def test_every_place_names_the_token_of_the_document_it_came_from(made: Path, views: list[RowView]) -> None:
@@ -125,6 +142,17 @@ def test_rankings_are_those_of_a_plain_count(made: Path, views: list[RowView], b
 
 
 # --- duplicates, filter -----------------------------------------------------------------------------------------------
+
+
+def test_every_signal_and_rule_of_ours_is_told_in_chinese(made: Path) -> None:
+    for name, words in chinese.SIGNALS.items():
+        assert re.search("[一-鿿]", words), name
+    assert list(chinese.SIGNALS) == list(SIGNALS)
+    for profile in files("glm_data.filters").joinpath("profiles").iterdir():
+        for rule in load_profile(profile.name.removesuffix(".yaml")).rules:
+            assert re.search("[一-鿿]", NAMES[rule.name]), rule.name
+    rules = Thresholds(read_kept(made / "filter")).overview.rules
+    assert {item.rule.name: item.chinese for item in rules}["few_letters"][0] == "文字太少"
 
 
 def test_pairs_are_the_texts_of_the_two_documents(made: Path) -> None:

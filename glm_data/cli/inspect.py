@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from glm_data.loading.rows import PackedRows
-    from glm_data.viewer.packed import Cell, Piece, RowView
+    from glm_data.viewer.packed import Piece, RowView, Stretch
     from tokenizer import Tokenizer
 
 
@@ -133,15 +133,15 @@ def _piece_lines(number: int, piece: Piece) -> Iterator[Text]:
     yield Text("  A  ").append(_painted(piece.part_a, {blank.mask: n for n, blank in enumerate(piece.blanks, 1)}))
     for index, blank in enumerate(piece.blanks, 1):
         line = Text("  B  " if index == 1 else "     ").append(f"{index} ", style)
-        yield line.append(_painted(blank.cells, {})).append(f"  at position {blank.position}", "dim")
+        yield line.append(_painted(blank.text, {})).append(f"  at position {blank.position}", "dim")
 
 
-def _painted(cells: list[Cell], numbers: dict[int, int]) -> Text:
-    """Cells as text; behind a mask stands the number of its span."""
+def _painted(stretches: list[Stretch], numbers: dict[int, int]) -> Text:
+    """Behind a mask stands the number of its span."""
     from glm_data.cli.paint import paint
     from glm_data.viewer.styled import Span
 
-    return paint(Span(f"{cell.text}{numbers.get(cell.place, '')}", cell.style) for cell in cells)
+    return paint(Span(f"{item.text}{numbers.get(item.place, '')}", item.style) for item in stretches)
 
 
 def _print_places(packed: PackedRows, model: Tokenizer, row: int, epoch: int) -> None:

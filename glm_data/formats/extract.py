@@ -25,7 +25,7 @@ from glm_data.formats.json_strings import (
     skip_space,
     skip_string,
 )
-from glm_data.text.compiled import compiled
+from glm_data.kernels import compiled
 
 _COMMA, _COLON, _OPEN, _CLOSE = 0x2C, 0x3A, 0x7B, 0x7D
 _SLOW = -1

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from glm_data.text.compiled import compiled, inlined
+from glm_data.kernels import compiled, inlined
 from glm_data.text.machine import LANES, copy_lanes, count_ones, first_lanes, pointer, trailing_zeros, within
 
 QUOTE, BACKSLASH = 0x22, 0x5C

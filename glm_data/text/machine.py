@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from glm_data.text.compiled import inlined
+from glm_data.kernels import inlined
 
 LANES = 64
 """Bytes that :func:`within` looks at."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glm_data.text.compiled import compiled, inlined
+from glm_data.kernels import compiled, inlined
 
 LOREM, SCRIPT, POLICY, ADVERTISEMENT, LINK = 1, 2, 4, 8, 16
 """What a phrase is."""

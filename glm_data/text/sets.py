@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glm_data.text.compiled import compiled, inlined
+from glm_data.kernels import compiled, inlined
 from glm_data.text.machine import first_bytes
 
 BASE = np.uint64(0x9E3779B97F4A7C15)

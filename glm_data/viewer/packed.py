@@ -1,13 +1,16 @@
-"""A packed row as cells of text: part A with its masks, part B in its order, and where every token came from.
+"""A packed row as text: part A with its masks, part B in its order, and where every token came from.
 
-A *cell* is what a reader sees as one: a token, or the byte pieces of one character together. Everything about single
-tokens stands in lists with one entry a place of the row, up to the last piece's end.
+A *cell* is what a reader sees as one: a token, or the byte pieces of one character together. Cells that look alike and
+stand one behind the other are a *stretch*, which is painted at one go. Everything about single tokens stands in lists
+with one entry a place of the row, up to the last piece's end.
 """
 
 from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,13 +29,21 @@ BYTES = "bytes"
 _BYTE_PIECE = len("<0x0A>")
 
 
-class Cell(NamedTuple):
-    """Text of one or more tokens in a row; :mod:`glm_data.viewer.styled` has the styles."""
+class Stretch(NamedTuple):
+    """Cells of one look; :mod:`glm_data.viewer.styled` has the styles."""
 
     place: int
+    """Of the first token."""
     tokens: int
-    text: str
+    """In a cell: 1 but for a character spelt in bytes, which is a stretch of its own."""
+    texts: list[str]
+    """Of each cell."""
     style: str
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "".join(self.texts)
 
 
 class Blank(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +56,8 @@ class Blank(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens in part B, ``<sop>`` included."""
     position: int
     """That the model reads its tokens at, from the piece's start: of all of them, or of the first where they run on."""
-    cells: list[Cell]
+    text: list[Stretch]
+    """Of the tokens behind ``<sop>``."""
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,8 +67,8 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     start: int
     sep: int
     end: int
-    part_a: list[Cell]
-    """Each mask is a cell with the style of its kind."""
+    part_a: list[Stretch]
+    """Each mask is one with the style of its kind."""
     blanks: list[Blank]
     """In part-B order."""
 
@@ -97,6 +109,9 @@ class RowView(msgspec.Struct, frozen=True, kw_only=True):
     """Which of ``origins`` every place is of; -1 for masks, ``<sop>`` and places between pieces."""
     offset_of: list[int]
     """Number of the token in its document."""
+
+
+_style_of = itemgetter(1)
 
 
 class Vocabulary:
@@ -164,12 +179,12 @@ def _with_spans(rows: Rows) -> Iterator[tuple[list[int], list[list[int]]]]:
 def _piece(tokens: np.ndarray, bounds: Sequence[int], spans: list[list[int]], words: Vocabulary) -> Piece:
     start, sep, end, kind = bounds
     name = KINDS[kind]
-    part_a: list[Cell] = []
+    part_a: list[Stretch] = []
     place = start
     for mask in sorted(span[0] for span in spans):
-        part_a += [*cells_of(tokens, place, mask, words), Cell(mask, 1, f"[{BLANKS[name]}]", name)]
+        part_a += [*stretches_of(tokens, place, mask, words), Stretch(mask, 1, [f"[{BLANKS[name]}]"], name)]
         place = mask + 1
-    part_a += cells_of(tokens, place, sep, words)
+    part_a += stretches_of(tokens, place, sep, words)
     blanks = [_blank(tokens, span, start, name, words) for span in spans]
     return Piece(kind=name, start=start, sep=sep, end=end, part_a=part_a, blanks=blanks)
 
@@ -177,29 +192,31 @@ def _piece(tokens: np.ndarray, bounds: Sequence[int], spans: list[list[int]], wo
 def _blank(tokens: np.ndarray, span: Sequence[int], start: int, kind: str, words: Vocabulary) -> Blank:
     mask, first, length = span
     position = (mask if kind in ("mask", "smask") else first) - start
-    cells = list(cells_of(tokens, first + 1, first + length, words))
-    return Blank(mask=mask, start=first, length=length, position=position, cells=cells)
+    text = list(stretches_of(tokens, first + 1, first + length, words))
+    return Blank(mask=mask, start=first, length=length, position=position, text=text)
 
 
-def cells_of(tokens: np.ndarray, first: int, last: int, words: Vocabulary) -> Iterator[Cell]:
-    """The places ``first`` to ``last - 1`` of ``tokens`` as cells; byte pieces of one character stand together."""
-    held = codecs.getincrementaldecoder("utf-8")("replace")
-    begun = first
-    for place, id in enumerate(tokens[first:last].tolist(), first):
-        text, style = words.look(id)
+def stretches_of(tokens: np.ndarray, first: int, last: int, words: Vocabulary) -> Iterator[Stretch]:
+    """The places ``first`` to ``last - 1`` of ``tokens``; byte pieces of one character stand together."""
+    place = first
+    for style, looks in groupby(map(words.look, tokens[first:last].tolist()), _style_of):
+        texts = [text for text, _ in looks]
         if style == BYTES:
-            text = held.decode(words.model.piece_bytes(id))
-            if text:
-                yield Cell(begun, place + 1 - begun, *_look(text, BYTES))
-                begun = place + 1
-            continue
-        if begun < place:
-            yield Cell(begun, place - begun, *_look(held.decode(b"", final=True), BYTES))
-            held.reset()
-        begun = place + 1
-        yield Cell(place, 1, text, style)
-    if begun < last:
-        yield Cell(begun, last - begun, *_look(held.decode(b"", final=True), BYTES))
+            yield from _characters(tokens, place, place + len(texts), words)
+        else:
+            yield Stretch(place, 1, texts, style)
+        place += len(texts)
+
+
+def _characters(tokens: np.ndarray, first: int, last: int, words: Vocabulary) -> Iterator[Stretch]:
+    """The characters that the byte pieces at ``first`` to ``last - 1`` spell; what is no character as U+FFFD."""
+    held = codecs.getincrementaldecoder("utf-8")("replace")
+    for place, id in enumerate(tokens[first:last].tolist(), 1 + first):
+        text = held.decode(words.model.piece_bytes(id), final=place == last)
+        if text:
+            shown, style = _look(text, BYTES)
+            yield Stretch(first, place - first, [shown], style)
+            first = place
 
 
 def _origins(

@@ -17,6 +17,8 @@ from glm_data.errors import UsageError, did_you_mean
 from glm_data.filters.rules import Rule, find_bound, find_broken
 from glm_data.filters.signals import SIGNALS
 from glm_data.filters.tune import Kept, Sample, reasons_of, sample_border
+from glm_data.report.chinese import NAMES
+from glm_data.viewer import chinese
 from glm_data.viewer.styled import Span, reveal
 
 BINS = 64
@@ -28,6 +30,8 @@ class RuleLine(msgspec.Struct, frozen=True, kw_only=True):
     rule: Rule
     meaning: str
     """Of its signal."""
+    chinese: tuple[str, str]
+    """Its name, empty for one that we have no word for, and the meaning of its signal."""
     broken: int
     """Documents that break it."""
     alone: int
@@ -93,6 +97,7 @@ class Thresholds:
                 RuleLine(
                     rule=rule,
                     meaning=SIGNALS[rule.signal],
+                    chinese=(NAMES.get(name, ""), chinese.SIGNALS[rule.signal]),
                     broken=int(self._broken[name].sum()),
                     alone=int((self._broken[name] & self._open(name)).sum()),
                 )

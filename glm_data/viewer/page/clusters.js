@@ -16,7 +16,7 @@ export async function show({ main, name, rest, isCurrent }) {
   const cluster = found.clusters[place];
   const detail = el("section", { class: "detail" });
   const list = el("ol", { class: "list", "aria-label": say("cluster_list") }, found.clusters.map((item, index) => line(item, index, place, name)));
-  const kinds = Object.entries(found.rules).map(([rule, count]) => el("span", {}, `${rule} ${number(count)}`));
+  const kinds = Object.entries(found.rules).map(([rule, count]) => el("span", {}, `${ruleName(rule)} ${number(count)}`));
   main.replaceChildren(el("article", { class: "split" },
     el("aside", {}, el("h2", {}, say("removed_of", number(found.removed), number(found.records))), el("p", { class: "facts" }, kinds),
       el("h3", {}, say("cluster_list")), list),
@@ -26,6 +26,8 @@ export async function show({ main, name, rest, isCurrent }) {
   if (cluster) await fill(detail, name, cluster, state);
   return state;
 }
+
+const ruleName = (rule) => say(`rule_${rule}`);
 
 function line(item, index, place, name) {
   return el("li", {}, el("a", { href: address("clusters", name, index), "aria-current": index === place && "true" },
@@ -60,7 +62,7 @@ function removedLine(item, act) {
   return el("button", { type: "button", class: "removal", on: { click: act } }, isolated(item.id, { class: "id" }),
     el("span", { class: "meter", title: say("similarity") }, el("i", { style: { width: `${100 * item.jaccard}%` } })),
     el("span", { class: "figure" }, item.jaccard.toFixed(3)),
-    el("span", { class: "soft" }, `${say("containment")} ${(100 * item.containment).toFixed(1)} %`), el("span", { class: "soft" }, item.rule));
+    el("span", { class: "soft" }, `${say("containment")} ${(100 * item.containment).toFixed(1)} %`), el("span", { class: "soft" }, ruleName(item.rule)));
 }
 
 function facing(removed, kept, found) {

@@ -34,6 +34,14 @@ export function painted(spans) {
 /** Foreign text on one line, in its own direction. */
 export const isolated = (text, attributes = {}) => el("bdi", attributes, text);
 
+/** The text below a point of the window, and the number of its letter that a caret would stand at there. */
+export function caretAt(x, y) {
+  const caret = document.caretPositionFromPoint?.(x, y);
+  if (caret) return [caret.offsetNode, caret.offset];
+  const range = document.caretRangeFromPoint?.(x, y);
+  return range ? [range.startContainer, range.startOffset] : [null, 0];
+}
+
 async function answer(response) {
   const value = await response.json();
   if (!response.ok) throw new Error(value.error.message);

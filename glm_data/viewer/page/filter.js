@@ -1,7 +1,7 @@
 // Rules of a filter: the histogram of each signal, thresholds that move, and the documents at the border.
 
 import { address, el, isolated, number, painted, percent, read, settled, svg } from "./dom.js";
-import { say } from "./words.js";
+import { language, say } from "./words.js";
 
 const opened = new Map();
 const [WIDTH, HEIGHT, LEFT, FOOT] = [900, 240, 8, 26];
@@ -13,8 +13,8 @@ export async function show({ main, name, rest, isCurrent }) {
   if (!isCurrent()) return null;
   const rules = found.rules;
   const strongest = rules.reduce((best, item, place) => (item.alone > rules[best].alone ? place : best), 0);
-  const named = rules.findIndex((item) => item.rule.name === rest[0]);
-  const place = named < 0 ? strongest : named;
+  const wantedRule = rules.findIndex((item) => item.rule.name === rest[0]);
+  const place = wantedRule < 0 ? strongest : wantedRule;
   const go = (wanted) => {
     if (rules[wanted]) location.hash = address("filter", name, rules[wanted].rule.name);
   };
@@ -30,7 +30,15 @@ export async function show({ main, name, rest, isCurrent }) {
 
 function line(item, current, found, name) {
   return el("li", {}, el("a", { href: address("filter", name, item.rule.name), "aria-current": current && "true" },
-    el("b", {}, number(item.alone)), el("span", {}, isolated(item.rule.name), el("small", {}, bounds(item.rule)))));
+    el("b", {}, number(item.alone)), el("span", {}, named(item), el("small", {}, bounds(item.rule)))));
+}
+
+const meaning = (item) => (language() === "zh" ? item.chinese[1] : item.meaning);
+
+/** The name that profiles know a rule by; in Chinese with a word for it. */
+function named(item) {
+  const word = language() === "zh" && item.chinese[0];
+  return [isolated(item.rule.name), word && el("span", { class: "soft" }, ` ${word}`)];
 }
 
 function bounds(rule) {
@@ -50,7 +58,7 @@ class RulePage {
 
   async open() {
     this.bars = await read("filter/bars", { name: this.name, rule: this.rule.name });
-    this.chart = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "histogram", role: "img", "aria-label": this.item.meaning });
+    this.chart = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "histogram", role: "img", "aria-label": meaning(this.item) });
     this.count = el("b", {});
     this.was = el("span", { class: "soft" });
     this.stay = el("span", { class: "soft" });
@@ -58,8 +66,8 @@ class RulePage {
     this.inputs = ["min", "max"].filter((side) => this.rule[side] !== null).map((side) => this.slider(side));
     const languages = this.rule.languages.length ? say("holds_for", this.rule.languages.join(", ")) : "";
     this.node.replaceChildren(
-      el("h2", {}, isolated(this.rule.name), el("span", { class: "soft" }, languages)),
-      el("p", { class: "soft" }, el("code", {}, this.rule.signal), " ", this.item.meaning),
+      el("h2", {}, named(this.item), el("span", { class: "soft" }, languages)),
+      el("p", { class: "soft" }, el("code", {}, this.rule.signal), " ", meaning(this.item)),
       el("p", { class: "verdict" }, this.count, el("span", {}, say("would_go")), this.was, this.stay),
       this.chart, el("p", { class: "legend" }, el("i", { class: "stays" }), say("stays"), el("i", { class: "goes" }), say("goes"),
         el("i", { class: "others" }), say("all_documents")),
