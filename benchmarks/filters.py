@@ -175,7 +175,7 @@ def our_verdicts(folder: Path, language: str) -> dict[str, list[str]]:
         parts["c4-tfds"] = [rule for rule in parts["c4-tfds"] if rule.name != "too_long"]
     languages = np.full(len(texts), 2 if language == "english" else 0, np.int8)
     return {
-        name: judge(Profile(description="", rules=tuple(rules)), signals, languages).reasons
+        name: judge(Profile(description="", rules=tuple(rules)), signals, languages).reasons.tolist()
         for name, rules in parts.items()
     }
 

@@ -15,7 +15,7 @@ SHAPES = ((4096, 4096), (12288, 4096))
 WEIGHTS = 1 << 27
 """Weights of the matrices in turn: together they are larger than the caches."""
 TOKENS = (1, 4, 16, 64)
-STEPS = 8
+STEPS = 32
 """Tokens that the stack writes in a timed run."""
 
 
@@ -137,7 +137,7 @@ def decoding(folder: Path, group: int | None, kind: str) -> tuple[Work, float]:
 
     def work() -> None:
         with torch.inference_mode():
-            decoder = Decoder(model, [list(range(8, 40))], 64)
+            decoder = Decoder(model, [list(range(8, 40))], 32 + STEPS)
             for step in range(STEPS):
                 decoder.step([step], [step])
 

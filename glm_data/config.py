@@ -6,9 +6,11 @@ A field's documentation stands in its type, ``Annotated[int, Doc("…")]``, and 
 from __future__ import annotations
 
 import functools
+import math
 import re
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -157,11 +159,29 @@ def _without_none(annotation: Any) -> tuple[Any, bool]:
 
 
 def from_mapping(values: Any, kind: type[ConfigT], where: str) -> ConfigT:
-    """Convert a plain mapping to ``kind``; raises :class:`ConfigError` naming ``where``, the path and the cure."""
+    """Convert a plain mapping to ``kind``; raises :class:`ConfigError` naming ``where``, the path and the cure.
+
+    Infinity and NaN are refused whatever the range of the option: comparisons let a NaN pass any of them.
+    """
+    if place := _not_finite(values):
+        raise ConfigError(f"{where}: {place} is not a finite number; give one.")
     try:
         return msgspec.convert(values, kind, strict=True)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {_explain(str(error), kind)}") from None
+
+
+def _not_finite(values: Any, place: str = "") -> str:
+    """Where the first NaN or infinity among plain ``values`` stands, such as ``stages[0].lr``; empty: nowhere."""
+    if isinstance(values, float):
+        return "" if math.isfinite(values) else f"{place or 'the value'} ({values})"
+    if isinstance(values, Mapping):
+        below = ((f"{place}.{key}" if place else str(key), value) for key, value in values.items())
+    elif isinstance(values, list | tuple):
+        below = ((f"{place}[{number}]", value) for number, value in enumerate(values))
+    else:
+        return ""
+    return next((found for name, value in below if (found := _not_finite(value, name))), "")
 
 
 def load_yaml(path: Path, kind: type[ConfigT]) -> ConfigT:

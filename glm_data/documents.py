@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 SCHEMA = pa.schema(
     [
@@ -32,7 +33,7 @@ SCHEMA = pa.schema(
 )
 
 BLOCK_BYTES = 2 << 20
-"""Text bytes after which a reader closes a block."""
+"""Bytes of ``text`` and ``meta`` after which a reader closes a block."""
 
 BLOCK_ROWS = 4096
 """Documents after which a reader closes a block."""
@@ -41,6 +42,12 @@ BLOCK_ROWS = 4096
 def document_id(input_name: str, record: int) -> str:
     """Return the id of record number ``record`` (from 0) of the input named ``input_name``."""
     return f"{input_name}#{record}"
+
+
+def document_ids(input_name: str, first: int, count: int) -> pa.Array:
+    """The ids of ``count`` records in a row, from number ``first`` on: a string array."""
+    numbers = pa.array(range(first, first + count), pa.int64()).cast(pa.string())
+    return pc.binary_join_element_wise(pa.scalar(input_name), numbers, "#")
 
 
 def make_block(

@@ -90,6 +90,8 @@ def test_lint_ends_with_three_for_an_error_and_zero_without(tmp_path: Path, caps
     assert run(["mip", "lint", str(tmp_path / "templates.yaml"), "--rows", str(tmp_path / "rows.jsonl")]) == 3
     assert "divide: error fails: failed on 1 of 5 rows; row 2" in capsys.readouterr().out
     assert run(["mip", "lint"]) == 2
+    assert run(["mip", "lint", "--mixture", DEMO, "--rows", str(tmp_path / "rows.jsonl")]) == 2
+    assert "a mixture's data sets are tried on their own rows" in capsys.readouterr().err
 
 
 def test_packs_are_listed_with_their_columns(capsys: pytest.CaptureFixture[str]) -> None:

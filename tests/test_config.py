@@ -1,6 +1,6 @@
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -168,6 +168,20 @@ def test_a_number_out_of_its_range_is_refused_with_the_range():
     assert from_mapping({"share": 1}, Ranged, "here").share == 1
     with pytest.raises(ConfigError, match=r"here: .*<= 1.*share"):
         from_mapping({"share": 7}, Ranged, "here")
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ({"share": float("nan")}, "share (nan)"),
+        ({"mix": {"zh": float("inf")}}, "mix.zh (inf)"),
+        ({"stages": [{"lr": 1.0}, {"lr": -float("inf")}]}, "stages[1].lr (-inf)"),
+    ],
+)
+def test_no_number_may_be_infinite_or_nan(values: dict[str, Any], place: str):
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(values, Sample, "here")
+    assert str(caught.value) == f"here: {place} is not a finite number; give one."
 
 
 class Share(Config, frozen=True):

@@ -10,6 +10,10 @@ from glm_data.text import statistics
 
 ENGLISH = "It rained all day, and the frogs in the pond of the castle have not been so happy for a good many years. "
 GERMAN = "Es regnete den ganzen Tag, und die Frösche im Teich waren so glücklich wie seit vielen Jahren nicht. "
+DUTCH = (
+    "Het regende de hele dag, en de kikkers in de vijver van het kasteel zijn in jaren niet over iets zo blij geweest. "
+)
+PORTUGUESE = "Choveu o dia inteiro, e as rãs no lago do castelo não estavam tão felizes a ponto de me cantar há anos. "
 CHINESE = "那天下了一整天的雨，城堡池塘里的青蛙好多年没有这么高兴过了。"
 TRADITIONAL = "那天下了一整天的雨，城堡池塘裡的青蛙好多年沒有這麼高興過了。"
 JAPANESE = "その日は一日中雨が降り、城の池の蛙たちは何年ぶりかの喜びようだった。"
@@ -24,6 +28,8 @@ CODE = "def add(first, second):\n    return first + second\n\nfor value in range
         ("Short words.", "en"),
         (CODE, "en"),
         (GERMAN * 3, "other"),
+        (DUTCH * 3, "other"),
+        (PORTUGUESE * 3, "other"),
         (CHINESE, "zh-Hans"),
         (TRADITIONAL, "zh-Hant"),
         ("床前明月光", "zh-Hans"),

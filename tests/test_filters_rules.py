@@ -43,7 +43,7 @@ def test_the_verdict_lists_broken_rules_and_the_first_is_the_reason() -> None:
     found = judge(profile, measured, np.array([ZH, ZH, EN, EN, EN, JA, EN], np.int8))
     assert found.broken[:5] == [{}, {"short": 9, "digits": 0.6}, {"words": 2}, {"ends": 0.05}, {}]
     assert list(found.broken[5]) == ["language"]
-    assert found.reasons == ["", "short", "words", "ends", "", "language", ""]
+    assert found.reasons.tolist() == ["", "short", "words", "ends", "", "language", ""]
     assert found.values[1:4].tolist() == [9, 2, 0.05]
     assert math.isnan(found.values[5])
 

@@ -157,6 +157,15 @@ def test_an_object_cut_before_its_brace_is_truncated(array: str, step: int) -> N
             assert split(f"{head}{array}}}{tail}".encode(), step) == found[:-1]
 
 
+@pytest.mark.parametrize("opening", [b"[", b'{"RECORDS": ['])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a"])
+def test_blanks_before_an_array_mean_nothing_however_many(tmp_path: Path, opening: bytes, name: str) -> None:
+    blanks = b" \n" * 35_000
+    data = blanks + opening + compact([wudao(1), wudao(2)])[1:] + (b"}" if len(opening) > 1 else b"")
+    assert contents(split(data, step=len(blanks) + 4)) == [wudao(1), wudao(2)]
+    assert raw.texts(raw.write(tmp_path / name, data)) == ["正文"] * 2
+
+
 def test_a_truncated_file_keeps_all_whole_elements() -> None:
     data = compact([wudao(number) for number in range(4)])
     for cut in range(2, len(data)):

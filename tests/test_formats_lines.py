@@ -177,8 +177,13 @@ def test_what_we_write_we_read_unchanged(tmp_path_factory: pytest.TempPathFactor
     assert read.unreadable == ()
 
 
-def test_blocks_stay_small(tmp_path: Path) -> None:
-    item = raw.write(tmp_path / "a.jsonl", raw.jsonl({"text": "x" * 1000} for _ in range(9000)))
+@pytest.mark.parametrize(
+    "record",
+    [{"text": "x" * 1000}, {"text": "x", "note": "y" * 1000}, {"text": "x", "notes": ["y" * 1000]}],
+    ids=["text", "flat meta", "nested meta"],
+)
+def test_blocks_stay_small(tmp_path: Path, record: dict[str, object]) -> None:
+    item = raw.write(tmp_path / "a.jsonl", raw.jsonl({**record, "n": n} for n in range(9000)))
     blocks = list(read_blocks(item))
     assert sum(block.documents.num_rows for block in blocks) == 9000
     assert max(block.documents.num_rows for block in blocks) <= documents.BLOCK_ROWS

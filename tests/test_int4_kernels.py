@@ -2,11 +2,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
 from glm_data.int4 import cpu, cuda, torch_op
 from glm_data.int4.kernel_ir import ISAS, module
-from glm_data.int4.linear import QuantizedLinear, prepare
+from glm_data.int4.linear import QuantizedEmbedding, QuantizedLinear, prepare
 from glm_data.int4.quantize import dequantize, pack_nibbles, quantize
 
 
@@ -25,6 +26,13 @@ def twin(x, packed, scales, group):
     return (levels * steps).view_as(x).double() @ dequantize(packed, scales, group).double().T
 
 
+def product(x, packed, scales, size, isa, threads=1, bias=None):
+    """Our kernels' product, ``size`` the group of the activations."""
+    bias = torch.zeros(len(packed)) if bias is None else bias
+    tiles, tiled = cpu.tile(packed, isa), cpu.tile_scales(scales, isa)
+    return cpu.Product(tiles, tiled, bias, x.shape[1], size, isa)(x, threads)
+
+
 def relative(found, expected):
     return float((found - expected).norm() / expected.norm())
 
@@ -36,17 +44,18 @@ def test_kernels_against_the_twin(isa, bits, rows, columns, group):
     for tokens in (1, 2, 3, 4, 5, 9, 300):
         x, packed, scales = case(rows, columns, group, tokens, bits)
         size = cpu.activation_group(columns, group)
-        found = cpu.matmul(x, cpu.tile(packed, isa), cpu.tile_scales(scales, isa), size, isa, 1)[:, :rows]
+        found = product(x, packed, scales, size, isa)
+        assert found.shape == (tokens, rows)
         assert relative(found, twin(x, packed, scales, group)) < 2e-3  # a tie may round to the other side
+        bias = torch.randn(rows)
+        assert torch.equal(product(x, packed, scales, size, isa, bias=bias), found + bias)
         assert relative(found, x.double() @ dequantize(packed, scales, group).double().T) < 0.02
 
 
 @pytest.mark.parametrize("isa", cpu.supported_isas(), ids=lambda isa: isa.name)
 def test_threads_change_no_bit(isa):
     x, packed, scales = case(1040, 1024, 128, 5)
-    parts = [
-        cpu.matmul(x, cpu.tile(packed, isa), cpu.tile_scales(scales, isa), 128, isa, threads) for threads in (1, 2, 3)
-    ]
+    parts = [product(x, packed, scales, 128, isa, threads) for threads in (1, 2, 3)]
     assert torch.equal(parts[0], parts[1])
     assert torch.equal(parts[0], parts[2])
 
@@ -60,18 +69,18 @@ def test_extreme_levels_and_activations_do_not_overflow(isa, level):
     scales = torch.ones(16, 1, dtype=torch.float16)
     for value in (-2.0, 2.0):
         x = torch.full((3, 4096), value)
-        found = cpu.matmul(x, cpu.tile(packed, isa), cpu.tile_scales(scales, isa), 128, isa, 1)
+        found = product(x, packed, scales, 128, isa)
         assert torch.allclose(found, torch.tensor(value * level * 4096), rtol=1e-5)
 
 
 @pytest.mark.parametrize("isa", cpu.supported_isas(), ids=lambda isa: isa.name)
 def test_zeros_give_zeros_and_what_is_not_finite_shows(isa):
     _, packed, scales = case(16, 64, 32, 1)
-    x = torch.zeros(4, 64)
-    x[1, 3], x[2, 40] = float("nan"), float("inf")
-    found = cpu.matmul(x, cpu.tile(packed, isa), cpu.tile_scales(scales, isa), 32, isa, 1)
-    assert torch.equal(found[0], torch.zeros(16))
-    assert torch.equal(found[3], torch.zeros(16))
+    x = torch.zeros(5, 64)
+    x[1, 3], x[2, 40], x[4] = float("nan"), float("inf"), 1e-38  # of the last the step has no finite inverse
+    found = product(x, packed, scales, 32, isa)
+    for token in (0, 3, 4):
+        assert torch.equal(found[token], torch.zeros(16))
     assert not found[1:3].isfinite().any()
 
 
@@ -98,6 +107,8 @@ def test_int8_tiles_hold_every_byte_at_its_documented_place(isa):
     expected = torch.zeros(-(-20 // isa.rows) * isa.rows, 32, dtype=torch.int64)
     expected[:20] = packed
     assert torch.equal(tiles.long() - 128, expected.view(-1, isa.rows, 8, 4).transpose(1, 2))
+    rows = torch.tensor([19, 0, 7, 7])
+    assert torch.equal(cpu.tiled_rows(tiles, rows), packed[rows])
 
 
 def test_every_instruction_set_is_valid_llvm():
@@ -128,6 +139,21 @@ def test_prepared_layer_is_the_layer(columns, group, bits):
     prepare(layer)  # once is enough
     assert torch.equal(layer(x), found)
     assert layer(x[:0]).shape == (0, 3, 50), "no tokens, as nn.Linear has it"
+
+
+@pytest.mark.parametrize(("vocab", "width"), [(50, 96), (40, 44)])
+def test_packed_embedding_is_what_its_rows_stand_for(vocab, width):
+    qweight, scales = quantize(torch.randn(vocab, width, generator=torch.manual_seed(1)) * 0.01, 0, "absmax", 8)
+    exact = dequantize(qweight, scales, 0)
+    layer = QuantizedEmbedding(vocab, width)
+    layer.load_state_dict({"qweight": qweight, "scales": scales})
+    tokens, x = torch.tensor([3, vocab - 1, 0, 3]), torch.randn(5, width)
+    for _ in range(2):
+        assert torch.equal(layer.look_up(tokens, 1.0), exact[tokens])
+        assert relative(layer.scores(x, 1.0), x @ exact.T) < 0.01
+        assert layer.look_up(tokens[:0], 1.0).shape == (0, width)
+        prepare(nn.ModuleList([layer]))
+    assert (layer.qweight.dim() == 4) == (width % 32 == 0 and bool(cpu.supported_isas())), "in the kernels' order"
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from glm_data.errors import ConfigError, InputError, UsageError
+from glm_data.generation.glm import load_model
 from glm_data.int4 import QuantizeOptions, quantize
-from glm_data.int4.linear import QuantizedLinear, is_quantized, with_quantized_layers
+from glm_data.int4.linear import QuantizedLinear, for_gpu, is_quantized, with_quantized_layers
 from glm_data.int4.safetensors_stream import TensorSpec, write_tensors
 from glm_data.int4.stage import quantize_stage
 from glm_data.model.config import ModelConfig
@@ -193,7 +194,8 @@ def saved(folder, seed=0):
 
 
 @pytest.mark.parametrize(
-    "options", [QuantizeOptions(), QuantizeOptions(group=32, scale="absmax"), QuantizeOptions(bits=8)]
+    "options",
+    [QuantizeOptions(), QuantizeOptions(group=32, scale="absmax", embedding_bits=16), QuantizeOptions(bits=8)],
 )
 def test_stage_writes_a_self_describing_folder(tmp_path, options):
     source = saved(tmp_path / "train")
@@ -201,19 +203,24 @@ def test_stage_writes_a_self_describing_folder(tmp_path, options):
     assert success.ok
     before, after = load_file(source / "model.safetensors"), load_file(tmp_path / "q" / "model.safetensors")
     for name, tensor in before.items():
-        if is_quantized(name):
-            stem = name.removesuffix(".weight")
-            expected = quantize.quantize(tensor, options.group, options.scale, options.bits)
+        packing = (options.bits, options.group, options.scale) if is_quantized(name) else None
+        if name == "word_embeddings.weight" and options.embedding_bits == 8:
+            packing = (8, 0, "absmax")
+        if packing:
+            (bits, group, rule), stem = packing, name.removesuffix(".weight")
+            expected = quantize.quantize(tensor, group, rule, bits)
             assert torch.equal(after[stem + ".qweight"], expected[0])
             assert torch.equal(after[stem + ".scales"], expected[1])
-            error = tensor - quantize.dequantize(*expected, options.group)
+            error = tensor - quantize.dequantize(*expected, group)
             assert success.facts["relative_error"][stem] == pytest.approx(float(error.norm() / tensor.norm()))
         else:
             assert torch.equal(after[name], tensor.half())
     assert success.facts["bytes_after"] == (tmp_path / "q" / "model.safetensors").stat().st_size
     assert success.facts["bytes_after"] < 0.1 * options.bits * success.facts["bytes_before"]
     description = read_description(tmp_path / "q")
-    assert description.quantization == Quantization(bits=options.bits, group=options.group, scale=options.scale)
+    assert description.quantization == Quantization(
+        bits=options.bits, group=options.group, scale=options.scale, embedding_bits=options.embedding_bits
+    )
     assert description.tokenizer == "abc"
     assert (tmp_path / "q" / "tokenizer.model").read_bytes() == b"model"
     assert json.loads((tmp_path / "q" / "quantize.json").read_text()) == success.facts
@@ -239,3 +246,63 @@ def test_stage_refuses_what_it_cannot_quantise(tmp_path):
         QuantizeOptions(group=48)
     with pytest.raises(ConfigError, match="bits is 3"):
         QuantizeOptions(bits=3)
+    with pytest.raises(ConfigError, match="embedding_bits is 4; give 8"):
+        QuantizeOptions(embedding_bits=4)
+
+
+def test_bytes_of_a_folder(tmp_path):
+    """Golden: names, order, types and levels of the file, of a network whose weights are counted up."""
+    source = saved(tmp_path / "train")
+    tensors = load_file(source / "model.safetensors")
+    counted = {n: (torch.arange(t.numel()) % 13 - 6.0).view(t.shape) / 64 for n, t in tensors.items()}
+    save_model(source, counted, read_description(source))
+    quantize_stage(source, tmp_path / "q", QuantizeOptions(scale="absmax"))
+    written = (tmp_path / "q" / "model.safetensors").read_bytes()
+    header = json.loads(written[8 : 8 + int.from_bytes(written[:8], "little")])
+    assert list(header)[:4] == [
+        "final_layernorm.bias", "final_layernorm.weight", "word_embeddings.qweight", "word_embeddings.scales",
+    ]  # fmt: skip
+    found = load_file(tmp_path / "q" / "model.safetensors")
+    assert (found["word_embeddings.qweight"].dtype, found["word_embeddings.scales"].shape) == (torch.int8, (64, 1))
+    row = [-127, -106, -85, -64, -42, -21, 0, 21, 42, 64, 85, 106, 127]  # of k / 64 with a scale of 6 / 64 / 127
+    assert found["word_embeddings.qweight"][0].tolist() == (3 * row)[:32]
+    assert found["word_embeddings.scales"][0].item() == np.float16(6 / 64 / 127)
+    assert found["layers.0.attention.dense.qweight"][0, :7].tolist() == [0x21, 0x43, 0x76, 0x98, 0xCA, 0xED, 0x1F]
+    settings = json.loads((tmp_path / "q" / "config.json").read_text())["quantization"]
+    assert settings == {"bits": 4, "group": 0, "groups": {}, "scale": "absmax", "embedding_bits": 8}
+
+
+@pytest.mark.parametrize(("key", "value"), [("bits", 5), ("bits", 7), ("embedding_bits", 4)])
+def test_a_folder_of_other_bits_is_refused(tmp_path, key, value):
+    quantize_stage(saved(tmp_path / "train"), tmp_path / "q", QuantizeOptions())
+    path = tmp_path / "q" / "config.json"
+    content = json.loads(path.read_text())
+    content["quantization"][key] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=f"config.json.*{key}"):
+        read_description(tmp_path / "q")
+
+
+@pytest.mark.parametrize("embedding_bits", [8, 16])
+def test_loaded_folder_computes_with_the_dequantised_embedding(tmp_path, embedding_bits):
+    quantize_stage(saved(tmp_path / "train"), tmp_path / "q", QuantizeOptions(embedding_bits=embedding_bits))
+    model, tensors = load_model(tmp_path / "q"), load_file(tmp_path / "q" / "model.safetensors")
+    if embedding_bits == 8:
+        exact = quantize.dequantize(tensors["word_embeddings.qweight"], tensors["word_embeddings.scales"], 0)
+    else:
+        exact = tensors["word_embeddings.weight"].float()
+    tokens, x = torch.tensor([5, 63, 0]), torch.randn(3, CONFIG.hidden)
+    assert torch.equal(model.embed(tokens, torch.arange(3))[0], exact[tokens])
+    assert float((model.head(x) - x @ exact.T).norm() / (x @ exact.T).norm()) < (0.01 if embedding_bits == 8 else 1e-6)
+
+
+def test_what_a_gpu_gets(tmp_path):
+    quantize_stage(saved(tmp_path / "train"), tmp_path / "q", QuantizeOptions())
+    before = load_file(tmp_path / "q" / "model.safetensors")
+    tensors, found = for_gpu(before, read_description(tmp_path / "q").quantization)
+    assert found == Quantization(embedding_bits=16)
+    model = with_quantized_layers(build(CONFIG, 0), found)
+    model.load_state_dict(tensors, assign=True)
+    exact = quantize.dequantize(before["word_embeddings.qweight"], before["word_embeddings.scales"], 0)
+    assert torch.allclose(model.word_embeddings.weight.float(), exact, rtol=2**-7.5, atol=0)
+    assert {t.dtype for n, t in tensors.items() if not n.endswith(("qweight", "scales"))} == {torch.bfloat16}

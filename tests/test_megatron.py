@@ -203,7 +203,7 @@ def test_what_we_quantise_by_absmax_is_what_glm_130b_reads(tmp_path):
     save_model(tmp_path / "model", tensors, Description(model=GLM_130B))
     for name in ("tokenizer.model", "tokenizer.json"):
         (tmp_path / "model" / name).write_bytes(b"{}")
-    quantize_stage(tmp_path / "model", tmp_path / "q", QuantizeOptions(scale="absmax"))
+    quantize_stage(tmp_path / "model", tmp_path / "q", QuantizeOptions(scale="absmax", embedding_bits=16))
     export_stage(tmp_path / "q", tmp_path / "out", 1)
     (content,) = read_parts(tmp_path / "out")
     wanted = official_quantized(parts_130b(tensors, 1)[0], 4)
@@ -226,6 +226,24 @@ def test_what_we_quantise_by_absmax_is_what_glm_130b_reads(tmp_path):
     quantize_stage(tmp_path / "model", tmp_path / "grouped", QuantizeOptions(group=32))
     with pytest.raises(UsageError, match="group 0"):
         export_stage(tmp_path / "grouped", tmp_path / "neither", 1)
+
+
+def test_a_packed_embedding_goes_out_unpacked(tmp_path):
+    tensors = weights(GLM_130B)
+    (tmp_path / "model").mkdir()
+    save_model(tmp_path / "model", tensors, Description(model=GLM_130B))
+    for name in ("tokenizer.model", "tokenizer.json"):
+        (tmp_path / "model" / name).write_bytes(b"{}")
+    quantize_stage(tmp_path / "model", tmp_path / "q", QuantizeOptions())
+    export_stage(tmp_path / "q", tmp_path / "out", 2)
+    parts = read_parts(tmp_path / "out")
+    quantised = load_file(tmp_path / "q" / "model.safetensors")
+    packed = quantised["word_embeddings.qweight"], quantised["word_embeddings.scales"]
+    merged = torch.cat([part["transformer.word_embeddings.weight"] for part in parts])
+    assert torch.equal(merged, dequantize(*packed, 0, torch.float16))
+    assert not any("word_embeddings" in name and "scale" in name for name in parts[0])
+    import_stage(tmp_path / "out", tmp_path / "again", ImportOptions(heads=HEADS))
+    assert read_description(tmp_path / "again").quantization.embedding_bits == 16
 
 
 def test_commands_and_tokenizer(tmp_path, tokenizer_folder, capsys):  # noqa: F811

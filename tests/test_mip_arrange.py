@@ -23,6 +23,7 @@ from glm_data.mip.arrange import (
     with_options,
 )
 from glm_data.mip.mixture import Shots
+from glm_data.mip.sandbox import Draws
 from glm_data.mip.templates import Metadata, Separators
 from glm_data.mip.tokens import TokenCounter, estimate_tokens
 
@@ -71,6 +72,21 @@ def test_a_row_of_another_file_that_asks_the_same_is_no_example() -> None:
     assert made.shots == 1
     assert "text 1 good?" in made.prompt
     assert made.prompt.count("text 0 good?") == 1
+
+
+def test_examples_are_found_however_few_rows_of_the_pool_a_template_applies_to() -> None:
+    made = Template(
+        id="t", name="t", jinja="{% if label %}{{text}} good? ||| yes{% endif %}", metadata=Metadata(languages=("en",))
+    )
+    renderer = Renderer([made], dataset="d")
+    rare = {17, 203, 499}
+    pool = Pool(renderer, [(-1 - n, prepare_row({"text": f"text {n}", "label": int(n in rare)})) for n in range(512)])
+    sample = renderer.render(0, prepare_row({"text": "asked", "label": 1}), 7)
+    assert isinstance(sample, Rendered)
+    for key in range(5):
+        drawn = pool.draw(Question(made, 0, 7, sample), 3, Draws(str(key)))
+        assert {item.prompt for item in drawn} == {f"text {number} good?" for number in rare}
+    assert len(pool.draw(Question(made, 0, 7, sample), 4, Draws("k"))) == 3
 
 
 def test_shares_are_those_that_were_stated() -> None:

@@ -9,13 +9,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from mip_mixtures import ROWS, TEMPLATES, run_here, write_mixture
 
 from glm_data.errors import ConfigError, InputError, UsageError
 from glm_data.mip import MipOptions, RowMap, load_mixture
 from glm_data.mip.fetch import fetch
 from glm_data.mip.mixture import SAMPLE_CAPS, DataSet
-from glm_data.mip.shard import Chosen
+from glm_data.mip.shard import Chosen, cap_limit
 from glm_data.stage import Success
 from pipelines import render_mip
 
@@ -66,7 +68,8 @@ def test_a_larger_set_never_weighs_less() -> None:
     """T0's own formula takes ten times as many of the set that just stays below its limit as of the one above it."""
     cap, kept = 1000, []
     for rows in (cap // 20, cap // 10, cap // 10 + 1, cap // 5):
-        chosen = Chosen(DataSet(name="d", cap=cap), 0, 10, rows)
+        dataset = DataSet(name="d", cap=cap)
+        chosen = Chosen(dataset, 0, 10, cap_limit(dataset, 0, 10, rows))
         reasons = [chosen.reasons(number) for number in range(rows)]
         kept.append(sum(10 if each is None else each.count("") for each in reasons))
     assert kept == [cap // 2, cap, cap, cap]
@@ -76,12 +79,23 @@ def test_a_cap_of_flans_greatest_rate_mixes_in_proportion_to_its_rates() -> None
     """FLAN 2021: rates of min(examples, 3,000), of sets of 30,000 examples at most; another seed draws others."""
 
     def kept(rows: int, seed: int) -> set[int]:
-        chosen = Chosen(DataSet(name="d", cap=SAMPLE_CAPS["flan-2021"]["t0"]), seed, 1, rows)
+        dataset = DataSet(name="d", cap=SAMPLE_CAPS["flan-2021"]["t0"])
+        chosen = Chosen(dataset, seed, 1, cap_limit(dataset, seed, 1, rows))
         return {number for number in range(rows) if not any(chosen.reasons(number) or ())}
 
     for rows in (10, 2_999, 3_000, 3_001, 30_000):
         assert len(kept(rows, 0)) == min(min(rows, 30_000), 3_000)
     assert len(kept(30_000, 0) & kept(30_000, 1)) < 450  # 300 by chance
+
+
+@given(rows=st.integers(1, 300), templates=st.integers(1, 4), cap=st.integers(1, 400), block=st.integers(1, 64))
+def test_a_cap_takes_exactly_the_pairs_with_the_lowest_hashes(rows: int, templates: int, cap: int, block: int) -> None:
+    dataset = DataSet(name="d", cap=cap)
+    limit = cap_limit(dataset, 0, templates, rows, block)
+    assert limit == cap_limit(dataset, 0, templates, rows)
+    chosen = Chosen(dataset, 0, templates, limit)
+    kept = sum(templates if (each := chosen.reasons(row)) is None else each.count("") for row in range(rows))
+    assert kept == min(cap, rows * templates)
 
 
 def test_rows_are_mapped_to_what_templates_read() -> None:

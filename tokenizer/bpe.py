@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from glm_data.kernels import compiled
 from tokenizer import model_file
 from tokenizer.kernels import CODE_POINTS, KEY_FACTOR, read_point, slot
 
@@ -173,14 +173,14 @@ class WordEncoder:
 # --- compiled ---------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _insert(keys: np.ndarray, values: np.ndarray, slots: np.ndarray, held: np.ndarray) -> None:
     for index in range(len(keys)):
         at = slot(keys[index], slots)
         slots[at], held[at] = keys[index], values[index]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _white_symbol(text: np.ndarray, at: int, end: int, white: np.ndarray) -> tuple[int, int]:
     """Bytes and id of the longest symbol of white space at ``text[at]``."""
     lines = 0
@@ -200,7 +200,7 @@ def _white_symbol(text: np.ndarray, at: int, end: int, white: np.ndarray) -> tup
     return lines, white[lines, 0, 0]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _encode(
     text: np.ndarray,
     offsets: np.ndarray,
@@ -229,7 +229,7 @@ def _encode(
     return document, at, written, -1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _cut(
     text: np.ndarray,
     at: int,
@@ -288,7 +288,7 @@ def _cut(
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _write(
     text: np.ndarray,
     at: int,
@@ -342,7 +342,7 @@ def _write(
     return words, at, written
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _remember(
     text: np.ndarray,
     start: int,
@@ -373,7 +373,7 @@ def _remember(
     used[0], used[1] = used[0] + 1, record + places
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _merge(
     text: np.ndarray,
     start: int,
@@ -411,8 +411,8 @@ def _merge(
             made[best] = _together(pieces[best], pieces[best + 1], pairs, merged)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _together(left: int, right: int, pairs: np.ndarray, merged: np.ndarray) -> Any:
-    key = np.int64(left) << 32 | np.int64(right)
+    key: Any = np.int64(left) << 32 | np.int64(right)
     at = slot(key, pairs)
     return np.int64(merged[at]) if pairs[at] == key else np.int64(-1)

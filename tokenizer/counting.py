@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from glm_data.kernels import compiled
 from tokenizer.kernels import CODE_POINTS, read_point, slot
 
 Bytes = npt.NDArray[np.uint8]
@@ -173,14 +174,14 @@ def _frozen(text: Bytes) -> Bytes:
 # --- compiled ---------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _refill(keys: np.ndarray, counts: np.ndarray, slots: np.ndarray, held: np.ndarray) -> None:
     for index in range(len(keys)):
         at = slot(keys[index], slots)
         slots[at], held[at] = keys[index], counts[index]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _survey(
     text: np.ndarray,
     at: int,
@@ -237,7 +238,7 @@ def word_end(text: np.ndarray, at: int, end: int, classes: np.ndarray, pairs: np
     return stop
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count(
     text: np.ndarray,
     at: int,

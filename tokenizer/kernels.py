@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from glm_data.kernels import compiled
 
 CODE_POINTS = 0x110000
 """Also what is read where there is no UTF-8."""
@@ -14,7 +15,7 @@ _ASCII = 0x80
 KEY_FACTOR = 0x9E3779B97F4A7C1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def slot(key: int, slots: np.ndarray) -> int:
     """Where ``key`` is or would be."""
     mask = len(slots) - 1
@@ -24,7 +25,7 @@ def slot(key: int, slots: np.ndarray) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def read_point(text: np.ndarray, at: int, end: int) -> tuple[Any, int]:
     """The code point at ``at`` and its bytes; (``CODE_POINTS``, 1) for what is not UTF-8."""
     first = np.int64(text[at])

@@ -78,6 +78,8 @@ def _subjects(what: tuple[str, ...], mixture: str | None, rows: Path | None, spl
     from glm_data.mip.mixture import find_mixture
     from glm_data.mip.subjects import subject, subjects_of
 
+    if rows is not None and not what:
+        raise UsageError("--rows is for templates that are named; a mixture's data sets are tried on their own rows.")
     found = subjects_of(find_mixture(mixture)) if mixture is not None else []
     for given in what:
         below = sorted(Path(given).rglob("*.yaml")) if Path(given).is_dir() else []

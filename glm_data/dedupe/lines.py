@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 
 from glm_data.dedupe.spool import read_again
 from glm_data.dedupe.work import Array, Context, Layout, concatenate, context, input_folder, load, save, slice_of
+from glm_data.kernels import compiled
 from glm_data.stage import ShardRecord, ShardTask, output_file
-from glm_data.text.compiled import compiled
 from glm_data.text.shingles import exact_keys, shingle_texts, utf8_buffers
 
 CUT = np.dtype([("document", "<u4"), ("unit", "<u4")])

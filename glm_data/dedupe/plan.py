@@ -26,8 +26,8 @@ from glm_data.dedupe.work import Array, lsh_of
 from glm_data.errors import UsageError
 from glm_data.formats import read_blocks, sniff
 from glm_data.inputs import describe_input
+from glm_data.kernels import compiled
 from glm_data.manifest import InputFile
-from glm_data.text.compiled import compiled
 from glm_data.text.shingles import Shingles, distinct_sorted, shingle_texts
 
 SIMILARITIES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)

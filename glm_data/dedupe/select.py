@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from glm_data.dedupe.options import DedupeOptions
@@ -23,6 +22,7 @@ from glm_data.dedupe.priority import OWN
 from glm_data.dedupe.sets import Sets, join_sets, load_sets, load_sizes
 from glm_data.dedupe.signatures import band_keys
 from glm_data.dedupe.work import CONTAINED, NEAR, REMOVAL, Array, Layout, context, input_folder, load, lsh_of, save
+from glm_data.kernels import compiled
 from glm_data.stage import ShardRecord, ShardTask, output_file
 
 _DEVIATIONS = 5.0
@@ -187,11 +187,7 @@ def _priorities(work: Path, layout: Layout, documents: Array) -> Array:
     return np.concatenate([load(input_folder(work, "sign", shard) / "priority.npy")[rows] for shard, rows in parts])
 
 
-def _compiled(function: Any) -> Any:
-    return numba.njit(nogil=True, cache=True)(function)
-
-
-@_compiled
+@compiled
 def count_shared(hashes: Any, a: int, a_end: int, b: int, b_end: int) -> int:
     """Size of the intersection of two ascending sets within ``hashes``."""
     shared = 0
@@ -203,7 +199,7 @@ def count_shared(hashes: Any, a: int, a_end: int, b: int, b_end: int) -> int:
     return shared
 
 
-@_compiled
+@compiled
 def _is_promising(first: Any, second: Any, size: int, kept_size: int, limits: Any) -> Any:
     """Whether sizes and signatures leave the exact similarity a chance to reach a limit.
 
@@ -223,7 +219,7 @@ def _is_promising(first: Any, second: Any, size: int, kept_size: int, limits: An
     return equal >= (least - margin) * first.size
 
 
-@_compiled
+@compiled
 def _walk_kernel(
     order: Any,
     kinds: Any,
@@ -270,7 +266,7 @@ def _walk_kernel(
                     lengths[bucket] += 1
 
 
-@_compiled
+@compiled
 def _compare(document: int, kept: int, sets: Any, limits: Any, tallies: Any) -> Any:
     """``(rule or 0, how good, shingles shared)``; any near duplicate goes before any container."""
     hashes, offsets, signatures = sets

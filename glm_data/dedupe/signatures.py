@@ -10,10 +10,10 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from glm_data.kernels import compiled
 from glm_data.text.shingles import Shingles, Uint64s, mix64
 
 BANDS, ROWS, SEED = 20, 6, 1
@@ -74,11 +74,7 @@ def band_keys(minima: Uint32s, lsh: Lsh) -> Uint64s:
     return keys
 
 
-def _compiled(function: Any) -> Any:
-    return numba.njit(nogil=True, cache=True)(function)
-
-
-@_compiled
+@compiled
 def _signature_kernel(hashes: Any, offsets: Any, a: Any, b: Any, minima: Any) -> None:
     """Tiles of pre-mixed hashes stay in the first cache while one permutation after the other runs over them."""
     tile = np.empty(_TILE, np.uint32)
@@ -93,7 +89,7 @@ def _signature_kernel(hashes: Any, offsets: Any, a: Any, b: Any, minima: Any) ->
                 row[j] = min(row[j], _minimum(tile, size, a[j], b[j]))
 
 
-@_compiled
+@compiled
 def _minimum(tile: Any, size: int, a: Any, b: Any) -> Any:
     least = np.uint32(0xFFFFFFFF)
     for i in range(size):
@@ -101,7 +97,7 @@ def _minimum(tile: Any, size: int, a: Any, b: Any) -> Any:
     return least
 
 
-@_compiled
+@compiled
 def _premix(value: Any) -> Any:
     """The 32-bit finaliser of MurmurHash3, which datasketch applies before its affine permutations."""
     value = np.uint32(value ^ (value >> np.uint32(16)))
@@ -111,7 +107,7 @@ def _premix(value: Any) -> Any:
     return np.uint32(value ^ (value >> np.uint32(16)))
 
 
-@_compiled
+@compiled
 def _band_kernel(minima: Any, rows: int, keys: Any) -> None:
     for text in range(keys.shape[0]):
         for band in range(keys.shape[1]):

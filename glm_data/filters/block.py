@@ -76,12 +76,13 @@ def filter_block(
     counts.update({f"cleaned/{step}": count for step, count in cleaned.items() if count})
     names = pa.DictionaryArray.from_arrays(pa.array(languages), list(LANGUAGES)).cast(pa.string())
     block = replace_column(block, "lang", names)
-    keep = pa.array([not reason for reason in verdicts.reasons], pa.bool_())
+    keep = pa.array(verdicts.reasons == "", pa.bool_())
     table = signal_table(block, keep, verdicts, signals)
     kept = block.filter(keep)
-    dropped = _with_verdicts(block, verdicts).filter(pc.invert(keep))
-    _count(block, kept, verdicts, counts)
-    reasons = Counter(reason for reason in verdicts.reasons if reason)
+    rows = np.flatnonzero(verdicts.reasons != "")
+    dropped = _with_verdicts(block.take(pa.array(rows)), verdicts, rows)
+    _count(block, kept, dropped, counts)
+    reasons = Counter(dropped.column("reason").to_pylist())
     return Filtered(kept, dropped, reasons, counts, table, examples)
 
 
@@ -134,23 +135,24 @@ def _simplify(
     return replace_column(block, "text", replace_texts(texts, changes)), languages, len(rows)
 
 
-def _with_verdicts(block: pa.RecordBatch, verdicts: Verdicts) -> pa.RecordBatch:
-    values = pa.array(verdicts.values, from_pandas=True)  # NaN becomes null
-    broken = pa.array([_encoder.encode(rules).decode() if rules else "" for rules in verdicts.broken], pa.string())
-    columns = [*block.columns, pa.array(verdicts.reasons, pa.string()), values, broken]
-    return pa.RecordBatch.from_arrays(columns, schema=pa.schema([*block.schema, *VERDICT_FIELDS]))
+def _with_verdicts(dropped: pa.RecordBatch, verdicts: Verdicts, rows: NDArray[np.int64]) -> pa.RecordBatch:
+    """The documents of ``rows`` with the verdicts on them."""
+    values = pa.array(verdicts.values[rows], from_pandas=True)  # NaN becomes null
+    broken = [_encoder.encode(verdicts.broken[row]).decode() for row in rows.tolist()]
+    columns = [*dropped.columns, pa.array(verdicts.reasons[rows], pa.string()), values, pa.array(broken, pa.string())]
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema([*dropped.schema, *VERDICT_FIELDS]))
 
 
-def _count(block: pa.RecordBatch, kept: pa.RecordBatch, verdicts: Verdicts, counts: Counter[str]) -> None:
-    sources = block.column("source").to_pylist()
+def _count(block: pa.RecordBatch, kept: pa.RecordBatch, dropped: pa.RecordBatch, counts: Counter[str]) -> None:
     counts["text_bytes_kept"] = text_bytes(kept)
-    counts.update(f"in/{source}" for source in sources)
-    counts.update(f"kept/{source}" for source in kept.column("source").to_pylist())
-    for source, language, reason in zip(sources, block.column("lang").to_pylist(), verdicts.reasons, strict=True):
-        if reason:
-            counts[f"dropped/{source}/{reason}"] += 1
-            counts[f"dropped_language/{language}/{reason}"] += 1
-    sizes = pc.binary_length(kept.column("text")).to_pylist()
-    for language, size in zip(kept.column("lang").to_pylist(), sizes, strict=True):
-        counts[f"kept_documents/{language}"] += 1
-        counts[f"kept_bytes/{language}"] += size
+    for name, part in (("in", block), ("kept", kept)):
+        for found in pc.value_counts(part.column("source")).to_pylist():
+            counts[f"{name}/{found['values']}"] += found["counts"]
+    sources, languages, reasons = (dropped.column(name).to_pylist() for name in ("source", "lang", "reason"))
+    counts.update(f"dropped/{source}/{reason}" for source, reason in zip(sources, reasons, strict=True))
+    counts.update(f"dropped_language/{language}/{reason}" for language, reason in zip(languages, reasons, strict=True))
+    names, sizes = kept.column("lang"), pc.binary_length(kept.column("text"))
+    for language in pc.unique(names).to_pylist():
+        own = sizes.filter(pc.equal(names, language))
+        counts[f"kept_documents/{language}"] += len(own)
+        counts[f"kept_bytes/{language}"] += pc.sum(own).as_py()

@@ -65,24 +65,26 @@ def find_examples(
 ) -> Iterator[Example]:
     """The examples of one block, those beyond ``limits`` left out."""
     limits = limits or {}
-    reasons = np.array(verdicts.reasons, object)
     ids, texts = block.column("id"), block.column("text")
+    is_kept = verdicts.reasons == ""
     for rule in profile.rules:
         values = signals[rule.signal]
-        found = near(rule, values)
-        bound = find_bound(rule, signals, languages)
-        for kept, rows in ((True, bound & (reasons == "")), (False, reasons == rule.name)):
-            limit = limits.get((rule.name, kept), np.inf)
-            sound = np.flatnonzero(rows & ~np.isnan(values) & (found.distances <= limit))
+        bound = find_bound(rule, signals, languages) & is_kept
+        for kept, side in ((True, bound), (False, verdicts.reasons == rule.name)):
+            sound = np.flatnonzero(side & np.isfinite(values))
+            if not sound.size:
+                continue
+            found = near(rule, values[sound])
+            close = np.flatnonzero(found.distances <= limits.get((rule.name, kept), np.inf))
             # Ties go to the first document, whatever the sort does with them.
-            order = sound[np.argsort(found.distances[sound], kind="stable")][:EXAMPLES]
-            for row in order.tolist():
+            for place in close[np.argsort(found.distances[close], kind="stable")][:EXAMPLES].tolist():
+                row = int(sound[place])
                 yield Example(
                     rule=rule.name,
                     kept=kept,
                     value=float(values[row]),
-                    bound=float(found.bounds[row]),
-                    distance=float(found.distances[row]),
+                    bound=float(found.bounds[place]),
+                    distance=float(found.distances[place]),
                     id=ids[row].as_py(),
                     excerpt=excerpt(texts[row].as_buffer()),
                 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -21,11 +21,13 @@ from glm_data.filters.clean_text import (
     clean_text,
     drop_last_fragment,
     fix_newlines,
+    head_bytes,
     is_about_html,
+    remove_html_of_line,
     title_line,
 )
 from glm_data.filters.options import Step
-from glm_data.text import defects
+from glm_data.text import defects, edits
 from glm_data.text.statistics import utf8_buffers
 
 _TITLED_SOURCES = "WuDao"
@@ -38,6 +40,7 @@ class _Titled(msgspec.Struct):
 
 
 _title_decoder = msgspec.json.Decoder(_Titled)
+_titles_decoder = msgspec.json.Decoder(list[_Titled])
 
 
 def clean_block(block: pa.RecordBatch, steps: Sequence[Step]) -> tuple[pa.RecordBatch, Counter[str]]:
@@ -47,22 +50,17 @@ def clean_block(block: pa.RecordBatch, steps: Sequence[Step]) -> tuple[pa.Record
     """
     cleaned: Counter[str] = Counter()
     texts, found = _fix_line_ends(block.column("text"), steps, cleaned)
-    changes = dict(_clean(texts, found, steps, cleaned))
+    texts = _clean(texts, found, steps, cleaned)
     if "last_fragment" in steps:
-        texts, changes = replace_texts(texts, changes), {}
+        changes = {}
         for row, text in enumerate(texts.to_pylist()):
             changed = drop_last_fragment(text)
             if changed != text:
                 changes[row] = changed.encode()
         cleaned["last_fragment"] += len(changes)
+        texts = replace_texts(texts, changes)
     if "title" in steps:
-        for row, title in _titled_rows(block):
-            text = changes[row] if row in changes else bytes(texts[row].as_buffer())
-            line = title_line(text, title)
-            if line:
-                changes[row] = line + text
-                cleaned["title"] += 1
-    texts = replace_texts(texts, changes)
+        texts = _join_titles(texts, _titled_rows(block), cleaned)
     return (block if texts is block.column("text") else replace_column(block, "text", texts)), cleaned
 
 
@@ -82,63 +80,116 @@ def _fix_line_ends(
 
 def _clean(
     texts: pa.StringArray, found: defects.Defects, steps: Sequence[Step], cleaned: Counter[str]
-) -> Iterator[tuple[int, bytes]]:
-    """The documents that change, by number, and what they become."""
+) -> pa.StringArray:
+    """The texts after all steps that go line by line.
+
+    Blanks at line ends and needless blank lines, which are most of what is found, are cut in compiled code; of all
+    other lines those that change are gathered as edits, as are whole documents.
+    """
+    if not found.documents.any():
+        return texts
     data, offsets = utf8_buffers(texts)
-    view = data.data
+    spans = np.empty((len(found.lines), 4), np.int64)
+    spaces = "white_space" in steps
+    edits.cut_blanks(data, found.lines, *(_BY_BYTES if spaces else (0, 0)), spans)
+    strip = spaces & ((found.documents & ~np.uint32(defects.PERSONAL)) != 0)
+    spaced = np.zeros(len(texts), bool)
+    spaced[spans[spans[:, 1] < spans[:, 2], 0]] = True
     firsts = np.searchsorted(found.lines[:, 0], np.arange(len(texts) + 1))
-    for row in np.flatnonzero(found.documents).tolist():
-        flags, start, end = int(found.documents[row]), int(offsets[row]), int(offsets[row + 1])
-        lines = found.lines[firsts[row] : firsts[row + 1], 1:].tolist()
+    replaced: dict[int, bytes] = {}
+    emptied: list[int] = []
+    for row in np.unique(found.lines[~np.isin(found.lines[:, 3], _BY_BYTES), 0]).tolist():
+        first, behind, flags = int(firsts[row]), int(firsts[row + 1]), int(found.documents[row])
+        start, end = int(offsets[row]), int(offsets[row + 1])
         changes: Counter[str] = Counter()
-        changed = None if flags & WHOLE else _clean_lines(view, start, end, lines, flags, steps, changes)
+        lines = found.lines[first:behind, 1:].tolist()
+        changed = None if flags & WHOLE else _clean_lines(data.data, start, end, lines, flags, steps, changes)
         if changed is None:
             changes.clear()
-            changed = clean_text(bytes(view[start:end]).decode(), flags, steps, changes).encode()
+            whole = clean_text(bytes(data.data[start:end]).decode(), flags, steps, changes).encode()
+            spans[first:behind, 1:] = end, end, 0
+            spans[first, 1:] = start, end, len(whole)
+            replaced[first], strip[row], spaced[row] = whole, False, False
+        for place, line in (changed or {}).items():
+            spans[first + place, 1:] = *lines[place][:2], len(line)
+            replaced[first + place] = line
+        if changed and strip[row] and not all(changed.values()):
+            emptied.append(row)
+        spaced[row] |= changes.pop("white_space", 0) > 0
         cleaned.update({name: count if "/" in name else 1 for name, count in changes.items()})
-        if changes:
-            yield row, changed
+    edited = edits.edit_texts(texts, spans, b"".join(replaced.values()), strip)
+    return _close_up(edited.texts, emptied, spaced | edited.stripped, cleaned)
+
+
+def _close_up(
+    texts: pa.StringArray, emptied: Sequence[int], spaced: NDArray[np.bool_], cleaned: Counter[str]
+) -> pa.StringArray:
+    """Leave one blank line at most where lines were emptied, and count whose white space changed."""
+    changes = {}
+    for row in emptied:
+        text = bytes(texts[row].as_buffer())
+        changes[row] = _BLANK_LINES.sub(b"\n\n", text).strip(b"\n")
+        spaced[row] |= len(changes[row]) != len(text)
+    cleaned["white_space"] += int(spaced.sum())
+    return replace_texts(texts, changes)
 
 
 def _clean_lines(
     view: memoryview, start: int, end: int, lines: Sequence[Sequence[int]], flags: int, steps: Sequence[Step],
     changes: Counter[str],
-) -> bytes | None:  # fmt: skip
-    """A document whose ``lines`` (first byte, end, flags) have been cleaned; None if only the whole can be cleaned."""
-    pieces: list[bytes | memoryview] = []
-    at, is_emptied = start, False
-    for first, last, of_line in lines:
-        if of_line in _BY_BYTES and "white_space" in steps:  # most are of these kinds, and need not be decoded
-            is_blank = of_line == defects.BLANK_LINES
-            pieces.append(view[at : first if is_blank else first + len(bytes(view[first:last]).rstrip(b" \t"))])
-            changes["white_space"] += 1
-            at = last + is_blank
+) -> dict[int, bytes] | None:  # fmt: skip
+    """Those of a document's ``lines`` (first byte, end, flags) that change, by place, and what they become; None if
+    only the whole can be cleaned."""
+    changed: dict[int, bytes] = {}
+    has_html = False
+    for place, (first, last, of_line) in enumerate(lines):
+        if of_line in _BY_BYTES:
             continue
-        line = bytes(view[first:last]).decode()
-        html_before = changes["html"]
-        changed = clean_line(line, of_line, steps, changes)
+        line, html_before = bytes(view[first:last]).decode(), changes["html"]
+        after = clean_line(line, of_line, steps, changes)
         if changes["html"] > html_before:
-            if flags & defects.CONTROL or not is_about_html(bytes(view[start:end]).decode()):
+            if flags & defects.CONTROL or "\n" in remove_html_of_line(line):
                 return None
-            changes.clear()
-            rest: list[Step] = [step for step in steps if step != "html"]
-            return _clean_lines(view, start, end, lines, flags, rest, changes)
-        if changed != line:
-            pieces += [view[at:first], changed.encode()]
-            at, is_emptied = last, is_emptied or not changed
-    text = b"".join([*pieces, view[at:end]])
-    if "white_space" in steps and flags & ~defects.PERSONAL:
-        stripped = (_BLANK_LINES.sub(b"\n\n", text) if is_emptied else text).strip(b"\n")
-        changes["white_space"] += len(stripped) != len(text)
-        text = stripped
+            if not has_html and is_about_html(bytes(view[start:end]).decode()):
+                changes.clear()
+                rest: list[Step] = [step for step in steps if step != "html"]
+                return _clean_lines(view, start, end, lines, flags, rest, changes)
+            has_html = True
+        if after != line:
+            changed[place] = after.encode()
     changes += Counter()
-    return text
+    return changed
+
+
+def _join_titles(texts: pa.StringArray, titled: Sequence[tuple[int, str]], cleaned: Counter[str]) -> pa.StringArray:
+    """The texts with the titles of ``titled`` rows before them, where they do not begin with these."""
+    data, offsets = utf8_buffers(texts)
+    view, rows, lines = data.data, [], []
+    for row, title in titled:
+        start, end = int(offsets[row]), int(offsets[row + 1])
+        encoded = title.encode()
+        if view[start : min(start + len(encoded), end)] == encoded:  # most
+            continue
+        line = title_line(bytes(view[start : min(end, start + head_bytes(title))]), title)
+        if line:
+            rows.append(row)
+            lines.append(line)
+    if not rows:
+        return texts
+    places = offsets[rows]
+    spans = np.stack([rows, places, places, [len(line) for line in lines]], axis=1).astype(np.int64)
+    cleaned["title"] += len(rows)
+    return edits.edit_texts(texts, spans, b"".join(lines), np.zeros(len(texts), bool)).texts
 
 
 def _titled_rows(block: pa.RecordBatch) -> list[tuple[int, str]]:
     """Rows of WuDao documents that have a title, and the title."""
     rows = pc.indices_nonzero(pc.starts_with(block.column("source"), _TITLED_SOURCES))
-    titles = [title_of(meta) for meta in block.column("meta").take(rows).to_pylist()]
+    metas = block.column("meta").take(rows).to_pylist()
+    try:
+        titles = [of.title or "" for of in _titles_decoder.decode(f"[{','.join(metas)}]")]
+    except msgspec.DecodeError:  # one of them is none, or has no such title
+        titles = [title_of(meta) for meta in metas]
     return [(row, title) for row, title in zip(rows.to_pylist(), titles, strict=True) if title]
 
 

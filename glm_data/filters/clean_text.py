@@ -70,10 +70,19 @@ def remove_html(text: str) -> str:
 def remove_html_of_line(line: str) -> str:
     """As :func:`remove_html`, of one line of a text that is not about HTML."""
     found = _patterns()
-    if not ("&" in line or "<" in line) or found["code"].search(line):
+    if not ("&" in line or "<" in line) or _is_code(line):
         return line
     line = found["tag"].sub("", found["break"].sub("\n", line))
     return found["entity"].sub(lambda match: html.unescape(match.group()), line)
+
+
+def _is_code(line: str) -> bool:
+    stripped = line.strip()
+    return (
+        stripped.endswith((";", "{", "}", '="', "='"))
+        or stripped.startswith(("#", "$", "/", "*", ">>>"))
+        or ("return" in line and bool(_patterns()["return"].search(line)))
+    )
 
 
 def is_about_html(text: str) -> bool:
@@ -92,11 +101,19 @@ def drop_last_fragment(text: str) -> str:
 
 
 def title_line(text: bytes, title: str) -> bytes:
-    """``title`` and a new line to go before ``text`` (UTF-8); nothing if that begins with it, white space aside."""
-    squeezed, most = "".join(title.split()), 4 * len(title) + 16
-    if not squeezed or "".join(text[: 4 * most].decode("utf-8", "ignore")[:most].split()).startswith(squeezed):
+    """``title`` and a new line to go before ``text`` (UTF-8); nothing if that begins with it, white space aside.
+
+    No more than the first :func:`head_bytes` of the text are looked at.
+    """
+    squeezed, most = "".join(title.split()), head_bytes(title)
+    if not squeezed or "".join(text[:most].decode("utf-8", "ignore")[: most // 4].split()).startswith(squeezed):
         return b""
     return f"{' '.join(title.split())}\n".encode()
+
+
+def head_bytes(title: str) -> int:
+    """How much of a text can tell whether it begins with its title."""
+    return 16 * len(title) + 64
 
 
 @lru_cache(maxsize=1)
@@ -118,10 +135,9 @@ def _patterns() -> dict[str, re.Pattern[str]]:
         "repeats": r"([!?！？。，、；～])\1{3,}",
         "ellipses": r"…{3,}",
         "markup": r"&[a-z#]|</?[A-Za-z]",
-        "code": r"[;{}]\s*$|^\s*(?:[#$/*]|>>>)|=[\"']\s*$|\breturn\b",
+        "return": r"\breturn\b",
         "break": r"(?i:<br ?/?>|</p>|</div>|</li>|</tr>)",
-        "tag": r"(?i:</?(?:p|div|span|font|b|strong|em|i|u|a|img|ul|ol|li|tr|td|th|table|tbody|center|h[1-6])"
-        r"(?: [^<>]{0,500})?/?>)",
+        "tag": rf"(?i:</?(?:{'|'.join(tag for tag in defects.TAGS if tag != 'br')})(?: [^<>]{{0,500}})?/?>)",
         "entity": r"&(?:nbsp|ensp|emsp|quot|amp|lt|gt|middot|bull|hellip|mdash|ndash|[lr][sd]quo|#[0-9]{2,6});",
         "han": r"[\u3400-\u9fff]",
     }
@@ -175,20 +191,24 @@ def run_steps(
     """Run those of ``text_steps`` that are among ``steps`` and that ``flags`` ask for."""
     for name, step in text_steps.items():
         if name in steps and flags & step.flags:
-            changed = step.function(text)
+            changed = replace_personal(text, flags) if name == "personal" else step.function(text)
             if changed != text:
                 cleaned[name] += 1
                 if name == "personal":
-                    cleaned.update(_placeholders(text, changed))
+                    _count_placeholders(text, changed, cleaned)
                 text, flags = changed, flags | step.leaves
     return text
 
 
-def _placeholders(before: str, after: str) -> Counter[str]:
-    """``personal/<kind>`` and how many placeholders of it a text got."""
-    kinds = sorted(set(PLACEHOLDERS.values()))
-    gained = {kind.strip("<>"): after.count(kind) - before.count(kind) for kind in kinds}
-    return Counter({f"personal/{kind}": count for kind, count in gained.items() if count > 0})
+def _count_placeholders(before: str, after: str, cleaned: Counter[str]) -> None:
+    """Add to ``personal/<kind>`` how many placeholders of it a text got."""
+    for placeholder, name in _KINDS.items():
+        gained = after.count(placeholder) - before.count(placeholder)
+        if gained > 0:
+            cleaned[name] += gained
+
+
+_KINDS = {placeholder: f"personal/{placeholder.strip('<>')}" for placeholder in PLACEHOLDERS.values()}
 
 
 def to_simplified(texts: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glm_data.errors import InputError
-from glm_data.text.compiled import compiled
+from glm_data.kernels import compiled
 
 _MAGIC, _VERSION, _SUPERVISED = 793712314, 12, 3
 _HIERARCHICAL, _SOFTMAX = 1, 3

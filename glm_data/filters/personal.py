@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from datetime import date
 from functools import lru_cache
 
+from glm_data.text import defects
+
 PLACEHOLDERS = {
     "email": "<email>",
     "id_card": "<id-card>",
@@ -30,7 +32,6 @@ PLACEHOLDERS = {
     "qq": "<qq>",
 }
 _TRIGGERS = {
-    "email": r"@",
     "numbers": r"[0-9][0-9 ()（）.+-]{5,40}[0-9Xx]",
     "qq": r"[Qq扣企][Qq扣鹅]",
     "ipv6": r":[0-9A-Fa-f]{0,4}:",
@@ -53,9 +54,10 @@ _IPV6 = r"(?<![0-9A-Za-z.:_-])(?:[0-9A-Fa-f]{1,4}:){2,7}(?::?[0-9A-Fa-f]{1,4}){1
 _QQ = r"""(?<![A-Za-z])(?:[Qq]{2}|扣扣|企鹅)(?:群|号码|号|群号)?[ ]?[:：]?[ ]?
 (?P<number>[1-9][0-9]{4,10})(?![0-9A-Za-z.-])"""
 _URL = r"""(?:[A-Za-z][A-Za-z0-9+.-]{1,15}://|\bwww\.)[^\s<>"'，。）】、]+"""
-_CODE = r"""[;{}]\s*$
-|^\s*(?:\#\s*(?:include|define)|//|/\*|\*|<[!/?A-Za-z]|>>>|\$\s|import\s|from\s\S+\simport|(?:def|class)\s.*:)
-|[=({\[,]\s*["'][^"']*["']\s*[,)}\];]|\)\s*\{|(?:->|=>|==|!=|&&|\|\|)"""
+_CODE_START = (
+    r"""\s*(?:\#\s*(?:include|define)|//|/\*|\*|<[!/?A-Za-z]|>>>|\$\s|import\s|from\s\S+\simport|(?:def|class)\s.*:)"""
+)
+_CODE_STRING = r"""[=({\[,]\s*["'][^"']*["']\s*[,)}\];]"""
 _VERSION = r"(?i)(?:\bv|version|版本|ver\.?|release)[ :：]?\s?$"
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _CHECK_CHARACTERS = "10X98765432"
@@ -68,43 +70,57 @@ _NAME_CHARACTERS = "".join(map(chr, (*range(0x30, 0x3A), *range(0x41, 0x5B), *ra
 
 @lru_cache(maxsize=1)
 def _patterns() -> dict[str, re.Pattern[str]]:
-    named = {"email": _EMAIL, "numbers": _NUMBERS, "ipv6": _IPV6, "qq": _QQ, "url": _URL, "code": _CODE}
-    verbose = ("email", "numbers", "qq", "code")
+    named = {"email": _EMAIL, "numbers": _NUMBERS, "ipv6": _IPV6, "qq": _QQ, "url": _URL, "code start": _CODE_START,
+             "code string": _CODE_STRING, "code block": r"\)\s*\{"}  # fmt: skip
+    verbose = ("email", "numbers", "qq")
     patterns = {name: re.compile(text, re.VERBOSE if name in verbose else 0) for name, text in named.items()}
     triggers = {f"{name} trigger": re.compile(text) for name, text in _TRIGGERS.items()}
     return {**patterns, **triggers, "version": re.compile(_VERSION)}
 
 
-def replace_personal(text: str) -> str:
-    """Put placeholders in place of personal data; what one line holds does not depend on others."""
+def replace_personal(text: str, kinds: int = defects.PERSONAL) -> str:
+    """Put placeholders in place of personal data; what one line holds does not depend on others.
+
+    ``kinds`` are flags of :mod:`glm_data.text.defects`: of what there may be any.
+    """
     parts, last = [], 0
-    for start, end, kind in sorted(find_personal(text)):
+    for start, end, kind in sorted(find_personal(text, kinds)):
         if start >= last and not _is_in_url_or_code(text, start, end):
             parts += [text[last:start], PLACEHOLDERS[kind]]
             last = end
     return "".join(parts) + text[last:] if parts else text
 
 
-def find_personal(text: str) -> Iterator[tuple[int, int, str]]:
-    """Start, end and kind of what has the form of personal data, in no order."""
-    found = _patterns()
-    for trigger in found["email trigger"].finditer(text):
-        before = text[max(0, trigger.start() - _MOST_BEFORE) : trigger.start()]
+def find_personal(text: str, kinds: int = defects.PERSONAL) -> Iterator[tuple[int, int, str]]:
+    """Start, end and kind of what has the form of personal data of ``kinds``, in no order."""
+    if kinds & defects.MAIL:
+        yield from _find_mail(text)
+    if kinds & defects.NUMBER:
+        for trigger in _patterns()["numbers trigger"].finditer(text):
+            number = trigger.group()
+            if sum(map(str.isdigit, number)) >= _FEWEST_DIGITS or number.count(".") >= 3:
+                yield from _find_numbers(text, max(0, trigger.start() - 2), trigger.end() + 1)
+    if kinds & defects.QQ:
+        for trigger in _patterns()["qq trigger"].finditer(text):
+            match = _patterns()["qq"].match(text, trigger.start())
+            if match:
+                yield *match.span("number"), "qq"
+    if kinds & defects.COLONS:
+        for trigger in _patterns()["ipv6 trigger"].finditer(text):
+            first, behind = max(0, trigger.start() - 4), trigger.end() + _MOST_AFTER
+            matches = _patterns()["ipv6"].finditer(text, first, behind)
+            yield from ((*match.span(), "ipv6") for match in matches if is_public(match.group()))
+
+
+def _find_mail(text: str) -> Iterator[tuple[int, int, str]]:
+    at = text.find("@")
+    while at >= 0:
+        before = text[max(0, at - _MOST_BEFORE) : at]
         name = before[len(before.rstrip(_NAME_CHARACTERS)) :].lstrip("._%+-")
-        match = found["email"].match(text, trigger.start() - len(name)) if name else None
+        match = _patterns()["email"].match(text, at - len(name)) if name else None
         if match:
             yield *match.span(), "email"
-    for trigger in found["numbers trigger"].finditer(text):
-        number = trigger.group()
-        if sum(map(str.isdigit, number)) >= _FEWEST_DIGITS or number.count(".") >= 3:
-            yield from _find_numbers(text, max(0, trigger.start() - 2), trigger.end() + 1)
-    for trigger in found["qq trigger"].finditer(text):
-        match = found["qq"].match(text, trigger.start())
-        if match:
-            yield *match.span("number"), "qq"
-    for trigger in found["ipv6 trigger"].finditer(text):
-        matches = found["ipv6"].finditer(text, max(0, trigger.start() - 4), trigger.end() + _MOST_AFTER)
-        yield from ((*match.span(), "ipv6") for match in matches if is_public(match.group()))
+        at = text.find("@", at + 1)
 
 
 _FEWEST_DIGITS = 7
@@ -126,11 +142,26 @@ def _is_in_url_or_code(text: str, start: int, end: int) -> bool:
     first = text.rfind("\n", 0, start) + 1
     last = text.find("\n", end)
     line = text[first : last if last >= 0 else len(text)]
+    if is_code(line):
+        return True
+    urls = _patterns()["url"].finditer(line) if "://" in line or "www." in line else ()
+    return any(url.start() + first <= start and end <= url.end() + first for url in urls)
+
+
+def is_code(line: str) -> bool:
+    """Whether a line looks like source code."""
     found = _patterns()
-    urls = found["url"].finditer(line)
-    return bool(found["code"].search(line)) or any(
-        url.start() + first <= start and end <= url.end() + first for url in urls
+    return (
+        line.rstrip()[-1:] in _CODE_ENDS
+        or any(map(line.__contains__, _OPERATORS))
+        or bool(found["code start"].match(line))
+        or (("'" in line or '"' in line) and bool(found["code string"].search(line)))
+        or ("{" in line and bool(found["code block"].search(line)))
     )
+
+
+_CODE_ENDS = (";", "{", "}")
+_OPERATORS = ("->", "=>", "==", "!=", "&&", "||")
 
 
 def is_id_card(number: str) -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from glm_data.errors import InputError, UsageError
 from glm_data.files import atomic_path
-from glm_data.text.compiled import compiled
+from glm_data.kernels import compiled
 from glm_data.text.sets import BASE, spread
 from glm_data.text.statistics import Tokens, tokenize
 

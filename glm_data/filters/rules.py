@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -52,8 +52,8 @@ class Profile(Config, frozen=True, kw_only=True):
 class Verdicts(NamedTuple):
     """The judgement on a block's documents."""
 
-    reasons: list[str]
-    """The first reason against each document; empty for those kept."""
+    reasons: NDArray[Any]
+    """The first reason against each document, ``object[documents]``; empty for those kept."""
     values: NDArray[np.float64]
     """The measured value of that reason's signal; NaN where there is none."""
     broken: list[dict[str, float]]
@@ -104,18 +104,25 @@ def _check_known(words: tuple[str, ...], known: Mapping[str, str] | tuple[str, .
 
 def judge(profile: Profile, signals: Signals, languages: NDArray[np.int8]) -> Verdicts:
     """Judge documents by their signals (``float64[documents]`` each) and languages (indices of LANGUAGES)."""
-    broken: list[dict[str, float]] = [{} for _ in languages]
-    nothing = np.full(len(languages), np.nan)
-    for name, rows, values in (
+    count = len(languages)
+    reasons, values, broken = np.full(count, "", object), np.full(count, np.nan), [_NOTHING] * count
+    nothing = np.full(count, np.nan)
+    for name, rows, measured in (
         (SOURCE_REASON, signals["refused_source"] > 0, nothing),
         (URL_REASON, signals["refused_url"] > 0, nothing),
         (LANGUAGE_REASON, ~_language_mask(profile.languages)[languages], nothing),
         *((rule.name, find_broken(rule, signals, languages), signals[rule.signal]) for rule in profile.rules),
     ):
         for row in np.flatnonzero(rows).tolist():
-            broken[row][name] = float(values[row])
-    firsts = [next(iter(rules.items()), ("", float("nan"))) for rules in broken]
-    return Verdicts([reason for reason, _ in firsts], np.array([value for _, value in firsts], np.float64), broken)
+            value = float(measured[row])
+            if not broken[row]:
+                reasons[row], values[row], broken[row] = name, value, {}
+            broken[row][name] = value
+    return Verdicts(reasons, values, broken)
+
+
+_NOTHING: dict[str, float] = {}
+"""What is broken by those that broke nothing: of most, so that they share it."""
 
 
 def find_broken(rule: Rule, signals: Signals, languages: NDArray[np.int8]) -> NDArray[np.bool_]:
@@ -134,7 +141,7 @@ def find_broken(rule: Rule, signals: Signals, languages: NDArray[np.int8]) -> ND
 
 def find_bound(rule: Rule, signals: Signals, languages: NDArray[np.int8]) -> NDArray[np.bool_]:
     """Which documents ``rule`` holds for: ``bool[documents]``."""
-    bound = _language_mask(rule.languages or LANGUAGES)[languages]
+    bound = _language_mask(rule.languages)[languages] if rule.languages else np.ones(len(languages), bool)
     for name, least in rule.given.items():
         bound &= signals[name].astype(np.float32) >= np.float32(least)
     for name, least in rule.unless.items():

@@ -140,7 +140,7 @@ def reasons_of(kept: Kept, profile: Profile) -> NDArray[Any]:
     refused = {source: is_refused_source(source, profile.drop_sources) for source in set(kept.sources.tolist())}
     by_source = np.array([refused[source] for source in kept.sources], np.float64)
     signals = {**kept.signals, "refused_source": np.fmax(kept.signals["refused_source"], by_source)}
-    return np.array(judge(profile, signals, kept.languages).reasons, object)
+    return judge(profile, signals, kept.languages).reasons
 
 
 def tell_rules(

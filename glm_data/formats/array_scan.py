@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glm_data.text.compiled import compiled
+from glm_data.kernels import compiled
 
 # Slots of the state, which lives across chunks.
 START, DEPTH, KINDS, PREVIOUS, STRING = range(5)

@@ -105,6 +105,7 @@ class ArraySplitter:
         self._drop(blank.end() if blank else 0)
         if not self._buffer:
             return
+        wait = not at_end and len(self._buffer) < _LONGEST_HEAD
         self._anything = True
         if self._buffer[0] == ord("["):
             self._enter(1, bracket=True)

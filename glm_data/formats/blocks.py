@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from glm_data import documents
 
@@ -16,6 +17,7 @@ DEFAULT_MAX_RECORD_BYTES = 32 << 20
 """Longest record that is read into memory; the longest novels are about 5 MB."""
 
 _EXCERPT_BYTES = 160
+_NO_COLUMNS = [pa.array([], pa.string())] * (len(documents.SCHEMA) - 1)
 
 
 class Unreadable(msgspec.Struct, frozen=True):
@@ -117,16 +119,25 @@ class BlockBuilder:
     """Collects documents and unreadable records until they make a block."""
 
     def __init__(self) -> None:
+        self._pieces: list[Sequence[pa.Array]] = []
+        """Columns but for texts."""
         self._rows: list[Document] = []
+        """Those behind the last piece."""
         self._texts: list[bytes | memoryview] = []
         self._sizes: list[npt.NDArray[np.int32]] = []
         self._unreadable: list[Unreadable] = []
-        self._bytes = 0
+        self._documents = self._bytes = 0
 
     @property
     def room(self) -> int:
         """How many rows the block may still take."""
-        return documents.BLOCK_ROWS - len(self._rows)
+        return documents.BLOCK_ROWS - self._documents
+
+    def add_columns(self, columns: Sequence[pa.Array], texts: bytes | memoryview, sizes: npt.NDArray[np.int32]) -> bool:
+        """As :meth:`add`, of documents whose other columns, in the order of the schema, are given as arrays."""
+        self._close_rows()
+        self._pieces.append(columns)
+        return self._grow(texts, sizes, pc.sum(pc.binary_length(columns[-1])).as_py())
 
     def add(self, rows: Sequence[Document], texts: bytes | memoryview, sizes: npt.NDArray[np.int32]) -> bool:
         """Add documents whose texts are, one after the other, ``texts`` in UTF-8; whether the block is full now.
@@ -134,10 +145,7 @@ class BlockBuilder:
         ``sizes: int32[rows]`` are the bytes of each text; ``text`` of the rows is not looked at.
         """
         self._rows += rows
-        self._texts.append(texts)
-        self._sizes.append(sizes)
-        self._bytes += len(texts)
-        return self._bytes >= documents.BLOCK_BYTES or self.room <= 0
+        return self._grow(texts, sizes, sum(len(row.meta) for row in rows))
 
     def add_one(self, item: Document | Unreadable) -> bool:
         """Add a document with its own text, or a record that is unreadable; whether the block is full now."""
@@ -148,21 +156,34 @@ class BlockBuilder:
         return self.add([item], text, np.array([len(text)], np.int32))
 
     def __bool__(self) -> bool:
-        return bool(self._rows or self._unreadable)
+        return bool(self._documents or self._unreadable)
 
     def take(self) -> Block:
         """Make a block of what was collected and begin the next one."""
-        ids, _, sources, langs, metas = zip(*self._rows, strict=True) if self._rows else ((),) * len(documents.SCHEMA)
-        columns = [pa.array(column, pa.string()) for column in (ids, sources, langs, metas)]
-        columns.insert(1, _text_column(self._texts, self._sizes))
+        self._close_rows()
+        ids, *others = (pa.concat_arrays(parts) for parts in zip(_NO_COLUMNS, *self._pieces, strict=True))
+        columns = [ids, _text_column(self._texts, self._sizes), *others]
         block = Block(pa.RecordBatch.from_arrays(columns, schema=documents.SCHEMA), tuple(self._unreadable))
-        self._rows, self._texts, self._sizes, self._unreadable, self._bytes = [], [], [], [], 0
+        self._pieces, self._texts, self._sizes, self._unreadable = [], [], [], []
+        self._documents = self._bytes = 0
         return block
+
+    def _grow(self, texts: bytes | memoryview, sizes: npt.NDArray[np.int32], meta_bytes: int) -> bool:
+        self._texts.append(texts)
+        self._sizes.append(sizes)
+        self._documents += len(sizes)
+        self._bytes += len(texts) + meta_bytes
+        return self._bytes >= documents.BLOCK_BYTES or self.room <= 0
+
+    def _close_rows(self) -> None:
+        if self._rows:
+            ids, _, *others = (pa.array(column, pa.string()) for column in zip(*self._rows, strict=True))
+            self._pieces.append([ids, *others])
+            self._rows = []
 
 
 def _text_column(texts: Sequence[bytes | memoryview], sizes: Sequence[npt.NDArray[np.int32]]) -> pa.Array:
     count = sum(map(len, sizes))
     offsets = np.zeros(count + 1, np.int32)
-    if count:
-        np.cumsum(np.concatenate(sizes), out=offsets[1:])
+    np.cumsum(np.concatenate([*sizes, offsets[:0]]), out=offsets[1:])
     return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts)))

@@ -10,30 +10,37 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from glm_data.formats.blocks import Records
-from glm_data.text.compiled import compiled
+from glm_data.formats.json_strings import (
+    BACKSLASH,
+    QUOTE,
+    SPACE,
+    copy_bytes,
+    copy_string,
+    end_of_kept_string,
+    end_of_plain_string,
+    skip_space,
+    skip_string,
+)
+from glm_data.kernels import compiled
 
-_SPACE = np.zeros(256, np.bool_)
-_SPACE[[0x20, 0x09, 0x0A, 0x0D]] = True
-_PLAIN = np.ones(256, np.bool_)
-_PLAIN[:0x20] = _PLAIN[0x80:] = _PLAIN[[0x22, 0x5C]] = False
-"""Bytes of a string that stand for themselves alone."""
-_NO_ESCAPE = 0xFF
-_ESCAPES = np.full(256, _NO_ESCAPE, np.uint8)
-for _letter, _meant in zip(b'"\\/bfnrt', b'"\\/\b\f\n\r\t', strict=True):
-    _ESCAPES[_letter] = _meant
-_HEX = np.full(256, 0x10000, np.int64)
-for _value in range(16):
-    _HEX[ord(f"{_value:x}")] = _HEX[ord(f"{_value:X}")] = _value
-_ONES = np.uint64(0x0101010101010101)
-_QUOTES, _BACKSLASHES, _SPACES, _HIGHS = (_ONES * np.uint64(byte) for byte in (0x22, 0x5C, 0x20, 0x80))
-_QUOTE, _BACKSLASH, _COMMA, _COLON, _OPEN, _CLOSE = 0x22, 0x5C, 0x2C, 0x3A, 0x7B, 0x7D
+_COMMA, _COLON, _OPEN, _CLOSE = 0x2C, 0x3A, 0x7B, 0x7D
 _SLOW = -1
 _MINUS, _ZERO, _NINE = 0x2D, 0x30, 0x39
-_WORDS: tuple[bytes, ...] = (b"text", b"content", b"raw_content", b"dataType", b"pile_set_name", b"source", b"meta")
-CONTENT, _DATA_TYPE, _PILE_SET, _SOURCE, _META, _NAMES = 1, 3, 4, 5, 6, len(_WORDS)
+_WORDS: tuple[bytes, ...] = (
+    b"text",
+    b"content",
+    b"raw_content",
+    b"dataType",
+    b"pile_set_name",
+    b"source",
+    b"meta",
+    b"lang",
+)
+CONTENT, _DATA_TYPE, _PILE_SET, _SOURCE, _META, _LANG, _NAMES = 1, 3, 4, 5, 6, 7, len(_WORDS)
 _WORDS += (b"true", b"false", b"null")
 _SIZES = np.array([len(word) for word in _WORDS], np.int64)
 _SPELT = np.array([list(word.ljust(16)) for word in _WORDS], np.uint8)
@@ -41,105 +48,116 @@ NOT_FLAT = -1
 _MOST_FIELDS, _MOST_DIGITS = 16, 15
 
 
+class Spans(NamedTuple):
+    """UTF-8 strings one after the other, one a record."""
+
+    data: NDArray[np.uint8]
+    bounds: NDArray[np.int64]
+    """``int64[records + 1]``."""
+
+    def strings(self) -> pa.Array:
+        """The same as a string array, without a copy."""
+        offsets = self.bounds.astype(np.int32)
+        return pa.StringArray.from_buffers(offsets.size - 1, pa.py_buffer(offsets), pa.py_buffer(self.data))
+
+    def at(self, place: int) -> bytes:
+        """One of them as an object."""
+        return self.data[self.bounds[place] : self.bounds[place + 1]].tobytes()
+
+
 class Extracted(NamedTuple):
     """The texts of some records, taken out; of a record that has to be decoded whole, neither text nor rest."""
 
-    texts: memoryview
-    """UTF-8 of all texts, one after the other."""
-    text_bounds: NDArray[np.int64]
-    """``int64[records + 1]``."""
-    rests: bytes
-    """The records without their texts (an empty string stands there), one after the other."""
-    rest_bounds: NDArray[np.int64]
-    """``int64[records + 1]``."""
-    metas: bytes
-    """Of the rests that are flat, the JSON of their fields but those of text and source, one after the other."""
-    meta_bounds: NDArray[np.int64]
-    """``int64[records + 1]``."""
-    flat: NDArray[np.int64]
-    """``int64[records, 3]``: :data:`NOT_FLAT`, or :data:`CONTENT` and others for the text's field; where the source
-    begins and ends in the rest, if a field names one, else -1."""
+    texts: Spans
+    rests: Spans
+    """The records without their texts: an empty string stands there."""
+    metas: Spans
+    """Of the rests that are flat, the JSON of their fields but those of text and source, on a level with those of an
+    object ``meta``."""
+    sources: Spans
+    """What a flat rest says of its source, or nothing."""
+    fields: NDArray[np.int64]
+    """``int64[records]``: :data:`NOT_FLAT`, or :data:`CONTENT` and others for the text's field."""
 
 
 def extract_texts(records: Records) -> Extracted:
     """Take the text (``text``, else ``content``, else ``raw_content``) out of JSON objects."""
     data = np.frombuffer(records.data, np.uint8)
     count = len(records.bounds)
-    texts, rests, metas = (np.empty(data.size, np.uint8) for _ in range(3))
-    bounds, flat = np.zeros((3, count + 1), np.int64), np.empty((count, 3), np.int64)
-    _extract_kernel(data, _eight_at_a_time(data), records.bounds, texts, rests, bounds)
-    _flatten_kernel(rests, _eight_at_a_time(rests), metas, bounds, flat)
-    (text_bounds, rest_bounds, meta_bounds), (text, rest, meta) = bounds, bounds[:, -1]
-    return Extracted(
-        texts.data[:text], text_bounds, rests[:rest].tobytes(), rest_bounds, metas[:meta].tobytes(), meta_bounds, flat
-    )
-
-
-def _eight_at_a_time(data: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    return data[: data.size & -8].view(np.uint64)
+    texts, rests = np.empty(data.size, np.uint8), np.empty(data.size, np.uint8)
+    bounds, fields = np.zeros((4, count + 1), np.int64), np.empty(count, np.int64)
+    _extract_kernel(data, records.bounds, texts, rests, bounds)
+    rests = rests[: bounds[1, -1]]
+    metas, sources = np.empty(rests.size, np.uint8), np.empty(rests.size, np.uint8)
+    _flatten_kernel(rests, metas, sources, bounds, fields)
+    columns = zip((texts, rests, metas, sources), bounds, strict=True)
+    text, rest, meta, source = (Spans(array[: ends[-1]], ends) for array, ends in columns)
+    return Extracted(text, rest, meta, source, fields)
 
 
 @compiled
-def _extract_kernel(joined: Any, words: Any, records: Any, texts: Any, rests: Any, bounds: Any) -> None:
+def _extract_kernel(joined: Any, records: Any, texts: Any, rests: Any, bounds: Any) -> None:
     used = rest = 0
     for record in range(records.shape[0]):
         start, end = records[record, 0], records[record, 1]
-        value, value_end, size = _extract(joined, words, start, end, texts, used)
+        value, value_end, size = _extract(joined, start, end, texts, used)
         used += size
         if value >= 0:
-            rest = _copy(joined, start, value + 1, rests, rest)
-            rest = _copy(joined, value_end - 1, end, rests, rest)
+            rest = copy_bytes(joined, start, value + 1, rests, rest)
+            rest = copy_bytes(joined, value_end - 1, end, rests, rest)
         bounds[0, record + 1], bounds[1, record + 1] = used, rest
 
 
 @compiled
-def _copy(data: Any, start: int, end: int, copied: Any, used: int) -> int:
-    """Copy bytes; the place behind them."""
-    for at in range(start, end):
-        copied[_at(used)] = data[_at(at)]
-        used += 1
-    return used
-
-
-@compiled
-def _flatten_kernel(rests: Any, words: Any, metas: Any, bounds: Any, flat: Any) -> None:
-    fields = np.empty((_MOST_FIELDS, 5), np.int64)
-    used = 0
-    for record in range(flat.shape[0]):
+def _flatten_kernel(rests: Any, metas: Any, sources: Any, bounds: Any, fields: Any) -> None:
+    found = np.empty((_MOST_FIELDS, 6), np.int64)
+    used = said = 0
+    for record in range(fields.size):
         start, end = bounds[1, record], bounds[1, record + 1]
-        flat[record, 0] = flat[record, 1] = flat[record, 2] = NOT_FLAT
-        count = _parse_fields(rests, words, start, end, fields) if end > start else 0
+        fields[record] = NOT_FLAT
+        count = _parse_fields(rests, start, end, found) if end > start else 0
         if count:
-            used, text, source = _flatten(rests, fields, count, metas, used)
-            flat[record, 0] = text
+            used, fields[record], source = _flatten(rests, found, count, metas, used)
             if source >= 0:
-                flat[record, 1], flat[record, 2] = fields[source, 3] + 1 - start, fields[source, 4] - 1 - start
-        bounds[2, record + 1] = used
+                said = copy_bytes(rests, found[source, 3] + 1, found[source, 4] - 1, sources, said)
+        bounds[2, record + 1], bounds[3, record + 1] = used, said
 
 
 @compiled
-def _parse_fields(rests: Any, words: Any, at: int, end: int, fields: Any) -> int:
-    """Fill in a row a field of a rest, whose structure the scan has seen: what its name means, where name and value
-    begin and end. The number of fields; 0 if a name comes twice or a value is not a string without escapes, a small
-    integer or a constant."""
-    for count in range(fields.shape[0]):
-        name = _skip_space(rests, at + 1, end)
-        behind = _end_of_plain_string(rests, words, name, end)
+def _parse_fields(rests: Any, at: int, end: int, fields: Any) -> int:
+    """Fill in a row a field of a rest, whose structure the scan has seen, those of an object ``meta`` among them: what
+    its name means, where name and value begin and end, and whether it is one of ``meta``.
+
+    The number of fields; 0 if a name comes twice, or a value is not a string as the encoder writes it, a small integer
+    or a constant, or ``meta`` is empty or names a text, or the record may be one of our own."""
+    count = depth = metas = langs = 0
+    while count < fields.shape[0]:
+        name = skip_space(rests, at + 1, end)
+        behind = end_of_plain_string(rests, name, end)
         if behind < 0:
             return 0
         for other in range(count):
             if _is_same(rests, name, behind, fields[other, 1], fields[other, 2]):
                 return 0
-        value = _skip_space(rests, _skip_space(rests, behind, end) + 1, end)
-        is_string = rests[value] == _QUOTE
-        at = _end_of_plain_string(rests, words, value, end) if is_string else _end_of_scalar(rests, value, end)
-        if at < 0:
+        kind = _name_of(rests, name + 1, behind - 1)
+        value = skip_space(rests, skip_space(rests, behind, end) + 1, end)
+        if depth and (kind < _DATA_TYPE or kind == _META):
             return 0
-        fields[count, 0] = _name_of(rests, name + 1, behind - 1)
+        if kind == _META and rests[value] == _OPEN and not metas:
+            at, depth, metas = value, 1, 1
+            continue
+        langs += depth == 0 and kind == _LANG
+        at = end_of_kept_string(rests, value, end) if rests[value] == QUOTE else _end_of_scalar(rests, value, end)
+        if at < 0 or kind == _META:
+            return 0
+        fields[count, 0], fields[count, 5] = kind, depth
         fields[count, 1], fields[count, 2], fields[count, 3], fields[count, 4] = name, behind, value, at
-        at = _skip_space(rests, at, end)
+        count += 1
+        at = skip_space(rests, at, end)
+        if rests[at] == _CLOSE and depth:
+            at, depth = skip_space(rests, at + 1, end), 0
         if rests[at] == _CLOSE:
-            return count + 1
+            return 0 if metas and langs else count
         if rests[at] != _COMMA:
             return 0
     return 0
@@ -147,37 +165,35 @@ def _parse_fields(rests: Any, words: Any, at: int, end: int, fields: Any) -> int
 
 @compiled
 def _flatten(rests: Any, fields: Any, count: int, metas: Any, used: int) -> Any:
-    """Write fields but those of text and source as the encoder would: the place behind, the kind of the text's field
-    (``NOT_FLAT`` if that cannot be done), the place of the source's."""
+    """Write fields but those of text and source as the encoder would, those of ``meta`` last: the place behind, the
+    kind of the text's field (``NOT_FLAT`` if that cannot be done), the place of the source's."""
     text, source, first = _NAMES, NOT_FLAT, used
     for place in range(count):
         text = min(text, fields[place, 0])
     metas[used] = _OPEN
     used += 1
-    for place in range(count):
+    for again in range(2 * count):
+        depth, place = again // count, again % count
         kind, name, behind = fields[place, 0], fields[place, 1], fields[place, 2]
         value, end = fields[place, 3], fields[place, 4]
         names_source = kind == _DATA_TYPE if text == CONTENT else (kind == _PILE_SET) | (kind == _SOURCE)
-        if kind == _META or (names_source and source >= 0):
+        if fields[place, 5] != depth:
+            continue
+        if names_source and source >= 0:
             return first, NOT_FLAT, NOT_FLAT
-        if names_source and rests[value] == _QUOTE and end > value + 2:
+        if names_source and rests[value] == QUOTE and end > value + 2:
+            if end_of_plain_string(rests, value, end) != end:
+                return first, NOT_FLAT, NOT_FLAT
             source = place
         elif kind != text:
-            used = _copy(rests, name, behind, metas, used)
+            used = copy_bytes(rests, name, behind, metas, used)
             metas[used] = _COLON
-            used = _copy(rests, value, end, metas, used + 1)
+            used = copy_bytes(rests, value, end, metas, used + 1)
             metas[used] = _COMMA
             used += 1
     used -= used > first + 1
     metas[used] = _CLOSE
     return used + 1, text, source
-
-
-@compiled
-def _end_of_plain_string(rests: Any, words: Any, at: int, end: int) -> int:
-    """Behind the string that begins at ``at``, -1 if it has escapes or is unsound."""
-    at = _end_of_run(rests, words, at + 1, end)
-    return at + 1 if at < end and rests[at] == _QUOTE else -1
 
 
 @compiled
@@ -222,35 +238,35 @@ def _name_of(data: Any, start: int, end: int) -> Any:
 
 
 @compiled
-def _extract(joined: Any, words: Any, at: int, end: int, data: Any, used: int) -> Any:
+def _extract(joined: Any, at: int, end: int, data: Any, used: int) -> Any:
     """``(start, end, size)`` of the text's string in ``joined`` and of the text in ``data``; start is -1 for slow."""
     best, value, value_end, size = 4, _SLOW, _SLOW, 0
-    at = _skip_space(joined, at, end)
+    at = skip_space(joined, at, end)
     if at >= end or joined[at] != _OPEN:
         return _SLOW, _SLOW, 0
     at += 1
     while True:
-        at = _skip_space(joined, at, end)
-        if at >= end or joined[at] != _QUOTE:
+        at = skip_space(joined, at, end)
+        if at >= end or joined[at] != QUOTE:
             return _SLOW, _SLOW, 0
         key = at + 1
-        at = _skip_string(joined, at, end)
+        at = skip_string(joined, at, end)
         rank = _rank_of(joined, key, at - 1)
-        at = _skip_space(joined, at, end)
+        at = skip_space(joined, at, end)
         if at >= end or joined[at] != _COLON:
             return _SLOW, _SLOW, 0
-        at = _skip_space(joined, at + 1, end)
-        if at >= end or rank == 3 or (rank < 3 and (joined[at] != _QUOTE or rank == best)):
+        at = skip_space(joined, at + 1, end)
+        if at >= end or rank == 3 or (rank < 3 and (joined[at] != QUOTE or rank == best)):
             return _SLOW, _SLOW, 0
         if rank < best:
             best, value = rank, at
-            at, size = _copy_string(joined, words, at + 1, end, data, used)
+            at, size = copy_string(joined, at + 1, end, data, used)
             value_end = at
         else:
             at = _skip_value(joined, at, end)
         if at < 0:
             return _SLOW, _SLOW, 0
-        at = _skip_space(joined, at, end)
+        at = skip_space(joined, at, end)
         if at >= end:
             return _SLOW, _SLOW, 0
         byte = joined[at]
@@ -259,7 +275,7 @@ def _extract(joined: Any, words: Any, at: int, end: int, data: Any, used: int) -
             break
         if byte != _COMMA:
             return _SLOW, _SLOW, 0
-    if best == 4 or _skip_space(joined, at, end) != end:
+    if best == 4 or skip_space(joined, at, end) != end:
         return _SLOW, _SLOW, 0
     return value, value_end, size
 
@@ -271,28 +287,9 @@ def _rank_of(joined: Any, start: int, end: int) -> Any:
     if rank < 3:
         return rank
     for at in range(start, end):
-        if joined[at] == _BACKSLASH:
+        if joined[at] == BACKSLASH:
             return 3
     return 4
-
-
-@compiled
-def _skip_space(joined: Any, at: int, end: int) -> int:
-    while at < end and _SPACE[joined[at]]:
-        at += 1
-    return at
-
-
-@compiled
-def _skip_string(joined: Any, at: int, end: int) -> int:
-    """Behind the string that begins with the quote at ``at``; ``end`` if it does not end."""
-    at += 1
-    while at < end:
-        byte = joined[at]
-        if byte == _QUOTE:
-            return at + 1
-        at += 2 if byte == _BACKSLASH else 1
-    return end
 
 
 @compiled
@@ -301,8 +298,8 @@ def _skip_value(joined: Any, at: int, end: int) -> int:
     depth = 0
     while at < end:
         byte = joined[at]
-        if byte == _QUOTE:
-            at = _skip_string(joined, at, end)
+        if byte == QUOTE:
+            at = skip_string(joined, at, end)
             if depth == 0:
                 return at
             continue
@@ -314,159 +311,7 @@ def _skip_value(joined: Any, at: int, end: int) -> int:
             depth -= 1
             if depth == 0:
                 return at + 1
-        elif depth == 0 and (byte == _COMMA or _SPACE[byte]):
+        elif depth == 0 and (byte == _COMMA or SPACE[byte]):
             return at
         at += 1
     return at
-
-
-@compiled
-def _copy_string(joined: Any, words: Any, at: int, end: int, data: Any, used: int) -> Any:
-    """Copy a string from behind its quote on, escapes undone; ``(behind its end, size)``, -1 if anything is wrong."""
-    first = used
-    while at < end:
-        stop = _end_of_run(joined, words, at, end)
-        size = stop - at
-        for i in range(size):
-            data[_at(used + i)] = joined[_at(at + i)]
-        at, used = stop, used + size
-        if at + 1 >= end:
-            break
-        byte = joined[at]
-        if byte == _QUOTE:
-            return at + 1, used - first
-        if byte != _BACKSLASH:
-            break
-        meant = _ESCAPES[joined[at + 1]]
-        if meant != _NO_ESCAPE:
-            data[used] = meant
-            at += 2
-            used += 1
-            continue
-        code, at = _read_unicode(joined, at, end)
-        if code < 0:
-            break
-        used = _write_utf8(data, used, code)
-    return _SLOW, 0
-
-
-@compiled
-def _end_of_run(joined: Any, words: Any, at: int, end: int) -> int:
-    """Where a run of sound characters that stand for themselves ends; ASCII is looked at eight bytes at a time."""
-    while at < end:
-        byte = joined[_at(at)]
-        if 0xE1 <= byte < 0xED and at + 3 <= end:  # most of Chinese
-            if joined[_at(at + 1)] & 0xC0 != 0x80 or joined[_at(at + 2)] & 0xC0 != 0x80:
-                break
-            at += 3
-        elif byte >= 0x80:
-            size = _utf8_size(joined, at, end)
-            if size == 0:
-                break
-            at += size
-        elif at + 16 <= end:
-            at, flags = _skip_plain_words(words, at, end)
-            if flags:
-                at += _lowest_byte(flags)
-                if joined[_at(at)] < 0x80:
-                    break
-        elif _PLAIN[byte]:
-            at += 1
-        else:
-            break
-    return at
-
-
-@compiled
-def _skip_plain_words(words: Any, at: int, end: int) -> Any:
-    """Go on eight bytes at a time while all are plain: ``(place, flags of the eight bytes there)``."""
-    shift = np.uint64((at & 7) * 8)
-    index = at >> 3
-    low = words[_at(index)]
-    while at + 16 <= end:
-        high = words[_at(index + 1)]
-        flags = _special_bytes(low >> shift | (high << np.uint64(1)) << (np.uint64(63) - shift))
-        if flags:
-            return at, flags
-        low = high
-        index += 1
-        at += 8
-    return at, np.uint64(0)
-
-
-@compiled
-def _special_bytes(word: Any) -> Any:
-    """The high bit of every byte that is a quote, a backslash, below a space or above ASCII; right up to the first."""
-    quote, backslash = word ^ _QUOTES, word ^ _BACKSLASHES
-    return (word | (word - _SPACES) | ((quote - _ONES) & ~quote) | ((backslash - _ONES) & ~backslash)) & _HIGHS
-
-
-@compiled
-def _lowest_byte(flags: Any) -> Any:
-    """The number of the lowest byte whose high bit is set."""
-    below = (flags & (~flags + np.uint64(1))) - np.uint64(1)
-    return np.int64((below & _ONES) * _ONES >> np.uint64(56)) - 1
-
-
-@compiled
-def _at(index: int) -> Any:
-    """An index known not to be negative, which spares Numba its wrap-around."""
-    return np.uint64(index)
-
-
-@compiled
-def _utf8_size(joined: Any, at: int, end: int) -> int:
-    """Bytes of the well-formed sequence at ``at`` (Unicode 16, table 3-7), 0 if it is not."""
-    first = joined[at]
-    size = 2 if first < 0xE0 else 3 if first < 0xF0 else 4
-    if first < 0xC2 or first > 0xF4 or at + size > end:
-        return 0
-    second = joined[at + 1]
-    low = 0xA0 if first == 0xE0 else 0x90 if first == 0xF0 else 0x80
-    high = 0x9F if first == 0xED else 0x8F if first == 0xF4 else 0xBF
-    if second < low or second > high:
-        return 0
-    for i in range(2, size):
-        if joined[at + i] & 0xC0 != 0x80:
-            return 0
-    return size
-
-
-@compiled
-def _read_unicode(joined: Any, at: int, end: int) -> Any:
-    r"""``(code point, behind it)`` of a ``\uXXXX`` escape, or of a pair of them; -1 for what is neither."""
-    code = _hex4(joined, at, end)
-    if 0xD800 <= code < 0xDC00:
-        low = _hex4(joined, at + 6, end)
-        if not 0xDC00 <= low < 0xE000:
-            return -1, at
-        return 0x10000 + (code - 0xD800) * 0x400 + (low - 0xDC00), at + 12
-    if 0xDC00 <= code < 0xE000:
-        return -1, at
-    return code, at + 6
-
-
-@compiled
-def _hex4(joined: Any, at: int, end: int) -> int:
-    if at + 6 > end or joined[at] != _BACKSLASH or joined[at + 1] != 0x75:
-        return -1
-    code = 0
-    for i in range(2, 6):
-        code = code * 16 + _HEX[joined[at + i]]
-    return code if code < 0x10000 else -1
-
-
-@compiled
-def _write_utf8(data: Any, used: int, code: int) -> int:
-    if code < 0x80:
-        data[used] = code
-        return used + 1
-    if code < 0x800:
-        data[used], data[used + 1] = 0xC0 | code >> 6, 0x80 | code & 0x3F
-        return used + 2
-    if code < 0x10000:
-        data[used], data[used + 1], data[used + 2] = 0xE0 | code >> 12, 0x80 | code >> 6 & 0x3F, 0x80 | code & 0x3F
-        return used + 3
-    data[used], data[used + 1] = 0xF0 | code >> 18, 0x80 | code >> 12 & 0x3F
-    data[used + 2], data[used + 3] = 0x80 | code >> 6 & 0x3F, 0x80 | code & 0x3F
-    return used + 4

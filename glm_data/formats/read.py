@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
-from glm_data.documents import document_id
+from glm_data.documents import document_id, document_ids
 from glm_data.errors import InputError, UsageError, did_you_mean
 from glm_data.formats.blocks import (
     DEFAULT_MAX_RECORD_BYTES,
@@ -33,6 +34,8 @@ from glm_data.stage import InputFile
 
 _MOST_SEEN, _LONGEST_SEEN = 4096, 1 << 10
 """Rests that are remembered, and bytes of one that may well come again."""
+_FLAT, _DESCRIBED, _WHOLE = 0, 1, 2
+"""How a document is made: in columns, or from what is left of the record, or from all of it."""
 _decoder = msgspec.json.Decoder(list[dict[str, Any]])
 
 
@@ -90,38 +93,49 @@ class _Decoder:
     def decode(self, records: Records, builder: BlockBuilder) -> bool:
         """Add ``records`` to the block, many at a time; whether it is full now."""
         found = extract_texts(records)
+        sizes, is_full = np.diff(found.texts.bounds).astype(np.int32), False
+        columns = self._columns(found, records.number)
         rows = self._describe(found, records.number)
-        sizes, first, is_full = np.diff(found.text_bounds).astype(np.int32), 0, False
-        for place in [*(place for place, row in enumerate(rows) if row is None), len(rows)]:
-            if place > first:
-                texts = found.texts[found.text_bounds[first] : found.text_bounds[place]]
-                is_full |= builder.add(cast(list[Document], rows[first:place]), texts, sizes[first:place])
-            if place < len(rows):
-                is_full |= builder.add_one(self._decode_whole(records.at(place)))
-            first = place + 1
+        kinds = np.where(found.fields != NOT_FLAT, _FLAT, _WHOLE)
+        kinds[[place for place, row in rows.items() if row is not None]] = _DESCRIBED
+        for first, end in itertools.pairwise([0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist(), kinds.size]):
+            texts = found.texts.data[found.texts.bounds[first] : found.texts.bounds[end]].data
+            if kinds[first] == _FLAT:
+                is_full |= builder.add_columns([c[first:end] for c in columns], texts, sizes[first:end])
+            elif kinds[first] == _DESCRIBED:
+                described = [cast(Document, rows[place]) for place in range(first, end)]
+                is_full |= builder.add(described, texts, sizes[first:end])
+            else:
+                for place in range(first, end):
+                    is_full |= builder.add_one(self._decode_whole(records.at(place)))
         return is_full
 
-    def _describe(self, found: Extracted, number: int) -> list[Document | None]:
-        """The documents but for their texts; None where anything is wrong, which is told better of the whole record."""
-        rests = [found.rests[start:end] for start, end in itertools.pairwise(found.rest_bounds.tolist())]
-        metas = [found.metas[start:end] for start, end in itertools.pairwise(found.meta_bounds.tolist())]
-        rows: list[Document | None] = []
-        left: list[int] = []
-        for place, (rest, meta, (field, start, end)) in enumerate(zip(rests, metas, found.flat.tolist(), strict=True)):
-            key, row = document_id(self._name, number + place), None
+    def _columns(self, found: Extracted, number: int) -> list[pa.Array]:
+        """The columns but for texts of the documents that are flat; no object is made for any of them."""
+        count, said = found.fields.size, found.sources.strings().dictionary_encode()
+        values = said.dictionary.to_pylist()
+        names = [name_source(value, self._name, is_wudao) for is_wudao in (False, True) for value in values]
+        places = said.indices.to_numpy() + np.where(found.fields == CONTENT, len(values), 0)
+        sources = pa.array(names, pa.string()).take(pa.array(places))
+        ids, langs = document_ids(self._name, number, count), pa.repeat("", count)
+        return [ids, sources, langs, found.metas.strings()]
+
+    def _describe(self, found: Extracted, number: int) -> dict[int, Document | None]:
+        """By place, the documents that are not flat, but for their texts; None where anything is wrong, which is told
+        better of the whole record."""
+        rows: dict[int, Document | None] = {}
+        left: dict[int, bytes] = {}
+        for place in np.flatnonzero(found.fields == NOT_FLAT).tolist():
+            rest, rows[place] = found.rests.at(place), None
             if (seen := self._seen.get(rest)) is not None:
-                row = Document(key, "", *seen[2:])
-            elif field != NOT_FLAT:
-                source = name_source(rest[start:end].decode() if start >= 0 else "", self._name, field == CONTENT)
-                row = Document(key, "", source, "", meta.decode())
+                rows[place] = Document(document_id(self._name, number + place), "", *seen[2:])
             elif rest:
-                left.append(place)
-            rows.append(row)
-        for place, record in zip(left, _decode_together([rests[place] for place in left]), strict=True):
+                left[place] = rest
+        for (place, rest), record in zip(left.items(), _decode_together(list(left.values())), strict=True):
             row = None if record is None else self._row(record, number + place)
-            has_room = len(rests[place]) <= _LONGEST_SEEN and len(self._seen) < _MOST_SEEN
+            has_room = len(rest) <= _LONGEST_SEEN and len(self._seen) < _MOST_SEEN
             if row is not None and has_room and row.id == document_id(self._name, number + place):
-                self._seen[rests[place]] = row
+                self._seen[rest] = row
             rows[place] = row
         return rows
 

@@ -27,7 +27,7 @@ def sniff(path: Path) -> str:
     with path.open("rb") as file:
         if file.read(4) == b"PAR1" or path.suffix.lower() == ".parquet":
             return "parquet"
-    head = _head(path).removeprefix(b"\xef\xbb\xbf").lstrip()
+    head = _head(path)
     by_name = _BY_SUFFIX.get(_suffix(path))
     if by_name == "text":
         return "text"
@@ -39,10 +39,16 @@ def sniff(path: Path) -> str:
 
 
 def _head(path: Path) -> bytes:
+    """What the file begins with, after a byte order mark and blanks, however many."""
+    head = b""
     try:
-        return next(read_chunks(path), b"")[:_HEAD_BYTES]
+        for chunk in read_chunks(path):
+            head = (head + chunk).removeprefix(b"\xef\xbb\xbf").lstrip()[:_HEAD_BYTES]
+            if len(head) == _HEAD_BYTES:
+                break
     except BrokenStreamError:
-        return b""
+        pass
+    return head
 
 
 def _suffix(path: Path) -> str:

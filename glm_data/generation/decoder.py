@@ -16,7 +16,7 @@ class Decoder:
 
     def __init__(self, model: GLM, contexts: Sequence[Sequence[int]], capacity: int) -> None:
         self.model = model
-        weight = model.word_embeddings.weight
+        weight = next(model.final_layernorm.parameters())
         self.attend = CachedAttention(model.config, [len(context) for context in contexts], capacity, weight)
         tokens_T = torch.tensor([token for context in contexts for token in context], device=weight.device)
         positions_T = torch.cat([torch.arange(len(context)) for context in contexts]).to(weight.device)

@@ -27,7 +27,7 @@ from glm_data.generation.options import GenerationOptions
 from glm_data.generation.scoring import Query, losses
 from glm_data.generation.texts import MASK, Masked, TextStream, continuation, cut_at, stops_in, text_of, with_space
 from glm_data.generation.write import Job, Rules, Task, write
-from glm_data.int4.linear import prepare, with_quantized_layers
+from glm_data.int4.linear import for_gpu, prepare, with_quantized_layers
 from glm_data.model.model import GLM, valueless
 from glm_data.model.store import read_description, read_tensors
 from tokenizer import SPECIAL, Tokenizer
@@ -210,12 +210,19 @@ def find_device(name: str) -> torch.device:
 
 
 def load_model(folder: Path, device: torch.device | None = None) -> GLM:
-    """The network of a train or quantize folder; INT4 matrices stay packed in memory, the rest is float32."""
+    """The network of a train or quantize folder; matrices stay packed in memory, the rest is float32.
+
+    On a GPU a quantised network computes in bfloat16, as its kernels do, and its embedding is unpacked: INT8 has no
+    kernel there, and unpacking it at every step would cost more than reading it.
+    """
     description, tensors = read_description(folder), read_tensors(folder)
+    quantization = description.quantization
     # No gradient flows, and shrinking none would copy the embedding at every step.
     model = valueless(msgspec.structs.replace(description.model, shrink=1.0))
-    if description.quantization is not None:
-        model = with_quantized_layers(model, description.quantization)
+    if quantization is not None and device is not None and device.type == "cuda":
+        tensors, quantization = for_gpu(tensors, quantization)
+    if quantization is not None:
+        model = with_quantized_layers(model, quantization)
     wide = {n: t.float() if t.dtype == torch.float16 and not n.endswith(".scales") else t for n, t in tensors.items()}
     try:
         model.load_state_dict(wide, assign=True)

@@ -23,11 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glm_data.model.model import GLM
+from glm_data.training.head_loss import losses_at
 from tokenizer import SPECIAL
 
 BATCH_TOKENS = 4096
 """Tokens of a forward pass at most, but for a query that is longer."""
-_HEAD_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _batches(sizes: Sequence[int], most: int) -> Iterator[list[int]]:
 
 def _token_losses(model: GLM, queries: Sequence[Query]) -> list[float]:
     """Nats of each token of each choice, in order."""
-    device = model.word_embeddings.weight.device
+    device = next(model.final_layernorm.parameters()).device
     tokens: list[int] = []
     positions: list[int] = []
     predicts: list[int] = []
@@ -122,6 +122,5 @@ def _token_losses(model: GLM, queries: Sequence[Query]) -> list[float]:
         torch.tensor(values, dtype=torch.int64, device=device) for values in (tokens, positions, predicts, targets)
     )
     features_PD = model.features(tokens_T, positions_T, attend, predict_P)
-    chunks = zip(torch.split(features_PD, _HEAD_ROWS), torch.split(targets_P, _HEAD_ROWS), strict=True)
-    found = [F.cross_entropy(model.head(x_CD).float(), targets_C, reduction="none") for x_CD, targets_C in chunks]
-    return [nats for part in found for nats in part.double().tolist()]
+    nats: list[float] = losses_at(model, features_PD, targets_P).double().tolist()
+    return nats

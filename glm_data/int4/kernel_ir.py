@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 _HIGH_BITS = -0x7F7F7F80
 """The highest bit of each byte of a word: flipped, it adds 128 to a signed one."""
-_LINE, _AHEAD = 64, 4096
+_LINE, _AHEAD = 64, 2048
 """Bytes of a cache line, and how far ahead of a load its line is asked for."""
 _STEP = 4
 """Tiles of one pass of the innermost loop."""
@@ -50,9 +50,8 @@ ISAS = (
 
 def module(isa: Isa, bits: int) -> str:
     """The module for weights of ``bits``: ``tile``, ``quantize``, and ``multiply_M`` for each M of ``isa.tokens``."""
-    return "\n".join(
-        [_declarations(isa), _tiling(isa, bits), _QUANTIZE, *(_multiply(isa, bits, tokens) for tokens in isa.tokens)]
-    )
+    functions = [_tiling(isa, bits), _quantizing(), *(_multiply(isa, bits, tokens) for tokens in isa.tokens)]
+    return "\n".join([_declarations(isa), *functions])
 
 
 def tile_columns(bits: int) -> int:
@@ -76,11 +75,9 @@ declare <32 x i8> @llvm.abs.v32i8(<32 x i8>, i1)
 declare <8 x i32> @llvm.x86.avx2.pmadd.wd(<16 x i16>, <16 x i16>)
 declare <{n} x float> @llvm.fma.v{n}f32(<{n} x float>, <{n} x float>, <{n} x float>)
 declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
-declare <32 x float> @llvm.fabs.v32f32(<32 x float>)
-declare <32 x float> @llvm.maximum.v32f32(<32 x float>, <32 x float>)
-declare float @llvm.vector.reduce.fmaximum.v32f32(<32 x float>)
+declare <32 x i32> @llvm.umax.v32i32(<32 x i32>, <32 x i32>)
+declare i32 @llvm.vector.reduce.umax.v32i32(<32 x i32>)
 declare <32 x float> @llvm.rint.v32f32(<32 x float>)
-declare <32 x i32> @llvm.fptosi.sat.v32i32.v32f32(<32 x float>)
 declare i32 @llvm.vector.reduce.add.v32i32(<32 x i32>)
 """
 
@@ -169,7 +166,7 @@ def _nibbles_apart(n: int) -> list[str]:
 
 _QUANTIZE = """
 define void @quantize(ptr noalias %x, ptr noalias %a, ptr noalias %scales, ptr noalias %starts, i64 %groups,
-    i64 %size, i64 %toomuch) {
+    i64 %size, i64 %toomuch) {{
 entry:
   %much = trunc i64 %toomuch to i32
   %less = sub i32 0, %much
@@ -180,45 +177,46 @@ group:
   br label %top
 top:
   %i = phi i64 [0, %group], [%i1, %top]
-  %most = phi <32 x float> [zeroinitializer, %group], [%more, %top]
+  %most = phi <32 x i32> [zeroinitializer, %group], [%more, %top]
   %at = add i64 %first, %i
-  %xp = getelementptr float, ptr %x, i64 %at
-  %v = load <32 x float>, ptr %xp, align 4
-  %abs = call <32 x float> @llvm.fabs.v32f32(<32 x float> %v)
-  %more = call <32 x float> @llvm.maximum.v32f32(<32 x float> %most, <32 x float> %abs)
+  %xp = getelementptr i32, ptr %x, i64 %at
+  %v = load <32 x i32>, ptr %xp, align 4
+  %abs = and <32 x i32> %v, splat (i32 2147483647)
+  %more = call <32 x i32> @llvm.umax.v32i32(<32 x i32> %most, <32 x i32> %abs)
   %i1 = add i64 %i, 32
   %c = icmp ult i64 %i1, %size
   br i1 %c, label %top, label %scale
 scale:
-  %max = call float @llvm.vector.reduce.fmaximum.v32f32(<32 x float> %more)
+  %maxbits = call i32 @llvm.vector.reduce.umax.v32i32(<32 x i32> %more)
+  %max = bitcast i32 %maxbits to float
   %s = fdiv float %max, 127.0
-  %zero = fcmp oeq float %s, 0.0
+  %zero = fcmp olt float %s, 0x3810000000000000
   %inv0 = fdiv float 1.0, %s
   %inv = select i1 %zero, float 0.0, float %inv0
-  %iv0 = insertelement <32 x float> poison, float %inv, i32 0
-  %iv = shufflevector <32 x float> %iv0, <32 x float> poison, <32 x i32> zeroinitializer
+{inverse}
   %sp = getelementptr float, ptr %scales, i64 %g
   store float %s, ptr %sp
   br label %round
 round:
   %j = phi i64 [0, %scale], [%j1, %round]
-  %sum = phi i32 [0, %scale], [%sum1, %round]
+  %sum = phi <32 x i32> [zeroinitializer, %scale], [%sum1, %round]
   %jat = add i64 %first, %j
   %yp = getelementptr float, ptr %x, i64 %jat
   %w = load <32 x float>, ptr %yp, align 4
   %t = fmul <32 x float> %w, %iv
   %r = call <32 x float> @llvm.rint.v32f32(<32 x float> %t)
-  %q = call <32 x i32> @llvm.fptosi.sat.v32i32.v32f32(<32 x float> %r)
+  %any = fptosi <32 x float> %r to <32 x i32>
+  %q = freeze <32 x i32> %any
   %b = trunc <32 x i32> %q to <32 x i8>
   %ap = getelementptr i8, ptr %a, i64 %jat
   store <32 x i8> %b, ptr %ap, align 1
-  %part = call i32 @llvm.vector.reduce.add.v32i32(<32 x i32> %q)
-  %sum1 = add i32 %sum, %part
+  %sum1 = add <32 x i32> %sum, %q
   %j1 = add i64 %j, 32
   %jc = icmp ult i64 %j1, %size
   br i1 %jc, label %round, label %done
 done:
-  %start = mul i32 %sum1, %less
+  %whole = call i32 @llvm.vector.reduce.add.v32i32(<32 x i32> %sum1)
+  %start = mul i32 %whole, %less
   %tp = getelementptr i32, ptr %starts, i64 %g
   store i32 %start, ptr %tp
   %g1 = add i64 %g, 1
@@ -226,17 +224,25 @@ done:
   br i1 %gc, label %group, label %end
 end:
   ret void
-}
+}}
 """
 """``quantize(x, a, scales, starts, groups, size, too_much)``: x: float[groups * size], each group by its own scale.
 
 a: int8[groups * size] = rint(x / scale), scales: float[groups] = max|x| / 127, starts: int32[groups] = -too_much
-times the sum of a. A value that is not finite makes its group's scale so, and with it the result.
+times the sum of a. Below 2^-126, the least number with a finite inverse, a scale counts as 0. Without their signs
+floats are in the order of their bits as integers, infinities and NaN at the end: a value that is not finite makes its
+group's scale so, and with it the result, whatever its levels are then.
 """
 
+
+def _quantizing() -> str:
+    return _QUANTIZE.format(inverse=_broadcast("%iv", "%inv", "<32 x float>"))
+
+
 _MULTIPLY = """
-define void @multiply_{tokens}(ptr noalias %w, ptr noalias %ws, i64 %stride, ptr noalias %a, ptr noalias %as,
-    ptr noalias %starts, ptr noalias %y, i64 %n0, i64 %n1, i64 %tiles, i64 %groups, i64 %size, i64 %ldy) {{
+define void @multiply_{tokens}(ptr noalias %w, ptr noalias %ws, i64 %stride, ptr noalias %bias, ptr noalias %a,
+    ptr noalias %as, ptr noalias %starts, ptr noalias %y, i64 %n0, i64 %n1, i64 %tiles, i64 %groups, i64 %size,
+    i64 %ldy) {{
 entry:
   %rowtiles = mul i64 %groups, %size
   %blockbytes = mul i64 %rowtiles, {tile_bytes}
@@ -285,6 +291,8 @@ gend:
   %gc = icmp ult i64 %g1, %groups
   br i1 %gc, label %group, label %tileend
 tileend:
+  %bp = getelementptr float, ptr %bias, i64 %row0
+  %bv = load {vf}, ptr %bp, align 4
 {stores}
   %t1 = add i64 %t, 1
   %tc = icmp ult i64 %t1, %tiles
@@ -297,9 +305,9 @@ done:
   ret void
 }}
 """
-"""``multiply_M(w, ws, stride, a, as, starts, y, n0, n1, tiles, groups, size, ldy)`` for M = ``tokens``.
+"""``multiply_M(w, ws, stride, bias, a, as, starts, y, n0, n1, tiles, groups, size, ldy)`` for M = ``tokens``.
 
-w: tiles; ws: half[N / R, (groups,) R], ``stride`` R or, with one scale a row, 0; a: int8[tiles * M, K];
+w: tiles; ws: half[N / R, (groups,) R], ``stride`` R or, with one scale a row, 0; bias: float[N]; a: int8[tiles * M, K];
 as: float[tiles * M, groups]; starts: int32[tiles * M, groups]; y: float[tiles * M, ldy]. Blocks n0 to n1 of R
 weight rows are done; ``size`` is a group's tiles.
 """
@@ -332,15 +340,20 @@ def _prefetch(place: int) -> str:
   call void @llvm.prefetch.p0(ptr %pf{place}, i32 0, i32 3, i32 1)"""
 
 
+def _broadcast(name: str, value: str, vector: str) -> str:
+    """``value`` in every place of a ``vector`` called ``name``."""
+    rows, _, kind = vector.strip("<>").split()
+    return f"""  {name}i = insertelement {vector} poison, {kind} {value}, i32 0
+  {name} = shufflevector {vector} {name}i, {vector} poison, <{rows} x i32> zeroinitializer"""
+
+
 def _group_start(m: int, vi: str) -> str:
-    n = vi[1:].split()[0]
     return f"""  %gm{m} = add i64 %m0, {m}
   %go{m} = mul i64 %gm{m}, %groups
   %gi{m} = add i64 %go{m}, %g
   %stp{m} = getelementptr i32, ptr %starts, i64 %gi{m}
   %st{m} = load i32, ptr %stp{m}
-  %si{m} = insertelement {vi} poison, i32 %st{m}, i32 0
-  %sb{m} = shufflevector {vi} %si{m}, {vi} poison, <{n} x i32> zeroinitializer
+{_broadcast(f"%sb{m}", f"%st{m}", vi)}
   %ao{m} = mul i64 %gm{m}, %columns
   %am{m} = getelementptr i8, ptr %a, i64 %ao{m}"""
 
@@ -367,13 +380,11 @@ def _tile(isa: Isa, step: int, all_m: Sequence[int]) -> str:
 
 def _activations(tag: str, m: int, offset: int, n: int) -> list[str]:
     """Load 4 activations of token ``m`` and give them to all rows, as ``%ab<tag>``."""
-    vi = f"<{n} x i32>"
     return [
         f"  %ax{tag} = add i64 %ak, {offset}",
         f"  %ap{tag} = getelementptr i8, ptr %am{m}, i64 %ax{tag}",
         f"  %av{tag} = load i32, ptr %ap{tag}, align 1",
-        f"  %ai{tag} = insertelement {vi} poison, i32 %av{tag}, i32 0",
-        f"  %ab{tag} = shufflevector {vi} %ai{tag}, {vi} poison, <{n} x i32> zeroinitializer",
+        _broadcast(f"%ab{tag}", f"%av{tag}", f"<{n} x i32>"),
     ]
 
 
@@ -450,8 +461,7 @@ def _group_end(m: int, n: int) -> str:
     return f"""  %tf{m} = sitofp <{n} x i32> %accn{m} to {vf}
   %asp{m} = getelementptr float, ptr %as, i64 %gi{m}
   %asv{m} = load float, ptr %asp{m}
-  %asi{m} = insertelement {vf} poison, float %asv{m}, i32 0
-  %asb{m} = shufflevector {vf} %asi{m}, {vf} poison, <{n} x i32> zeroinitializer
+{_broadcast(f"%asb{m}", f"%asv{m}", vf)}
   %sc{m} = fmul {vf} %wsv, %asb{m}
   %fn{m} = call {vf} @llvm.fma.v{n}f32({vf} %tf{m}, {vf} %sc{m}, {vf} %f{m})"""
 
@@ -461,4 +471,5 @@ def _store(m: int, vf: str) -> str:
   %yo{m} = mul i64 %ym{m}, %ldy
   %yi{m} = add i64 %yo{m}, %row0
   %yp{m} = getelementptr float, ptr %y, i64 %yi{m}
-  store {vf} %fn{m}, ptr %yp{m}, align 4"""
+  %yv{m} = fadd {vf} %fn{m}, %bv
+  store {vf} %yv{m}, ptr %yp{m}, align 4"""

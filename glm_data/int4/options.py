@@ -16,6 +16,9 @@ class QuantizeOptions(Config, frozen=True, kw_only=True):
         Literal["mse", "absmax"], Doc("rule for the scales: mse searches the least squared error, absmax is GLM-130B's")
     ] = "mse"
     group: Annotated[int, Doc("columns that share a scale: 0 for a whole row as GLM-130B, or 32, 64, 128, 256")] = 0
+    embedding_bits: Annotated[
+        int, Doc("bits a weight of the embedding, which is the output head as well: 8 (INT8 by rows) or 16 (FP16)")
+    ] = 8
     calibration: Annotated[
         Literal["none", "activation", "feedback"],
         Doc(
@@ -29,5 +32,7 @@ class QuantizeOptions(Config, frozen=True, kw_only=True):
         """Refuse what no kernel knows."""
         if self.bits not in (4, 8):
             raise ConfigError(f"bits is {self.bits}; give 4 or 8.")
+        if self.embedding_bits not in (8, 16):
+            raise ConfigError(f"embedding_bits is {self.embedding_bits}; give 8 (INT8) or 16 (FP16).")
         if self.group not in (0, 32, 64, 128, 256):
             raise ConfigError(f"group is {self.group}; give 0 (a whole row), 32, 64, 128 or 256.")

@@ -1,5 +1,4 @@
-"""Writes a safetensors file tensor by tensor: the library's own writer wants all of them in memory at once. And gives
-memory back that a mapped tensor took when it was read.
+"""Writes a safetensors file tensor by tensor: the library's own writer wants all of them in memory at once.
 
 The format: the header's length as 8 little-endian bytes, a JSON header ``{name: {dtype, shape, data_offsets}}`` padded
 with spaces to a multiple of 8, then the tensors' bytes without gaps.
@@ -7,9 +6,6 @@ with spaces to a multiple of 8, then the tensors' bytes without gaps.
 
 from __future__ import annotations
 
-import ctypes
-import mmap
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,17 +53,3 @@ def _header(specs: Sequence[TensorSpec]) -> bytes:
         offset += spec.bytes
     header = msgspec.json.encode(entries)
     return header + b" " * (-len(header) % 8)
-
-
-def forget(tensor: Tensor) -> None:
-    """Give back the memory of a tensor that is mapped from a file and was only read; it would be read anew.
-
-    The pages are clean, so the system would take them back when it is short of memory; until then they would count as
-    this process's, up to the size of the file.
-    """
-    first, size = tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes()
-    if sys.platform == "linux":
-        start = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE
-        length = (first + size) // mmap.PAGESIZE * mmap.PAGESIZE - start
-        if length > 0:
-            ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_DONTNEED)

@@ -18,10 +18,11 @@ from glm_data.config import to_mapping
 from glm_data.errors import InputError, UsageError
 from glm_data.inputs import stage_files
 from glm_data.int4.calibrate import Calibration
-from glm_data.int4.linear import is_quantized
+from glm_data.int4.linear import EMBEDDING, is_quantized
+from glm_data.int4.memory import forget
 from glm_data.int4.options import QuantizeOptions
 from glm_data.int4.quantize import ROWS_AT_ONCE, check_packable, dequantize, quantize
-from glm_data.int4.safetensors_stream import TensorSpec, forget, write_tensors
+from glm_data.int4.safetensors_stream import TensorSpec, write_tensors
 from glm_data.loading import PackedRows
 from glm_data.model.store import (
     DESCRIPTION,
@@ -59,10 +60,11 @@ def quantize_stage(
 ) -> Success:
     """Quantise the model folder ``model`` into the stage folder ``out``; calibration is done on rows of ``pack``.
 
-    The folder gets ``model.safetensors`` with ``*.qweight`` and ``*.scales`` in place of each matrix and everything
-    else as FP16, ``config.json`` and the tokenizer's files. Peak memory is the largest tensor and its quantised twin;
-    with calibration, a layer and the states of the rows. Facts, also in ``quantize.json``: bytes before and after, and
-    of each matrix the relative error ||W - W'|| / ||W||.
+    The folder gets ``model.safetensors`` with ``*.qweight`` and ``*.scales`` in place of each matrix and, unless it
+    stays FP16, of the embedding (always by ``absmax``: 255 levels leave nothing to search for), and everything else as
+    FP16, ``config.json`` and the tokenizer's files. Peak memory is the largest tensor and its quantised twin; with
+    calibration, a layer and the states of the rows. Facts, also in ``quantize.json``: bytes before and after, and of
+    each matrix and the embedding the relative error ||W - W'|| / ||W||.
     """
     description = read_description(model)
     if description.quantization is not None:
@@ -129,8 +131,7 @@ def _write_weights(
         with safe_open(source, framework="pt") as handle:
             specs = [spec for name in _in_order(handle) for spec in _specs(handle, name, options)]
             if batches:
-                outside = {name: handle.get_tensor(name) for name in _in_order(handle) if not _layer_of(name)}
-                calibration = Calibration(description.model, outside, batches, options)
+                calibration = Calibration(description.model, _outside(handle, options), batches, options)
                 matrices = _calibrated(handle, calibration)
             else:
                 matrices = _uncalibrated(handle, options)
@@ -139,6 +140,27 @@ def _write_weights(
     except SafetensorError as error:
         raise InputError(f"'{source}' is damaged ({error}); train again.") from None
     return errors
+
+
+def _outside(handle: Any, options: QuantizeOptions) -> dict[str, Tensor]:
+    """The tensors outside the layers, as they are once quantised."""
+    found = {name: handle.get_tensor(name) for name in _in_order(handle) if not _layer_of(name)}
+    return {name: _unpacked_embedding(tensor) if _packing(name, options) else tensor for name, tensor in found.items()}
+
+
+def _unpacked_embedding(tensor: Tensor) -> Tensor:
+    return dequantize(*_pack_embedding(tensor), 0)
+
+
+def _pack_embedding(tensor: Tensor) -> Packed:
+    return quantize(tensor, 0, "absmax", 8)
+
+
+def _packing(name: str, options: QuantizeOptions) -> tuple[int, int] | None:
+    """Bits and group that the tensor ``name`` is packed with; None if it becomes FP16."""
+    if is_quantized(name):
+        return options.bits, options.group
+    return (8, 0) if name == EMBEDDING + ".weight" and options.embedding_bits == 8 else None
 
 
 def _layer_of(name: str) -> str:
@@ -155,12 +177,13 @@ def _in_order(handle: Any) -> list[str]:
 def _specs(handle: Any, name: str, options: QuantizeOptions) -> list[TensorSpec]:
     """What the tensor ``name`` becomes, from its shape alone."""
     shape = tuple(handle.get_slice(name).get_shape())
-    if not is_quantized(name):
+    packing = _packing(name, options)
+    if packing is None:
         return [TensorSpec(name, shape, torch.float16)]
     rows, columns = shape
-    stem, group = name.removesuffix(".weight"), options.group or columns
-    check_packable(columns, options.bits)
-    packed = ((rows, columns // 2), torch.uint8) if options.bits == 4 else ((rows, columns), torch.int8)
+    bits, stem, group = packing[0], name.removesuffix(".weight"), packing[1] or columns
+    check_packable(columns, bits)
+    packed = ((rows, columns // 2), torch.uint8) if bits == 4 else ((rows, columns), torch.int8)
     return [
         TensorSpec(stem + ".qweight", *packed),
         TensorSpec(stem + ".scales", (rows, -(-columns // group)), torch.float16),
@@ -187,14 +210,14 @@ def _converted(
     handle: Any, options: QuantizeOptions, matrices: Iterator[Packed], errors: dict[str, float]
 ) -> Iterator[Tensor]:
     for name in _in_order(handle):
-        tensor = handle.get_tensor(name)
-        if is_quantized(name):
-            qweight, scales = next(matrices)
-            errors[name.removesuffix(".weight")] = _relative_error(tensor, qweight, scales, options.group)
+        tensor, packing = handle.get_tensor(name), _packing(name, options)
+        if packing is None:
+            yield tensor.half()
+        else:
+            qweight, scales = next(matrices) if is_quantized(name) else _pack_embedding(tensor)
+            errors[name.removesuffix(".weight")] = _relative_error(tensor, qweight, scales, packing[1])
             yield qweight
             yield scales
-        else:
-            yield tensor.half()
         forget(tensor)
 
 
@@ -228,7 +251,9 @@ def _report(before: Path, after: Path, errors: dict[str, float]) -> dict[str, An
 
 def _write_rest(model: Path, out: Path, description: Description, options: QuantizeOptions) -> None:
     copy_files((model / name for name in TOKENIZER_FILES if (model / name).is_file()), out)
-    quantization = Quantization(bits=options.bits, group=options.group, scale=options.scale)
+    quantization = msgspec.convert(
+        {name: getattr(options, name) for name in ("bits", "group", "scale", "embedding_bits")}, Quantization
+    )
     files.write_json(out / DESCRIPTION, msgspec.structs.replace(description, quantization=quantization))
 
 

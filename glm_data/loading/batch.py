@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
-from numba import njit
 
 from glm_data.errors import UsageError
+from glm_data.kernels import compiled
 from glm_data.packing.rows import Rows, assemble, check_fit
 
 Weighting = Literal["per-token", "per-sequence"]
@@ -91,7 +91,7 @@ def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
         raise UsageError(f"{name} '{value}' is not known; give {' or '.join(known)}.")
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _weigh(loss_mask: np.ndarray, share: bool, out: np.ndarray) -> None:
     for row in range(loss_mask.shape[0]):
         weight = np.float32(1.0)
@@ -104,7 +104,7 @@ def _weigh(loss_mask: np.ndarray, share: bool, out: np.ndarray) -> None:
             out[row, place] = weight * loss_mask[row, place]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _two_rows(
     piece_offsets: np.ndarray,
     pieces: np.ndarray,

@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import carray, njit, types
+from numba import carray, types
 from numba.extending import intrinsic
 
 from glm_data.errors import InputError
+from glm_data.kernels import compiled
 from glm_data.packing.rows import Rows
 from glm_data.packing.shards import TOKEN_TYPES, schema
 
@@ -206,7 +207,7 @@ def _pointer(_: Any, address: Any) -> Any:
     return types.voidptr(address), generate
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _locate(wanted: np.ndarray, first: np.ndarray, table: np.ndarray, shards: np.ndarray) -> int:
     """Fill in the shard of each row; returns a shard that is still to be mapped, ``_READY`` or ``_OUTSIDE``."""
     for index in range(len(wanted)):
@@ -226,7 +227,7 @@ def _locate(wanted: np.ndarray, first: np.ndarray, table: np.ndarray, shards: np
     return _READY
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _gather_tokens(
     wanted: np.ndarray, shards: np.ndarray, first: np.ndarray, table: np.ndarray, out: np.ndarray
 ) -> None:
@@ -245,7 +246,7 @@ def _gather_tokens(
                 out[index, place] = wide[place]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _measure(
     wanted: np.ndarray,
     shards: np.ndarray,
@@ -268,7 +269,7 @@ def _measure(
     return -1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _gather_values(
     wanted: np.ndarray,
     shards: np.ndarray,

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
-from numba import njit
 
 from glm_data.config import Config, Doc
 from glm_data.errors import UsageError
+from glm_data.kernels import compiled
 from glm_data.packing.rng import draw, make_key
 
 _MIXTURE = 101
@@ -70,7 +70,7 @@ def _check_point(point: MixPoint, packs: int) -> None:
         raise UsageError(f"a mix cannot begin at sample {point.sample}; the first is 0.")
 
 
-@njit(cache=True)
+@compiled
 def _choose(first: int, count: int, samples: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
     out = np.empty(count, np.int64)
     point, last = 0, len(samples) - 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
 
+from glm_data.kernels import compiled
 from glm_data.packing.rng import make_key, mix
 
 _LOADER_ORDER, _ROUNDS = 100, 6
@@ -46,7 +47,7 @@ def in_order(first: int, last: int, rows: int, seed: int, order: Order = shuffle
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
-@njit(cache=True)
+@compiled
 def _shuffled(positions: np.ndarray, rows: int, half_bits: int, seed: int, epoch: int) -> np.ndarray:
     key = make_key(seed, epoch, 0, _LOADER_ORDER)
     mask = (uint64(1) << uint64(half_bits)) - uint64(1)

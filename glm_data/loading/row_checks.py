@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from glm_data.kernels import compiled
 from glm_data.packing.rows import GMASK, MASK, SMASK, Rows
 
 FAULTS = (
@@ -49,7 +49,7 @@ def row_faults(rows: Rows, specials: Mapping[str, int], vocab: int, *, one_kind:
     return fault, place
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _check(
     tokens: np.ndarray,
     columns: tuple[Any, ...],
@@ -74,7 +74,7 @@ def _check(
             fault[row] = _PART_B
 
 
-@njit(cache=True)
+@compiled
 def _check_shape(row: np.ndarray, pieces: np.ndarray, tails: int, pad: int, vocab: int, one_kind: bool) -> int:
     """Tokens within the vocabulary; pieces in order, of known kinds, with padding between them and a tail a [gMASK]."""
     for token in row:
@@ -102,7 +102,7 @@ def _check_shape(row: np.ndarray, pieces: np.ndarray, tails: int, pad: int, voca
     return _TAILS if tails != 0 else _GOOD
 
 
-@njit(cache=True)
+@compiled
 def _check_piece(
     row: np.ndarray, piece: np.ndarray, spans: np.ndarray, span: int, ids: tuple[Any, ...]
 ) -> tuple[int, int]:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numba import njit
 from scipy import stats
 
+from glm_data.kernels import compiled
 from glm_data.packing.masking import spans_of
 from glm_data.packing.rows import GMASK, KINDS, MASK, SMASK, Rows
 from glm_data.packing.spans import length_table
@@ -190,7 +190,7 @@ def _mask_rate(kind: Mapping[str, int]) -> dict[str, float]:
     return {"mask_rate": masked / max(1, source), "span_mean": masked / max(1, kind["spans"])}
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _attribute(
     piece_offsets: np.ndarray,
     pieces: np.ndarray,

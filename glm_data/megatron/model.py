@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from glm_data.errors import InputError, UsageError
 from glm_data.int4.linear import is_quantized
+from glm_data.int4.memory import forget
 from glm_data.int4.quantize import from_glm130b
-from glm_data.int4.safetensors_stream import TensorSpec, forget
+from glm_data.int4.safetensors_stream import TensorSpec
 from glm_data.megatron.layout import Family, cut_of, merge
 from glm_data.megatron.parts import Parts
 from glm_data.model.config import ModelConfig
@@ -120,7 +122,7 @@ def _config(parts: Parts, family: Family, heads: int | None) -> ModelConfig:
 def _quantization(parts: Parts, config: ModelConfig) -> Quantization | None:
     if _QKV + "_scale" not in parts.tensors:
         return None
-    bits = 8 if parts.tensors[_QKV][0].shape[1] == config.hidden else 4
+    bits: Literal[4, 8] = 8 if parts.tensors[_QKV][0].shape[1] == config.hidden else 4
     shares = {"dense": config.hidden // parts.number, "dense_4h_to_h": config.ffn // parts.number}
     return Quantization(bits=bits, scale="absmax", groups=shares if parts.number > 1 else {})
 

@@ -13,8 +13,10 @@ from torch import Tensor
 from glm_data import files
 from glm_data.config import to_mapping
 from glm_data.errors import InputError, UsageError
-from glm_data.int4.quantize import to_glm130b
-from glm_data.int4.safetensors_stream import forget, write_tensors
+from glm_data.int4.linear import EMBEDDING
+from glm_data.int4.memory import forget
+from glm_data.int4.quantize import dequantize, to_glm130b
+from glm_data.int4.safetensors_stream import write_tensors
 from glm_data.megatron.layout import Cut, Family, cut_of, take, their_name
 from glm_data.megatron.model import Source, understand
 from glm_data.megatron.options import ImportOptions
@@ -138,12 +140,16 @@ def _part(weights: Path, family: Family, heads: int, rank: int, parts: int) -> d
         with safe_open(weights, framework="pt") as handle:
             for name in handle.keys():  # noqa: SIM118 - not a mapping
                 stem, _, kind = name.rpartition(".")
+                if stem == EMBEDDING and kind == "scales":
+                    continue  # that checkpoint's embedding is never packed: it was unpacked with its levels
                 plain = f"{stem}.weight" if kind in ("qweight", "scales") else name
                 theirs, cut = their_name(plain, family), cut_of(plain, family)
                 tensor = handle.get_tensor(name)
                 if kind == "scales":
                     content[theirs + "_scale"] = _scales_of(stem, tensor, cut, rank, parts, heads).clone()
                     continue
+                if stem == EMBEDDING and kind == "qweight":
+                    tensor = dequantize(tensor, handle.get_tensor(f"{stem}.scales"), 0, torch.float16)
                 share = take(tensor, cut, rank, parts, heads)
                 content[theirs] = to_glm130b(share) if share.dtype == torch.uint8 else share.contiguous().clone()
                 forget(tensor)

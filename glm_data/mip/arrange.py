@@ -15,7 +15,7 @@ row). Forms are varied as in FLAN 2022; a template's own ``few_shot`` goes first
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -115,19 +115,26 @@ class Pool:
         """``count`` samples of the question's template at most, none of them of its row or with its prompt; fewer
         where the pool does not have them."""
         chosen: list[Rendered] = []
-        seen: set[int] = set()
-        for _ in range(4 * count + 16):
-            if len(chosen) == count or len(seen) == len(self._rows):
-                break
-            index = draws.below(len(self._rows))
-            if index in seen or self._rows[index][0] == question.number:
-                seen.add(index)
+        order = self._order(4 * count + 16, draws)
+        while len(chosen) < count and (index := next(order, None)) is not None:
+            if self._rows[index][0] == question.number:
                 continue
-            seen.add(index)
             made = self._render(question.place, index)
             if isinstance(made, Rendered) and made.prompt != question.sample.prompt:
                 chosen.append(made)
         return chosen
+
+    def _order(self, tries: int, draws: Draws) -> Iterator[int]:
+        """Every row of the pool once: as they are drawn, then those that ``tries`` draws have left out in order."""
+        seen: set[int] = set()
+        for _ in range(tries):
+            if len(seen) == len(self._rows):
+                return
+            index = draws.below(len(self._rows))
+            if index not in seen:
+                seen.add(index)
+                yield index
+        yield from (index for index in range(len(self._rows)) if index not in seen)
 
     def _render(self, place: int, index: int) -> Rendered | Refused:
         key = place, index

@@ -22,8 +22,8 @@ class MipOptions(Config, frozen=True, kw_only=True):
     window: Annotated[int, Doc("tokens of a zero-shot sample above which it is reported as over-long", 8)] = 512
     few_shot_window: Annotated[int, Doc("tokens that a sample with worked examples may have", 8)] = 2048
     part_rows: Annotated[int, Doc("rows a shard; duplicates are found within one", 1)] = 100_000
-    most_steps: Annotated[int, Doc("steps that one render may take; a few microseconds each")] = DEFAULT_MOST_STEPS
-    longest_output: Annotated[int, Doc("characters that one render may give")] = DEFAULT_LONGEST_OUTPUT
+    most_steps: Annotated[int, Doc("steps that one render may take; a few microseconds each", 1)] = DEFAULT_MOST_STEPS
+    longest_output: Annotated[int, Doc("characters that one render may give", 1)] = DEFAULT_LONGEST_OUTPUT
     bans: BansOption = DEFAULT
-    max_error_fraction: Annotated[float, Doc("share of failed renders from which the exit code is 3")] = 0.01
+    max_error_fraction: Annotated[float, Doc("share of failed renders from which the exit code is 3", 0, 1)] = 0.01
     max_bad_fraction: Annotated[float, Doc("share of unreadable rows from which the exit code is 3", 0, 1)] = 0.01

@@ -64,6 +64,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     train_rows: int
     """Rows of the file of worked examples."""
+    limit: float = 1.0
+    """Pairs of a row and a template whose hash is not below this are left out, for the data set's cap."""
 
     @property
     def wanted(self) -> Wanted:
@@ -133,7 +135,7 @@ class _Shard:
         self._renderer = make_renderer(source, options)
         self._templates = self._renderer.templates
         self._counter = TokenCounter(options.tokenizer)
-        self._chosen = Chosen(source.dataset, options.seed, len(self._templates), part.rows)
+        self._chosen = Chosen(source.dataset, options.seed, len(self._templates), part.limit)
         self._seen: set[bytes] = set()
         self._questions: list[Question] = []
         self._characters = 0
@@ -260,21 +262,16 @@ class _Shard:
 
 
 class Chosen:
-    """Which row x template pairs of a data set are rendered: those whose hash is below the weight, then the ``cap``
-    lowest of all ``rows``. The choice depends on seed, data set, row and place alone, and a smaller cap takes a subset
-    of a larger."""
+    """Which row x template pairs of a data set are rendered: those whose hash is below its weight and below ``limit``,
+    which :func:`cap_limit` has found. The choice depends on seed, data set, row and place alone, and a smaller cap
+    takes a subset of a larger."""
 
-    def __init__(self, dataset: DataSet, seed: int, templates: int, rows: int) -> None:
-        self._weight = dataset.weight
-        self._salt = xxhash.xxh3_64_intdigest(f"{seed}\0{dataset.key}".encode())
-        self._templates = templates
+    def __init__(self, dataset: DataSet, seed: int, templates: int, limit: float) -> None:
+        self._weight, self._limit = dataset.weight, limit
+        self._salt, self._templates = _salt(dataset, seed), templates
         self._first = 0
         self._block: list[list[float]] = []
         """Hashes of the rows from ``_first`` on: rows come in order, and NumPy is slow for one."""
-        self._limit = 1.0
-        if dataset.cap is not None and rows * templates > dataset.cap:
-            hashes = _unit_hashes(self._salt, np.arange(rows), templates).reshape(-1)
-            self._limit = float(np.partition(hashes, dataset.cap)[dataset.cap])
 
     def reasons(self, number: int) -> list[str] | None:
         """For each template why the pair is left out, or empty; None if every pair is taken."""
@@ -285,6 +282,27 @@ class Chosen:
             self._block = _unit_hashes(self._salt, np.arange(number, number + BLOCK_ROWS), self._templates).tolist()
         hashes = self._block[number - self._first]
         return ["weight" if value >= self._weight else "cap" if value >= self._limit else "" for value in hashes]
+
+
+def cap_limit(dataset: DataSet, seed: int, templates: int, rows: int, block_rows: int = BLOCK_ROWS) -> float:
+    """The hash that the ``cap`` lowest of all ``rows`` x ``templates`` pairs lie below; 1 where none is left out.
+
+    Its memory grows with the cap, not with the rows.
+    """
+    cap = dataset.cap
+    if cap is None or rows * templates <= cap:
+        return 1.0
+    lowest = np.empty(0)
+    for first in range(0, rows, block_rows):
+        block = _unit_hashes(_salt(dataset, seed), np.arange(first, min(rows, first + block_rows)), templates)
+        lowest = np.concatenate([lowest, block[block < lowest[cap]] if len(lowest) > cap else block.reshape(-1)])
+        if len(lowest) > cap:
+            lowest = np.partition(lowest, cap)[: cap + 1]
+    return float(lowest[cap])
+
+
+def _salt(dataset: DataSet, seed: int) -> int:
+    return xxhash.xxh3_64_intdigest(f"{seed}\0{dataset.key}".encode())
 
 
 def _unit_hashes(salt: int, numbers: npt.NDArray[np.int64], templates: int) -> npt.NDArray[np.float64]:

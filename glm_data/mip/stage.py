@@ -25,7 +25,7 @@ from glm_data.config import to_mapping
 from glm_data.formats.rows import count_rows
 from glm_data.mip.mixture import Found, Source, read_mixture, source_templates
 from glm_data.mip.options import MipOptions
-from glm_data.mip.shard import Part, make_renderer, render_shard
+from glm_data.mip.shard import Part, cap_limit, make_renderer, render_shard
 from glm_data.mip.templates import blocked_templates
 from glm_data.mip.tokens import TokenCounter
 from glm_data.stage import Check, InputFile, ShardRecord, ShardTask, Stage, Success, finished, open_stage
@@ -48,14 +48,13 @@ def render_stage(
     found = read_mixture(manifest, options.rows, options.templates, skip_missing=options.missing == "skip")
     sources, bans = found.sources, load_bans(options.bans)
     check_bans(_names(sources), bans, _allowed(sources), where=f"'{manifest}'")
-    for source in sources:
-        make_renderer(source, options)
+    templates = [len(make_renderer(source, options).templates) for source in sources]
     said = {name: value for name, value in to_mapping(options).items() if name not in _NOT_PLANNED}
     settings = {**said, "bans": bans.digest, "tokenizer": TokenCounter(options.tokenizer).fingerprint}
     plan = (NAME, {**settings, "datasets": [source.plan() for source in sources]}, _inputs(sources))
     if not overwrite and (done := finished(out, *plan)):
         return done
-    tasks = _tasks(sources, out, options)
+    tasks = _tasks(sources, templates, out, options)
     with open_stage(out, *plan, overwrite=overwrite) as stage:
         run_tasks(stage, render_shard, tasks)
         records = list(stage.records().values())
@@ -77,18 +76,18 @@ def _inputs(sources: Sequence[Source]) -> list[InputFile]:
     return found + [item.train for item in sources if item.train is not None and item.train.path != item.rows.path]
 
 
-def _tasks(sources: Sequence[Source], out: Path, options: MipOptions) -> list[ShardTask]:
+def _tasks(sources: Sequence[Source], templates: Sequence[int], out: Path, options: MipOptions) -> list[ShardTask]:
     """The shards: stretches of ``part_rows`` rows, the last of a data set open at its end."""
     tasks: list[ShardTask] = []
-    for source in sources:
-        for part in _parts(source, options.part_rows):
+    for source, count in zip(sources, templates, strict=True):
+        for part in _parts(source, count, options):
             values = {"source": source, "part": part, "options": options}
             plain = {name: msgspec.to_builtins(value) for name, value in values.items()}
             tasks.append(ShardTask(shard=len(tasks), folder=str(out), input=source.rows, options=plain))
     return tasks
 
 
-def _parts(source: Source, part_rows: int) -> list[Part]:
+def _parts(source: Source, templates: int, options: MipOptions) -> list[Part]:
     dataset, train = source.dataset, source.train
     rows = count_rows(Path(source.rows.path), dataset.split, dataset.form)
     train_rows = 0
@@ -96,10 +95,11 @@ def _parts(source: Source, part_rows: int) -> list[Part]:
         train_rows = rows if train.path == source.rows.path and dataset.split == "train" else count_rows(
             Path(train.path), "train", dataset.form
         )  # fmt: skip
-    starts = range(0, max(1, rows), part_rows)
+    limit = cap_limit(dataset, options.seed, templates, rows)
+    starts = range(0, max(1, rows), options.part_rows)
     stops: list[int | None] = [*starts[1:], None]
     return [
-        Part(start=start, stop=stop, rows=rows, train_rows=train_rows)
+        Part(start=start, stop=stop, rows=rows, train_rows=train_rows, limit=limit)
         for start, stop in zip(starts, stops, strict=True)
     ]
 

@@ -58,7 +58,7 @@ class GLM(nn.Module):
         """Share of the gradient that reaches the embedding; a trainer may move it."""
         self.recompute = False
         """Keep of each layer only its input and compute the rest again on the way back (activation checkpointing)."""
-        self.word_embeddings = nn.Embedding(config.vocab, config.hidden)
+        self.word_embeddings = TiedEmbedding(config.vocab, config.hidden)
         if config.positions == "learned-2d":
             self.position_embeddings = nn.Embedding(config.longest, config.hidden)
             self.block_position_embeddings = nn.Embedding(config.longest, config.hidden)
@@ -90,7 +90,7 @@ class GLM(nn.Module):
 
     def embed(self, tokens_T: Tensor, positions_T: Tensor) -> tuple[Tensor, Rotary | None]:
         """What the first layer gets, ``[T, D]``, and the rotary table of all layers if positions are rotary."""
-        x_TD = F.embedding(tokens_T, self.head_weight())
+        x_TD = self.word_embeddings.look_up(tokens_T, self.shrink)
         if self.config.positions == "rotary":
             return x_TD, rotary_table(positions_T, self.config, x_TD.dtype)
         tables_TD = self.position_embeddings(positions_T[0]) + self.block_position_embeddings(positions_T[1])
@@ -98,11 +98,23 @@ class GLM(nn.Module):
 
     def head(self, x_PD: Tensor) -> Tensor:
         """The tied output: scores of every token id, ``[P, V]``."""
-        return F.linear(x_PD, self.head_weight())
+        return self.word_embeddings.scores(x_PD, self.shrink)
 
     def head_weight(self) -> Tensor:
         """The matrix of the head ``[V, D]``: the embedding, its gradient shrunk here as at the input."""
         return shrink_gradient(self.word_embeddings.weight, self.shrink)
+
+
+class TiedEmbedding(nn.Embedding):
+    """The one matrix of both ends; only a ``share`` of its gradient comes back through either."""
+
+    def look_up(self, tokens_T: Tensor, share: float) -> Tensor:
+        """Rows by token, ``[T, D]``."""
+        return F.embedding(tokens_T, shrink_gradient(self.weight, share))
+
+    def scores(self, x_PD: Tensor, share: float) -> Tensor:
+        """Products with all rows, ``[P, V]``."""
+        return F.linear(x_PD, shrink_gradient(self.weight, share))
 
 
 class Layer(nn.Module):

@@ -24,12 +24,13 @@ FORMAT = "glm-data-model-1"
 class Quantization(Config, frozen=True, kw_only=True):
     """How the matrices of a quantised folder are stored; see ``int4/quantize.py``."""
 
-    bits: Annotated[int, Doc("bits a weight: 4 or 8", least=4, most=8)] = 4
+    bits: Annotated[Literal[4, 8], Doc("bits a weight")] = 4
     group: Annotated[int, Doc("columns that share a scale; 0 means a whole row")] = 0
     groups: Annotated[dict[str, int], Doc("the same for matrices of these names, where it differs")] = msgspec.field(
         default_factory=dict
     )
     scale: Annotated[Literal["absmax", "mse"], Doc("rule that chose the scales")] = "mse"
+    embedding_bits: Annotated[Literal[8, 16], Doc("bits a weight of the tied embedding: INT8 by rows, or FP16")] = 16
 
 
 class Description(Config, frozen=True, kw_only=True):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from glm_data.kernels import compiled
 from glm_data.packing.rng import MIP_ORDER, permutation
 
 
@@ -65,7 +65,7 @@ def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
     return _best_fit(lengths.astype(np.int64), order, capacity)
 
 
-@njit(cache=True)
+@compiled
 def _best_fit(lengths: np.ndarray, order: np.ndarray, capacity: int) -> np.ndarray:
     newest = np.full(capacity + 1, -1, np.int64)  # newest open bin with exactly this room
     older = np.full(len(lengths), -1, np.int64)  # the next bin in the same list

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from glm_data.kernels import compiled
 from glm_data.packing.masking import PieceTexts
 from glm_data.packing.plan import Pieces, Plan
 from glm_data.packing.rows import MASK, MIP, ragged
@@ -56,7 +56,7 @@ def piece_texts(plan: Plan, first: int, last: int, text: np.ndarray, mip: MipTok
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _weave(
     is_mip: np.ndarray,
     starts: np.ndarray,

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from glm_data.kernels import compiled
 from glm_data.packing.placing import (
     choose_sentences,
     mask_key,
@@ -147,7 +147,7 @@ def _most_spans(texts: PieceTexts, rate: np.ndarray) -> int:
     return most
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _lay_out(
     out: tuple[Any, ...],
     pieces: tuple[Any, ...],
@@ -199,7 +199,7 @@ def _lay_out(
     return span
 
 
-@njit(cache=True)
+@compiled
 def _fits(kind: int, tokens: int, known: np.ndarray, rate: float, closed: bool, prompt: int, room: int) -> bool:
     """Whether a piece can be laid out in ``room`` places, with a token between any two spans."""
     if tokens < 1:
@@ -217,7 +217,7 @@ def _fits(kind: int, tokens: int, known: np.ndarray, rate: float, closed: bool, 
     return prompt <= tokens and tokens + 2 <= room
 
 
-@njit(cache=True)
+@compiled
 def _draw_spans(
     key: np.uint64,
     kind: int,
@@ -246,7 +246,7 @@ def _draw_spans(
     return count
 
 
-@njit(cache=True)
+@compiled
 def lay_out_mask(
     row: np.ndarray,
     start: int,
@@ -293,7 +293,7 @@ def lay_out_mask(
     return sep, place
 
 
-@njit(cache=True)
+@compiled
 def lay_out_suffix(
     row: np.ndarray,
     start: int,
@@ -360,7 +360,7 @@ def spans_of(rows: Rows) -> np.ndarray:
     return np.diff(np.concatenate([[0], ends]))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _restore(rows: tuple[Any, ...], out: tuple[Any, ...], eop: int) -> int:
     tokens, piece_offsets, pieces, span_of, spans, tails = rows
     closed, text, starts, prompts, lengths, length_offsets = out
@@ -400,7 +400,7 @@ def _restore(rows: tuple[Any, ...], out: tuple[Any, ...], eop: int) -> int:
     return at
 
 
-@njit(cache=True)
+@compiled
 def _by_mask(spans: np.ndarray, first: int, count: int, rising: np.ndarray) -> None:
     """Fill ``rising`` with the spans in the order of their masks."""
     for index in range(count):

@@ -8,8 +8,9 @@ So every mask set fits the same places, and a packed row can be masked anew from
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
 
+from glm_data.kernels import compiled
 from glm_data.packing.rng import draw_below, mix
 from glm_data.packing.spans import tokens_to_mask
 
@@ -21,20 +22,20 @@ _SUFFIX, _TRIES = 0, 16
 _EPOCH_GAMMA = np.uint64(0xD1B54A32D192ED03)
 
 
-@njit(cache=True)
+@compiled
 def mask_key(key: np.uint64, epoch: int) -> np.uint64:
     """The key of a piece's mask set of ``epoch``; independent of the draws from ``key`` itself."""
     return mix(uint64(key) ^ ((uint64(epoch) + uint64(1)) * _EPOCH_GAMMA))
 
 
-@njit(cache=True)
+@compiled
 def suffix_length(key: np.uint64, tokens: int, least: float) -> int:
     """How many of ``tokens`` a [gMASK] piece generates: uniform from ``least`` of them (one at least) to all."""
     shortest = max(1, int(least * tokens))
     return shortest + draw_below(key, _SUFFIX, tokens - shortest + 1)
 
 
-@njit(cache=True)
+@compiled
 def place_spans(
     key: np.uint64, tokens: int, count: int, lengths: np.ndarray, starts: np.ndarray, order: np.ndarray
 ) -> None:
@@ -61,7 +62,7 @@ def place_spans(
     _random_order(key, counter + count, order, count)
 
 
-@njit(cache=True)
+@compiled
 def sentence_ends(text: np.ndarray, table: np.ndarray, before: np.ndarray) -> None:
     """Fill ``before[: n + 1]``: how many of the first ``i`` tokens of ``text`` end a sentence.
 
@@ -76,12 +77,12 @@ def sentence_ends(text: np.ndarray, table: np.ndarray, before: np.ndarray) -> No
         before[at + 1] = before[at] + ends
 
 
-@njit(cache=True)
+@compiled
 def _bits(table: np.ndarray, token: int) -> int:
     return table[token] if 0 <= token < len(table) else 0  # a damaged row may hold any number
 
 
-@njit(cache=True)
+@compiled
 def place_in_sentences(
     key: np.uint64,
     tokens: int,
@@ -113,7 +114,7 @@ def place_in_sentences(
     _random_order(key, counter, order, count)
 
 
-@njit(cache=True)
+@compiled
 def _free_place(key: np.uint64, counter: int, tokens: int, length: int, before: np.ndarray, taken: np.ndarray) -> int:
     """A place for a span that touches no other; within one sentence if there is such a place, -1 if there is none."""
     places, start = tokens - length + 1, 0
@@ -129,12 +130,12 @@ def _free_place(key: np.uint64, counter: int, tokens: int, length: int, before: 
     return -1
 
 
-@njit(cache=True)
+@compiled
 def _is_free(start: int, length: int, taken: np.ndarray) -> bool:
     return not taken[start : start + length + 2].any()
 
 
-@njit(cache=True)
+@compiled
 def _sort_together(starts: np.ndarray, lengths: np.ndarray, count: int) -> None:
     for index in range(1, count):
         start, length, slot = starts[index], lengths[index], index
@@ -144,7 +145,7 @@ def _sort_together(starts: np.ndarray, lengths: np.ndarray, count: int) -> None:
         starts[slot], lengths[slot] = start, length
 
 
-@njit(cache=True)
+@compiled
 def choose_sentences(
     key: np.uint64,
     tokens: int,
@@ -188,7 +189,7 @@ def choose_sentences(
     return count
 
 
-@njit(cache=True)
+@compiled
 def _cut_at_ends(tokens: int, longest: int, before: np.ndarray, bounds: np.ndarray) -> int:
     """Fill ``bounds`` with where sentences begin, and the end; returns how many there are, none above ``longest``."""
     sentences, begin = 0, 0
@@ -201,7 +202,7 @@ def _cut_at_ends(tokens: int, longest: int, before: np.ndarray, bounds: np.ndarr
     return sentences
 
 
-@njit(cache=True)
+@compiled
 def _extend_runs(missing: int, sentences: int, bounds: np.ndarray, chosen: np.ndarray) -> None:
     """Add neighbours of what is chosen until ``missing`` more tokens are: first those behind, then those before."""
     for at in range(1, sentences):
@@ -214,7 +215,7 @@ def _extend_runs(missing: int, sentences: int, bounds: np.ndarray, chosen: np.nd
             missing -= bounds[at + 1] - bounds[at]
 
 
-@njit(cache=True)
+@compiled
 def _runs_as_spans(
     sentences: int, bounds: np.ndarray, chosen: np.ndarray, starts: np.ndarray, lengths: np.ndarray
 ) -> int:
@@ -230,14 +231,14 @@ def _runs_as_spans(
     return count
 
 
-@njit(cache=True)
+@compiled
 def _random_order(key: np.uint64, counter: int, order: np.ndarray, count: int) -> None:
     for index in range(count):
         order[index] = index
     _shuffle(key, counter, order, count)
 
 
-@njit(cache=True)
+@compiled
 def _shuffle(key: np.uint64, counter: int, values: np.ndarray, count: int) -> int:
     """Fisher-Yates over ``values[:count]``; returns the next free counter."""
     for last in range(count - 1, 0, -1):

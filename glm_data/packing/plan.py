@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from glm_data.errors import UsageError
+from glm_data.kernels import compiled
 from glm_data.packing.binning import best_fit
 from glm_data.packing.options import Recipe
 from glm_data.packing.placing import mask_key, suffix_length
@@ -164,7 +164,7 @@ def _mip_pieces(choice: np.ndarray, lengths: np.ndarray, targets: np.ndarray) ->
     return pieces
 
 
-@njit(cache=True)
+@compiled
 def _draw_kind(key: np.uint64, mask_share: int, sentence_share: int) -> int:
     word = draw(key, 0)
     if word < mask_share:
@@ -172,7 +172,7 @@ def _draw_kind(key: np.uint64, mask_share: int, sentence_share: int) -> int:
     return SMASK if word < mask_share + sentence_share else GMASK
 
 
-@njit(cache=True)
+@compiled
 def _budget(
     kind: int, key: np.uint64, window: int, left: int, ends: bool, settings: tuple[Any, ...], lengths: np.ndarray
 ) -> tuple[int, int, int]:
@@ -204,10 +204,12 @@ def _stream_rows(stream_tokens: int, recipe: Recipe) -> Plan:
             np.zeros(_ROWS_AT_ONCE, np.int64),
             _room(count, count * _LENGTHS_A_PIECE + most_spans(recipe.seq_length) * recipe.windows),
         )
-        before = state
-        *state, used = _walk(stream_tokens, recipe.windows, settings, *state, ends, pieces.lengths, *_columns(pieces))
-        offsets.append(ends[: state[1] - before[1]])
-        parts.append(_filled(pieces, state[2] - before[2], used))
+        position, row, done, used = _walk(
+            stream_tokens, recipe.windows, settings, *state, ends, pieces.lengths, *_columns(pieces)
+        )
+        offsets.append(ends[: row - state[1]])
+        parts.append(_filled(pieces, done - state[2], used))
+        state = (position, row, done)
     return Plan(np.concatenate(offsets), _joined(parts))
 
 
@@ -220,7 +222,7 @@ _ROWS_AT_ONCE, _LENGTHS_A_PIECE = 1 << 14, 32
 """How much is planned before memory for more is taken."""
 
 
-@njit(cache=True)
+@compiled
 def _walk(
     stream: int,
     windows: int,
@@ -269,7 +271,7 @@ def _walk(
     return position, row, done + piece, used
 
 
-@njit(cache=True)
+@compiled
 def _keep_lengths(
     kind: int,
     lengths: np.ndarray,
@@ -327,7 +329,8 @@ def _document_pieces(starts: np.ndarray, recipe: Recipe) -> Pieces:
     settings, parts, state = _settings(recipe), [_room(0)], (0, 0, 0)  # document, part, offset within it
     while state[0] < len(starts) - 1:
         pieces = _room(_PIECES_AT_ONCE, _PIECES_AT_ONCE * _LENGTHS_A_PIECE + most_spans(recipe.seq_length))
-        *state, count, used = _cut(starts, settings, *state, pieces.lengths, *_columns(pieces))
+        document, part, offset, count, used = _cut(starts, settings, *state, pieces.lengths, *_columns(pieces))
+        state = (document, part, offset)
         parts.append(_filled(pieces, count, used))
     return _joined(parts)
 
@@ -335,7 +338,7 @@ def _document_pieces(starts: np.ndarray, recipe: Recipe) -> Pieces:
 _PIECES_AT_ONCE = 1 << 16
 
 
-@njit(cache=True)
+@compiled
 def _cut(
     document_starts: np.ndarray,
     settings: tuple[Any, ...],

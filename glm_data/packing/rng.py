@@ -7,8 +7,12 @@ finaliser. Draws below ``n`` use the multiply-shift reduction of a 32-bit draw (
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
+
+from glm_data.kernels import compiled
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
@@ -16,7 +20,7 @@ ROW_KIND, PIECE, DOCUMENT_ORDER, MIP_ORDER, MIP_POSITION, ROW_ORDER, EXTRA_COPY 
 """Purposes: the last word of a key, so that draws for different ends are independent."""
 
 
-@njit(cache=True)
+@compiled
 def mix(value: np.uint64) -> np.uint64:
     """The finaliser of SplitMix64: a bijection on 64-bit words."""
     word = uint64(value)
@@ -25,7 +29,7 @@ def mix(value: np.uint64) -> np.uint64:
     return word ^ (word >> uint64(31))
 
 
-@njit(cache=True)
+@compiled
 def make_key(seed: int, first: int, second: int, purpose: int) -> np.uint64:
     """The key of (seed, first, second, purpose), such as (seed, row, piece, PIECE)."""
     key = mix(uint64(seed) + _GAMMA)
@@ -34,19 +38,19 @@ def make_key(seed: int, first: int, second: int, purpose: int) -> np.uint64:
     return mix((key ^ uint64(purpose)) + _GAMMA)
 
 
-@njit(cache=True)
+@compiled
 def draw(key: np.uint64, counter: int) -> np.uint64:
     """Draw number ``counter`` (from 0) of ``key``: 32 uniform bits."""
     return mix(uint64(key) + (uint64(counter) + uint64(1)) * _GAMMA) >> uint64(32)
 
 
-@njit(cache=True)
-def draw_below(key: np.uint64, counter: int, bound: int) -> np.int64:
+@compiled
+def draw_below(key: np.uint64, counter: int, bound: int) -> Any:
     """A uniform integer in ``[0, bound)``; ``bound`` must be in 1 .. 2**32."""
     return np.int64((draw(key, counter) * uint64(bound)) >> uint64(32))
 
 
-@njit(cache=True)
+@compiled
 def order_keys(seed: int, count: int, purpose: int) -> np.ndarray:
     """``uint64[count]`` pseudo-random words; their stable argsort is the permutation of (seed, purpose)."""
     out = np.empty(count, np.uint64)

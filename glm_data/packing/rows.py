@@ -26,7 +26,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+
+from glm_data.kernels import compiled
 
 GMASK, MASK, MIP, SMASK = range(4)
 KINDS = ("gmask", "mask", "mip", "smask")
@@ -139,7 +140,7 @@ def assemble(rows: Rows, eop: int) -> Assembled:
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _assemble(
     tokens: np.ndarray,
     piece_offsets: np.ndarray,
@@ -187,7 +188,7 @@ def check_fit(rows: Rows) -> None:
         raise MisfitRowError(wrong)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _first_wrong(
     length: int,
     piece_offsets: np.ndarray,

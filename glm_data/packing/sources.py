@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numba import njit
 
 from glm_data.errors import InputError
+from glm_data.kernels import compiled
 from glm_data.packing.mixing import document_copies
 from glm_data.packing.options import Recipe
 from glm_data.packing.rng import DOCUMENT_ORDER, permutation
@@ -135,7 +135,7 @@ class TextStream:
         return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _copy_slices(ids: np.ndarray, source: np.ndarray, count: np.ndarray, target: np.ndarray, out: np.ndarray) -> None:
     for at in range(len(source)):
         first, place = source[at], target[at]

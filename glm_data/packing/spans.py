@@ -16,6 +16,7 @@ from math import factorial
 import numpy as np
 from numba import njit
 
+from glm_data.kernels import compiled
 from glm_data.packing.rng import draw, draw_below
 
 _SHORT, _SHORT_LENGTH, _SINGLE, _LENGTHS = 0, 1, 2, 16
@@ -55,13 +56,13 @@ def draw_length(key: np.uint64, counter: int, table: np.ndarray) -> int:
     return length + 1
 
 
-@njit(cache=True)
+@compiled
 def tokens_to_mask(tokens: int, rate: float) -> int:
     """The tokens to mask in a piece of ``tokens``: ``ceil(rate * tokens)``, at least one."""
     return max(1, int(np.ceil(tokens * rate - 1e-9)))
 
 
-@njit(cache=True)
+@compiled
 def _largest_that_fits(
     key: np.uint64, window: int, available: int, rate: float, table: np.ndarray, lengths: np.ndarray
 ) -> tuple[int, int]:
@@ -80,7 +81,7 @@ def _largest_that_fits(
     return served, len(lengths)
 
 
-@njit(cache=True)
+@compiled
 def _spans_needed(tokens: int, count: int, rate: float, lengths: np.ndarray) -> int:
     masked = 0
     for used in range(count):
@@ -90,7 +91,7 @@ def _spans_needed(tokens: int, count: int, rate: float, lengths: np.ndarray) -> 
     return count
 
 
-@njit(cache=True)
+@compiled
 def _trim(tokens: int, count: int, lengths: np.ndarray) -> int:
     """Shorten the last spans until all of them, one token apart, fit into ``tokens``; returns the spans left."""
     taken = count - 1
@@ -106,7 +107,7 @@ def _trim(tokens: int, count: int, lengths: np.ndarray) -> int:
     return count
 
 
-@njit(cache=True)
+@compiled
 def piece_budget(
     key: np.uint64,
     window: int,
@@ -137,13 +138,13 @@ def piece_budget(
     return tokens, _trim(tokens, count, lengths)
 
 
-@njit(cache=True)
+@compiled
 def most_spans(places: int) -> int:
     """An upper bound of the spans of a piece in ``places`` places: a mask and an ``<sop>`` each."""
     return places // 2 + 1
 
 
-@njit(cache=True)
+@compiled
 def sort_few(values: np.ndarray, count: int) -> None:
     """Insertion sort of ``values[:count]``: some dozens of small numbers, where a general sort costs ten times more."""
     for index in range(1, count):
@@ -154,7 +155,7 @@ def sort_few(values: np.ndarray, count: int) -> None:
         values[slot] = value
 
 
-@njit(cache=True)
+@compiled
 def sentence_spans(tokens: int, rate: float) -> int:
     """The spans that an [sMASK] piece of ``tokens`` may have: one for every 16 tokens to mask.
 
@@ -163,7 +164,7 @@ def sentence_spans(tokens: int, rate: float) -> int:
     return (tokens_to_mask(tokens, rate) + _SENTENCE_TOKENS - 1) // _SENTENCE_TOKENS
 
 
-@njit(cache=True)
+@compiled
 def sentence_budget(window: int, available: int, rate: float) -> tuple[int, int]:
     """(tokens, spans) of an [sMASK] piece: the most tokens with ``tokens + 2 * spans <= window``; (0, 0) if none."""
     tokens = min(available, window - 2)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glm_data.text.compiled import compiled
+from glm_data.kernels import compiled
 
 HAN, KANA, HANGUL, LATIN, LETTER, DIGIT, SPACE, PUNCTUATION, SYMBOL, GARBLED, CONTROL = range(11)
 """Classes. ``LETTER`` is a letter of any other script; ``GARBLED`` U+FFFD, private use and unassigned."""

@@ -13,18 +13,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from glm_data.kernels import compiled, inlined
 from glm_data.text.characters import decode_at, misread_characters
-from glm_data.text.compiled import compiled, inlined
 from glm_data.text.counting import is_ascii_letter
 from glm_data.text.machine import first_bytes, has_byte, leading_letters, pointer
 from glm_data.text.statistics import utf8_buffers
 
 CONTROL, NEWLINES, ODD_SPACE, LAYOUT, MOJIBAKE, REPEATS, JOINER = 1, 2, 4, 8, 16, 32, 64
-PERSONAL, HTML, BLANK_LINES = 1024, 2048, 16384
+HTML, BLANK_LINES = 2048, 16384
+MAIL, NUMBER, QQ, COLONS = (1 << place for place in range(16, 20))
+PERSONAL = MAIL | NUMBER | QQ | COLONS
 """Flags of a document or line: holds control or zero-width characters; carriage returns or other line ends; spaces
 other than blank and tab; blanks at line ends; what looks like UTF-8 read as Latin-1 or GBK, or GBK read as Latin-1;
-runs of sentence marks; zero-width joiners; an ``@`` between letters, or digits as in the number of a phone, card or
-address; an entity or tag; needless blank lines, which lines are and documents have."""
+runs of sentence marks; zero-width joiners; an entity or tag; needless blank lines, which lines are and documents have.
+Of personal data: an ``@`` between a name and a host; digits as in the number of a phone, card or IPv4 address; what
+names QQ; colons as in an IPv6 address."""
 
 CONTROLS = (
     *range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), *range(0x7F, 0x85), *range(0x86, 0xA0), 0xAD, 0x180E, 0x200B,
@@ -55,7 +58,13 @@ _HIGH_LATIN, _DIGITS, _DIGITS_OF_PLUS, _DOTS, _COLONS = 6, 10, 6, 3, 7
 digits that may be, and colons of an address without ``::``."""
 _PLUS = 1 << 20
 """Added to a number of digits among which a ``+`` is."""
-_LONGEST_TAG, _LONGEST_ENTITY = 6, 8
+TAGS = (
+    "p", "div", "span", "font", "b", "strong", "em", "i", "u", "a", "img", "ul", "ol", "li", "tr", "td", "th", "table",
+    "tbody", "center", "h1", "h2", "h3", "h4", "h5", "h6", "br",
+)  # fmt: skip
+"""The tags that extraction leaves."""
+_TAGS = np.array([int.from_bytes(tag.encode(), "big") for tag in TAGS], np.uint64)
+_LONGEST_TAG, _LONGEST_ENTITY = max(map(len, TAGS)), 8
 """Letters of the name of a tag, and characters before the ``;`` of an entity."""
 
 
@@ -82,18 +91,18 @@ def _table() -> NDArray[np.uint16]:
 class Defects(NamedTuple):
     """What may need cleaning in a block.
 
-    ``documents: uint16[documents]``: the flags of each. ``lines: int64[lines, 4]``: document, first byte, end (in the
+    ``documents: uint32[documents]``: the flags of each. ``lines: int64[lines, 4]``: document, first byte, end (in the
     block's bytes) and flags of every line that has any, in order.
     """
 
-    documents: NDArray[np.uint16]
+    documents: NDArray[np.uint32]
     lines: NDArray[np.int64]
 
 
 def find_defects(texts: pa.StringArray) -> Defects:
     """The flags of every text, and of the lines that they come from. Some 300 MB/s a core."""
     data, offsets = utf8_buffers(texts)
-    flags = np.zeros(len(texts), np.uint16)
+    flags = np.zeros(len(texts), np.uint32)
     newlines = np.count_nonzero(data[offsets[0] : offsets[-1]] == _NEWLINE) if len(texts) else 0
     lines = np.empty((newlines + len(texts), 4), np.int64)
     used = _find(data, offsets, _table(), flags, lines) if len(texts) else 0
@@ -102,7 +111,7 @@ def find_defects(texts: pa.StringArray) -> Defects:
 
 @compiled
 def _find(
-    data: NDArray[np.uint8], offsets: NDArray[np.int64], table: NDArray[np.uint16], flags: NDArray[np.uint16],
+    data: NDArray[np.uint8], offsets: NDArray[np.int64], table: NDArray[np.uint16], flags: NDArray[np.uint32],
     lines: NDArray[np.int64],
 ) -> int:  # fmt: skip
     used = 0
@@ -145,10 +154,12 @@ def _read_line(data: Any, limit: int, start: int, end: int, table: Any) -> tuple
             colons = colons if letters <= _HEXADECIMAL else 0
             if colons or has_byte(word | _BLANKS, _QS):  # seldom: letter by letter
                 letters, colons = 1, colons if byte | 0x20 <= 0x66 else 0
-                found |= PERSONAL if byte | 0x20 == _Q and before | 0x20 == _Q else 0
+                found |= QQ if byte | 0x20 == _Q and before | 0x20 == _Q else 0
             position += letters
             digits = dots = high = run = before_entry = 0
             before = np.uint32(data[position - 1])
+            if position < end and data[position] == 0x20:  # most words have a blank behind them
+                before, colons, position = np.uint32(0x20), 0, position + 1
             continue
         if byte == _NEWLINE:
             break
@@ -159,9 +170,10 @@ def _read_line(data: Any, limit: int, start: int, end: int, table: Any) -> tuple
             high = 0
             digits, dots, colons = _follow_number(point, before, digits, dots, colons)
             is_number = digits & (_PLUS - 1) >= (_DIGITS_OF_PLUS if digits >= _PLUS else _DIGITS)
-            found |= PERSONAL if is_number or dots >= _DOTS or colons >= _COLONS else 0
-            if point == 0x40 and 0x20 < before < 0x80 and position < end and data[position] >= 0x30:  # @
-                found |= PERSONAL
+            found |= NUMBER if is_number or dots >= _DOTS else 0
+            found |= COLONS if colons >= _COLONS else 0
+            if point == 0x40 and _ends_name(before) and _may_be_host(data, position, end):  # @
+                found |= MAIL
             if (point == 0x26 or point == 0x3C) and _may_be_html(data, position, end, point):  # & <
                 found |= HTML
         else:
@@ -173,7 +185,7 @@ def _read_line(data: Any, limit: int, start: int, end: int, table: Any) -> tuple
             found |= REPEATS if run >= RUN else 0
             mixed = (entry & _CONTINUATION and before_entry & _LEAD) or entry & before_entry & _MISREAD
             found |= MOJIBAKE if mixed else 0
-            found |= PERSONAL if entry & _NAMES_QQ else 0
+            found |= QQ if entry & _NAMES_QQ else 0
             found |= entry & (CONTROL | NEWLINES | ODD_SPACE | JOINER | MOJIBAKE)
         before, before_entry = point, entry
     if position > start and (before == 0x20 or before == 0x09):
@@ -181,20 +193,49 @@ def _read_line(data: Any, limit: int, start: int, end: int, table: Any) -> tuple
     return position, found
 
 
+@inlined
+def _ends_name(point: Any) -> bool:
+    """Whether a character may stand before the ``@`` of an address."""
+    if is_letter_or_digit(point):
+        return True
+    return bool(point == 0x2E or point == 0x5F or point == 0x25 or point == 0x2B or point == 0x2D)  # . _ % + -
+
+
+@inlined
+def is_letter_or_digit(point: Any) -> bool:
+    """Whether a character is an ASCII letter or digit."""
+    return bool(0x61 <= point | 0x20 <= 0x7A or 0x30 <= point <= 0x39)
+
+
+@compiled
+def _may_be_host(data: Any, position: int, end: int) -> bool:
+    """Whether a name, a dot, and a letter or digit stand there."""
+    first = position
+    while position < end and (is_letter_or_digit(data[position]) or data[position] == 0x2D):
+        position += 1
+    return bool(first < position < end - 1 and data[position] == 0x2E and is_letter_or_digit(data[position + 1]))
+
+
 @compiled
 def _may_be_html(data: Any, position: int, end: int, point: Any) -> bool:
     """Whether what follows a ``&`` or ``<`` may be an entity or a tag."""
     if point == 0x3C and position < end and data[position] == 0x2F:  # </
         position += 1
-    first = position
+    first, name = position, np.uint64(0)
     while position < end and _is_of_name(data[position]):
+        name = name << np.uint64(8) | np.uint64(data[position] | 0x20)
         position += 1
     if position in (end, first):
         return False
     size, last = position - first, data[position]
     if point == 0x26:
         return bool(last == 0x3B and size <= _LONGEST_ENTITY)  # ;
-    return bool(size <= _LONGEST_TAG and (last == 0x3E or last == 0x20 or last == 0x2F))  # > blank /
+    if size > _LONGEST_TAG or not (last == 0x3E or last == 0x20 or last == 0x2F):  # > blank /
+        return False
+    for tag in _TAGS:  # noqa: SIM110 - numba has no any()
+        if tag == name:
+            return True
+    return False
 
 
 @inlined

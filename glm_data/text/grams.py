@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from glm_data.text.compiled import compiled
+from glm_data.kernels import compiled
 from glm_data.text.folding import BREAK, CHARACTER, CODE_POINT_MASK, KIND_SHIFT, LENGTH_SHIFT, NOTHING, WORD, fold_table
 from glm_data.text.shingles import GRAM_FACTOR, WORD_FACTOR, WORD_SEED, _decode, mix64, utf8_buffers
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glm_data.kernels import compiled, inlined
 from glm_data.text import characters as ch
 from glm_data.text.characters import decode_at, entry_of
-from glm_data.text.compiled import compiled, inlined
 from glm_data.text.marks import LOREM, POLICY, SCRIPT
 from glm_data.text.sets import BASE, empty_table, hash_bytes, put_once, spread
 

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from glm_data.text.compiled import inlined
+from glm_data.kernels import inlined
 
 LANES = 64
 """Bytes that :func:`within` looks at."""
@@ -47,6 +47,20 @@ def load_word(_: Any, values: Any, index: Any) -> Any:
         return word
 
     return types.uint64(values, types.int64), generate
+
+
+@intrinsic
+def store_wide(_: Any, values: Any, index: Any, word: Any) -> Any:
+    """Write the eight bytes of ``word`` as as many ``uint32`` from ``values[index]`` (a pointer) on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lanes = builder.bitcast(arguments[2], ir.VectorType(ir.IntType(8), 8))
+        wide = builder.zext(lanes, ir.VectorType(ir.IntType(32), 8))
+        place = builder.gep(arguments[0], [arguments[1]])
+        builder.store(wide, builder.bitcast(place, wide.type.as_pointer())).align = 4
+        return context.get_dummy_value()
+
+    return types.void(values, types.int64, types.uint64), generate
 
 
 @intrinsic
@@ -86,10 +100,33 @@ def within(_: Any, values: Any, at: Any, ored: Any, first: Any, count: Any) -> A
     return types.uint64(values, types.int64, types.int64, types.int64, types.int64), generate
 
 
+@intrinsic
+def copy_lanes(_: Any, target: Any, to: Any, source: Any, at: Any) -> Any:
+    """Copy the :data:`LANES` bytes from ``source[at]`` on to ``target[to]``; both are pointers to bytes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.VectorType(ir.IntType(8), LANES).as_pointer()
+        there, here = (
+            builder.bitcast(builder.gep(array, [index]), kind) for array, index in (arguments[:2], arguments[2:])
+        )
+        lanes = builder.load(here)
+        lanes.align = 1
+        builder.store(lanes, there).align = 1
+        return context.get_dummy_value()
+
+    return types.void(target, types.int64, source, types.int64), generate
+
+
 def _splat(builder: Any, value: Any, vector: Any) -> Any:
     narrow = builder.trunc(value, vector.element)
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), narrow, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None))
+
+
+@inlined
+def first_lanes(count: int) -> Any:
+    """The bits of the first ``count`` (1 to 64) of 64 bytes."""
+    return ~np.uint64(0) >> np.uint64(LANES - count)
 
 
 @inlined

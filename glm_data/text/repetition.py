@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glm_data.text.compiled import compiled, inlined
+from glm_data.kernels import compiled, inlined
 from glm_data.text.machine import load_word, pointer
-from glm_data.text.sets import BASE, empty_table, put_once, spread
+from glm_data.text.sets import BASE, empty_table, mask_for, put_once, spread
 
 TOKENS = 1 << 14
 """Tokens of a document, from its start, whose n-grams are counted."""
@@ -48,6 +48,12 @@ WORD_SIZES = np.array((*TOP, *DUPLICATE), np.int64)
 HAN_SIZES = np.array([round(size * HAN_CHARACTERS_A_WORD) for size in (*TOP, *DUPLICATE)], np.int64)
 """Tokens of each n-gram: in documents where most tokens are Han characters, as many of these as make n words."""
 
+_SEEN, _SEEN_SHIFT = 4, 20
+"""Slots of ``seen`` are at least 2 * ``_SEEN`` for each gram, and found by the bits of its hash from the shift on."""
+_FOUND_SLOTS, _SEEN_SLOTS = 4 * TOKENS, 8 * TOKENS
+_PLANE, _MOST_NUMBERS, _NUMBER_BITS = 1 << 16, 127, 7
+_GRAMS_OF_3 = 1 << 3 * _NUMBER_BITS
+
 _SECOND = np.uint64(0xC2B2AE3D27D4EB4F)
 
 LONGEST_GRAM = int(HAN_SIZES.max())
@@ -76,7 +82,14 @@ class Scratch(NamedTuple):
     """Hash of the gram at each of ``places``."""
     found: NDArray[np.uint64]
     """Hash table of grams, in slots of the parts above; 0 where there is none."""
+    seen: NDArray[np.uint8]
+    """By part of the hash of a gram whether one was there, in the lowest bit, and whether another was."""
+    numbers: NDArray[np.uint8]
+    """By code point the number that a document gives it; 0 where there is none, as everywhere between documents."""
+    numbered: NDArray[np.uint16]
+    """How often the gram of three such numbers is there; 0 between documents."""
     histogram: NDArray[np.int32]
+    """By number of times how many grams are there so often, 0 between documents; behind it places that are not read."""
     table: NDArray[np.uint64]
     """Hash table of lines and paragraphs, and then of grams of characters."""
     state: NDArray[np.int64]
@@ -97,17 +110,33 @@ def new_scratch(newlines: int) -> Scratch:
         places=np.zeros(places, np.int32),
         slots=np.zeros(places, np.int32),
         keys=np.zeros(places, np.uint64),
-        found=np.zeros(4 * TOKENS, np.uint64),
-        histogram=np.zeros(CHARACTERS + 1, np.int32),
+        found=np.zeros(_FOUND_SLOTS, np.uint64),
+        seen=np.zeros(_SEEN_SLOTS, np.uint8),
+        numbers=np.zeros(_PLANE, np.uint8),
+        numbered=np.zeros(_GRAMS_OF_3, np.uint16),
+        histogram=np.zeros(CHARACTERS + 1 + 8, np.int32),
         table=np.zeros(1 << max(4, (2 * hashes).bit_length()), np.uint64),
         state=np.zeros(32, np.int64),
     )
 
 
-@compiled
-def sum_up(scratch: Scratch, used: int) -> None:
+Work = Any
+"""Pointers to those arrays of the scratch that grams are counted in: counting the references of arrays would cost more
+than counting the grams of a document."""
+
+
+@inlined
+def point_at(scratch: Scratch) -> Work:
+    """The :data:`Work` arrays: ``places``, ``slots``, ``keys``, ``found``, ``seen``, ``level``, ``prefix``."""
+    return (
+        pointer(scratch.places), pointer(scratch.slots), pointer(scratch.keys), pointer(scratch.found),
+        pointer(scratch.seen), pointer(scratch.level), pointer(scratch.prefix),
+    )  # fmt: skip
+
+
+@inlined
+def sum_up(prefix: Any, lengths: Any, tokens: Any, used: int) -> None:
     """Fill ``prefix``, and turn ``lengths`` of tokens into lengths of all before."""
-    prefix, lengths, tokens = pointer(scratch.prefix), pointer(scratch.lengths), pointer(scratch.tokens)
     running, total = np.uint64(0), 0
     for at in range(used):
         length = lengths[at]
@@ -127,36 +156,63 @@ def power(exponent: int) -> Any:
 
 
 @compiled
-def count_all_grams(scratch: Scratch, used: int, size: int) -> tuple[int, int, int]:
+def count_all_grams(work: Work, used: int, size: int) -> tuple[int, int, int]:
     """Count all grams of ``size`` tokens and leave those found more than once in ``places`` and ``slots``.
 
     Returns how many places that are, and first place and number of the most frequent gram; number 0: no gram at all.
     """
+    places, level = work[0], work[5]
     count = max(0, used - size + 1)
-    scratch.level[: used + LONGEST_GRAM] = 0  # what begins in the last places would go beyond them
+    for at in range(used + LONGEST_GRAM):  # what begins in the last places would go beyond them
+        level[at] = 0
     for at in range(count):
-        scratch.places[at] = at
-    return count_grams(scratch, count, size, size, 1)
+        places[at] = at
+    return count_grams(work, count, size, size, 1)
 
 
 @compiled
-def count_grams(scratch: Scratch, candidates: int, size: int, shorter: int, level: int) -> tuple[int, int, int]:
+def count_grams(work: Work, candidates: int, size: int, shorter: int, level: int) -> tuple[int, int, int]:
     """As :func:`count_all_grams`, of those at the first ``candidates`` of ``places``: where grams of ``shorter`` tokens
     were found more than once. Grams elsewhere are single, so the most frequent is the very first if there is no other.
     ``level`` numbers the sizes from 1.
     """
-    taken = _hash_grams(
-        pointer(scratch.places), pointer(scratch.level), pointer(scratch.prefix), pointer(scratch.keys), candidates,
-        size, shorter, level - 1,
-    )  # fmt: skip
-    mask = empty_table(scratch.found, taken)
-    best, most = _tally(
-        pointer(scratch.places), pointer(scratch.keys), pointer(scratch.slots), pointer(scratch.found), taken, mask
-    )
-    return _confirm(scratch, taken, level), best, most
+    places, _, keys, _, _, levels, prefix = work
+    taken = _hash_grams(places, levels, prefix, keys, candidates, size, shorter, level - 1)
+    return _count_keys(work, taken, level)
 
 
 @compiled
+def _count_keys(work: Work, taken: int, level: int) -> tuple[int, int, int]:
+    """As :func:`count_grams`, of ``taken`` places whose ``keys`` are there."""
+    places, slots, keys, found, seen, levels, _ = work
+    taken = _leave_out_single(places, keys, seen, taken)
+    if taken < 2:
+        return 0, 0, 1
+    mask = mask_for(taken, _FOUND_SLOTS)
+    for slot in range(mask + 1):
+        found[slot] = 0
+    best, most = _tally(places, keys, slots, found, taken, mask)
+    return _confirm(places, slots, found, levels, taken, level), best, most
+
+
+@inlined
+def _leave_out_single(places: Any, keys: Any, seen: Any, taken: int) -> int:
+    """Leave all places whose gram is there more than once, and few others: of most grams no other has the same part of
+    its hash, which is found out without a branch. Returns how many."""
+    left, mask = 0, mask_for(_SEEN * taken, _SEEN_SLOTS)
+    for part in range(mask + 1):
+        seen[part] = 0
+    for index in range(taken):
+        slot = np.int64(keys[index] >> np.uint64(_SEEN_SHIFT)) & mask
+        seen[slot] = seen[slot] << 1 | 1
+    for index in range(taken):
+        key, place = keys[index], places[index]
+        keys[left], places[left] = key, place
+        left += seen[np.int64(key >> np.uint64(_SEEN_SHIFT)) & mask] > 1
+    return left
+
+
+@inlined
 def _hash_grams(
     places: Any, levels: Any, prefix: Any, keys: Any, candidates: int, size: int, shorter: int, least: int
 ) -> int:
@@ -170,7 +226,7 @@ def _hash_grams(
     return taken
 
 
-@compiled
+@inlined
 def _tally(places: Any, keys: Any, slots: Any, found: Any, taken: int, mask: int) -> tuple[Any, Any]:
     """Count equal keys in the table; returns first place and number of the most frequent gram."""
     best: Any = 0
@@ -199,11 +255,10 @@ def _count_of(value: Any) -> Any:
     return (np.int64(value) & 0xFFFFFFFF) >> _COUNT
 
 
-@compiled
-def _confirm(scratch: Scratch, taken: int, level: int) -> int:
+@inlined
+def _confirm(places: Any, slots: Any, found: Any, levels: Any, taken: int, level: int) -> int:
     """Leave only places whose gram was counted more than once; returns how many."""
-    places, slots, found = pointer(scratch.places), pointer(scratch.slots), pointer(scratch.found)
-    levels, left = pointer(scratch.level), 0
+    left = 0
     for index in range(taken):
         slot, place = slots[index], places[index]
         places[left], slots[left] = place, slot
@@ -213,19 +268,20 @@ def _confirm(scratch: Scratch, taken: int, level: int) -> int:
     return left
 
 
-@compiled
-def count_passed(scratch: Scratch, repeated: int, size: int) -> int:
+@inlined
+def count_passed(work: Work, lengths: Any, repeated: int, size: int) -> int:
     """Characters of grams met again on a walk that leaps over each of them (Gopher's duplicate n-grams)."""
+    places, slots, _, found, _, _, _ = work
     characters = free = 0
     for index in range(repeated):
-        at, slot = scratch.places[index], scratch.slots[index]
+        at, slot = places[index], slots[index]
         if at < free:
             continue
-        if scratch.found[slot] & np.uint64(_PASSED):
-            characters += scratch.lengths[at + size] - scratch.lengths[at]
+        if found[slot] & np.uint64(_PASSED):
+            characters += lengths[at + size] - lengths[at]
             free = at + size
         else:
-            scratch.found[slot] |= np.uint64(_PASSED)
+            found[slot] |= np.uint64(_PASSED)
     return characters
 
 
@@ -238,22 +294,26 @@ def count_repetition(
     Three characters of top n-grams (count times length, joined by blanks), six of duplicate n-grams; then places of
     5-grams and how many of them hold a repeated one, and the same of 10-grams.
     """
-    sum_up(scratch, used)
+    work, lengths = point_at(scratch), pointer(scratch.lengths)
+    sum_up(work[6], lengths, pointer(scratch.tokens), used)
     repeated = 0
     for number in range(9):
         size = sizes[number]
         if number == 0:
-            repeated, best, most = count_all_grams(scratch, used, size)
+            repeated, best, most = count_all_grams(work, used, size)
         else:
-            repeated, best, most = count_grams(scratch, repeated, size, sizes[number - 1], number + 1)
+            repeated, best, most = count_grams(work, repeated, size, sizes[number - 1], number + 1)
         if number < 3:
-            length = scratch.lengths[min(best + size, used)] - scratch.lengths[best]
+            length = lengths[min(best + size, used)] - lengths[best]
             counts[column + number] = most * (length + number + 1) if used >= size else 0
             continue
-        counts[column + number] = count_passed(scratch, repeated, size)
+        counts[column + number] = count_passed(work, lengths, repeated, size)
         if number == 3 or number == 8:
             at = column + 9 + 2 * (number // 8)
             counts[at], counts[at + 1] = max(0, used - size + 1), repeated
+
+
+# --- characters -------------------------------------------------------------------------------------------------------
 
 
 @compiled
@@ -261,60 +321,191 @@ def count_character_repetition(scratch: Scratch, used: int, counts: NDArray[np.i
     """ROOTS's repetition of the first ``used`` characters: for grams of 3 and of 10 all grams, and those that are among
     the ``sqrt(distinct grams)`` most frequent and not single.
     """
-    running = np.uint64(0)
+    counts[column], counts[column + 2] = max(0, used - 2), max(0, used - 9)
+    if used < 3:
+        return
+    work, points, histogram = point_at(scratch), pointer(scratch.characters), pointer(scratch.histogram)
+    places, slots, _, found, _, level, _ = work
+    single: Any = 0
+    if _number_grams_of_3(points, pointer(scratch.numbers), slots, used):
+        single, largest = _count_numbered(slots, pointer(scratch.numbered), level, histogram, used - 2)
+    else:
+        repeated = _count_grams_of(work, points, 3, used - 2)
+        single, largest = used - 2 - repeated, _fill_histogram(found, slots, histogram, repeated)
+    counts[column + 1] = _take_most_frequent(histogram, single, largest)
+    repeated = _count_grams_of(work, points, 10, _find_runs(level, places, used - 2))
+    largest = _fill_histogram(found, slots, histogram, repeated)
+    counts[column + 3] = _take_most_frequent(histogram, used - 9 - repeated, largest)
+
+
+@inlined
+def _number_grams_of_3(points: Any, numbers: Any, grams: Any, used: int) -> bool:
+    """Write each gram as three numbers of seven bits: the characters themselves if all are ASCII, else theirs in order
+    of appearance; whether these are enough."""
+    together = np.uint32(0)
     for at in range(used):
-        scratch.prefix[at] = running
-        running = running * BASE + np.uint64(scratch.characters[at]) + np.uint64(1)
-    scratch.prefix[used] = running
-    repeated, _, _ = count_all_grams(scratch, used, 3)
-    counts[column] = max(0, used - 2)
-    counts[column + 1] = _most_frequent(scratch, used - 2, repeated)
-    repeated, _, _ = count_grams(scratch, repeated, 10, 3, 2)
-    counts[column + 2] = max(0, used - 9)
-    counts[column + 3] = _most_frequent(scratch, used - 9, repeated)
+        together |= points[at]
+    if together < 1 << _NUMBER_BITS:
+        for at in range(used - 2):
+            grams[at] = (points[at] << 2 * _NUMBER_BITS) | (points[at + 1] << _NUMBER_BITS) | points[at + 2]
+        return True
+    return _number_characters(points, numbers, grams, used)
+
+
+@inlined
+def _number_characters(points: Any, numbers: Any, grams: Any, used: int) -> bool:
+    gram: Any = 0
+    distinct = at = 0
+    while at < used and points[at] < _PLANE:
+        number: Any = numbers[points[at]]
+        if number == 0:
+            if distinct == _MOST_NUMBERS:
+                break
+            distinct += 1
+            number = distinct
+            numbers[points[at]] = number
+        gram = (gram << _NUMBER_BITS | number) & (_GRAMS_OF_3 - 1)
+        grams[max(at - 2, 0)] = gram
+        at += 1
+    for before in range(at):
+        numbers[points[before]] = 0
+    return at == used
+
+
+@inlined
+def _count_numbered(grams: Any, numbered: Any, level: Any, histogram: Any, count: int) -> tuple[Any, Any]:
+    """Count numbered grams in a table that has a place for each, and how many are there how often, into ``histogram``.
+
+    Returns how many are there once, and how often the most frequent one is.
+    """
+    single: Any = 0
+    largest: Any = 0
+    for at in range(count):
+        numbered[grams[at]] += 1
+    for at in range(count):
+        times = np.int64(numbered[grams[at]])
+        level[at] = times > 1
+        single += times == 1
+        # Most are single: if those counted in one place, each would wait for the one before.
+        histogram[times if times > 1 else CHARACTERS + 1 + (at & 7)] += 1
+        largest = max(largest, times)
+    for at in range(count):
+        numbered[grams[at]] = 0
+    return single, largest
 
 
 @compiled
-def _most_frequent(scratch: Scratch, grams: int, repeated: int) -> Any:
-    """Occurrences of the grams that are not single, of at most the square root of all different ones."""
-    distinct, largest = grams - repeated, np.int64(0)
+def _count_grams_of(work: Work, points: Any, size: int, candidates: int) -> int:
+    """Count the grams of 3 characters, or those of 10 at ``candidates`` of ``places``, as :func:`count_grams`."""
+    places, _, keys, _, _, level, _ = work
+    if size == 3:
+        for at in range(candidates):
+            places[at], level[at] = at, 0
+            keys[at] = spread(load_word(points, at) * BASE + np.uint64(points[at + 2]) * _SECOND)
+    else:
+        for index in range(candidates):
+            key = load_word(points, places[index]) * BASE
+            for pair in range(2, size, 2):
+                key = (key ^ load_word(points, places[index] + pair)) * BASE
+                key ^= key >> np.uint64(32)
+            keys[index] = spread(key)
+    repeated, _, _ = _count_keys(work, candidates, 1)
+    return repeated
+
+
+@inlined
+def _find_runs(level: Any, places: Any, count: int) -> int:
+    """The places where a gram of 10 characters can repeat: all eight grams of 3 in it do. Returns how many."""
+    run = found = 0
+    for at in range(count):
+        run = run + 1 if level[at] else 0
+        places[found] = at - 7
+        found += run >= 8
+    return found
+
+
+@inlined
+def _fill_histogram(found: Any, slots: Any, histogram: Any, repeated: int) -> int:
+    """How many of the ``repeated`` places have a gram that is there so often; how often the most frequent one is."""
+    largest: Any = 0
     for index in range(repeated):
-        found = scratch.found[scratch.slots[index]]
-        if np.int64(found) & _PLACE == scratch.places[index]:
-            distinct += 1
-            scratch.histogram[_count_of(found)] += 1
-            largest = max(largest, _count_of(found))
-    left, frequent = np.int64(np.sqrt(max(distinct, 0))), np.int64(0)
-    for count in range(largest, 1, -1):
-        taken = min(left, np.int64(scratch.histogram[count]))
-        frequent += taken * count
+        times = _count_of(found[slots[index]])
+        histogram[times] += 1
+        largest = max(largest, times)
+    return largest
+
+
+@compiled
+def _take_most_frequent(histogram: Any, single: int, largest: int) -> int:
+    """Occurrences of the grams that are not single, of at most the square root of all different ones; empties the
+    histogram."""
+    distinct: Any = single
+    frequent: Any = 0
+    for times in range(2, largest + 1):
+        distinct += histogram[times] // times
+    left = np.int64(np.sqrt(max(distinct, 0)))
+    for times in range(largest, 1, -1):
+        taken = min(left, np.int64(histogram[times] // times))
+        frequent += taken * times
         left -= taken
-        scratch.histogram[count] = 0
+        histogram[times] = 0
     return frequent
 
 
 @compiled
-def count_grams_of_13(
-    solid: NDArray[np.uint32], used: int, is_long: bool, table: NDArray[np.uint64], counts: Any
-) -> None:
+def count_grams_of_13(scratch: Scratch, used: int, is_long: bool, counts: Any) -> None:
     """Fill ``counts`` with :data:`GRAM_COUNTS` of the first ``used`` solid characters."""
-    for sampled in (is_long, False):
-        if counts[0] == 0:  # of a text that says one thing for ever no gram at all may be chosen
-            grams = max(used - GRAM + 1, 0)
-            mask = empty_table(table, grams >> SAMPLED if sampled else grams)
-            counts[0], counts[1] = _put_grams(pointer(solid), grams, sampled, pointer(table), mask)
+    solid, table, grams = pointer(scratch.solid), pointer(scratch.table), max(used - GRAM + 1, 0)
+    if is_long:
+        mask = empty_table(scratch.table, grams >> SAMPLED)
+        counts[0], counts[1] = _put_sampled(solid, grams, table, mask, pointer(scratch.places))
+    first = 0 if counts[0] == 0 else grams  # of a text that says one thing for ever no gram at all may be chosen
+    if first < grams:
+        mask = empty_table(scratch.table, grams)
+        counts[0], counts[1] = grams, _put_all(point_at(scratch), solid, grams, table, mask)
 
 
 @compiled
-def _put_grams(solid: Any, grams: int, sampled: bool, table: Any, mask: int) -> tuple[int, int]:
-    found = repeated = 0
-    for at in range(grams):
-        key = load_word(solid, at) * BASE + load_word(solid, at + 2) * _SECOND
-        if sampled and key >> np.uint64(64 - SAMPLED):
-            continue
-        for place in range(4, GRAM - 1, 2):
-            key = (key ^ load_word(solid, at + place)) * BASE
-            key ^= key >> np.uint64(32)
-        found += 1
-        repeated += put_once(spread(key + np.uint64(solid[at + GRAM - 1])), table, mask)
+def _put_all(work: Work, solid: Any, grams: int, table: Any, mask: int) -> int:
+    """How many grams were there before."""
+    places, _, keys, _, seen, _, _ = work
+    repeated, first, leaving, running = 0, 0, power(GRAM - 1), np.uint64(0)
+    for at in range(GRAM - 1):
+        running = running * BASE + solid[at]
+    while first < grams:
+        behind = min(first + TOKENS, grams)
+        for at in range(first, behind):
+            running = running * BASE + solid[at + GRAM - 1]
+            keys[at - first] = spread(running)
+            running -= solid[at] * leaving
+        first, taken = behind, behind - first
+        if taken == grams:  # else equal ones may be far apart
+            taken = _leave_out_single(places, keys, seen, taken)
+        for index in range(taken):
+            repeated += put_once(keys[index], table, mask)
+    return repeated
+
+
+@compiled
+def _put_sampled(solid: Any, grams: int, table: Any, mask: int, places: Any) -> tuple[int, int]:
+    """How many grams are taken, by the hash of their first four characters, and how many were there before."""
+    found = repeated = first = 0
+    while first < grams:
+        behind, taken = min(first + TOKENS, grams), 0
+        for at in range(first, behind):
+            places[taken] = at
+            taken += _hash_four(solid, at) >> np.uint64(64 - SAMPLED) == 0
+        for index in range(taken):
+            place = places[index]
+            key = _hash_four(solid, place)
+            for pair in range(4, GRAM - 1, 2):
+                key = (key ^ load_word(solid, place + pair)) * BASE
+                key ^= key >> np.uint64(32)
+            repeated += put_once(spread(key + np.uint64(solid[place + GRAM - 1])), table, mask)
+        first, found = behind, found + taken
     return found, repeated
+
+
+@inlined
+def _hash_four(solid: Any, at: int) -> Any:
+    return load_word(solid, at) * BASE + load_word(solid, at + 2) * _SECOND

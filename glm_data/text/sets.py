@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glm_data.text.compiled import compiled, inlined
+from glm_data.kernels import compiled, inlined
 from glm_data.text.machine import first_bytes
 
 BASE = np.uint64(0x9E3779B97F4A7C15)
@@ -41,6 +41,12 @@ def hash_bytes(data: Any, start: int, end: int, limit: int) -> Any:
         hashed ^= hashed >> np.uint64(29)
         start += 8
     return spread((hashed ^ first_bytes(data, start, end - start, limit)) * BASE)
+
+
+@inlined
+def hash_few_bytes(packed: Any, size: int) -> Any:
+    """:func:`hash_bytes` of up to eight bytes in one number, whose higher bytes are zero."""
+    return spread((np.uint64(size) * _MIX ^ packed) * BASE)
 
 
 @compiled

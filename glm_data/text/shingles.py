@@ -19,11 +19,11 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from glm_data.kernels import compiled, inlined
 from glm_data.text.folding import (
     BREAK,
     CHARACTER,
@@ -37,7 +37,7 @@ from glm_data.text.folding import (
     WORD,
     fold_table,
 )
-from glm_data.text.machine import LANES, count_ones, load_word, pointer, trailing_zeros, within
+from glm_data.text.machine import LANES, count_ones, first_lanes, load_word, pointer, trailing_zeros, within
 
 NGRAM = 5
 UNITS = ("word", "character", "auto")
@@ -129,22 +129,13 @@ def distinct_sorted(shingles: Shingles) -> Shingles:
     return Shingles(hashes[: offsets[-1]], offsets)
 
 
-def _compiled(function: Any) -> Any:
-    return numba.njit(nogil=True, cache=True)(function)
-
-
-def _inlined(function: Any) -> Any:
-    """For what loops call a character or word at a time: a call would count references to each array it is given."""
-    return numba.njit(nogil=True, cache=True, forceinline=True)(function)
-
-
-@_inlined
-def _at(index: int) -> Any:
+@inlined
+def _at(index: Any) -> Any:
     """An index known not to be negative, which spares Numba its wrap-around."""
     return np.uint64(index)
 
 
-@_inlined
+@inlined
 def mix64(value: Any) -> Any:
     """Spread every bit of a ``uint64`` over all of them: a bijection."""
     value ^= value >> np.uint64(33)
@@ -154,7 +145,7 @@ def mix64(value: Any) -> Any:
     return value ^ (value >> np.uint64(33))
 
 
-@_compiled
+@compiled
 def _decode(data: Any, at: int, end: int) -> Any:
     """Code point and length (in the bits above 21) of the UTF-8 sequence at ``at``; a broken one is a NUL of 1 byte."""
     first = np.int64(data[at])
@@ -167,7 +158,7 @@ def _decode(data: Any, at: int, end: int) -> Any:
     return 1 << 21
 
 
-@_compiled
+@compiled
 def _shingle_kernel(data: Any, bounds: Any, tables: Any, modes: Any, ngram: int, hashes: Any, offsets: Any) -> Any:
     """Write the shingles of every text; whether ``hashes`` had room. Tokens stand where shingles come to stand."""
     fold_digits, unit = modes
@@ -190,30 +181,24 @@ def _shingle_kernel(data: Any, bounds: Any, tables: Any, modes: Any, ngram: int,
     return True
 
 
-@_inlined
+@inlined
 def _has_ideographs(data: Any, start: int, end: int) -> Any:
     """Whether one in :data:`IDEOGRAPHS_IN` visible characters begins like Han or Hangul (U+4000 to U+DFFF)."""
     found = seen = np.int64(0)
     lanes = pointer(data)
     for at in range(start, end, LANES):
-        found += count_ones(within(lanes, at, 0, 0xE4, 10) & _first_lanes(min(end - at, LANES)))
+        found += count_ones(within(lanes, at, 0, 0xE4, 10) & first_lanes(min(end - at, LANES)))
     if found == 0:  # most of English
         return False
     for at in range(start, end, LANES):
         # not U+3000, the space of full-width copies
         spaces = within(lanes, at, 0, 0xE3, 1) & within(lanes, at + 1, 0, 0x80, 1) & within(lanes, at + 2, 0, 0x80, 1)
         visible = (within(lanes, at, 0, 0x21, 0x5F) | within(lanes, at, 0, 0xC0, 0x40)) & ~spaces
-        seen += count_ones(visible & _first_lanes(min(end - at, LANES)))
+        seen += count_ones(visible & first_lanes(min(end - at, LANES)))
     return found * IDEOGRAPHS_IN >= seen
 
 
-@_inlined
-def _first_lanes(count: int) -> Any:
-    """The bits of the first ``count`` (1 to 64) of 64 bytes."""
-    return ~np.uint64(0) >> np.uint64(LANES - count)
-
-
-@_compiled
+@compiled
 def _leave_signs_out(tokens: Any, start: int, behind: int) -> int:
     """Close up the tokens of a short text that are no signs: alone they would tell it from its like."""
     used = start
@@ -224,7 +209,7 @@ def _leave_signs_out(tokens: Any, start: int, behind: int) -> int:
     return used if behind >= 0 else behind
 
 
-@_compiled
+@compiled
 def _join_tokens(hashes: Any, start: int, behind: int, ngram: int) -> int:
     """Turn the tokens of a text into its shingles, in place; the place behind the last one."""
     window, factor = np.uint64(0), np.uint64(1)
@@ -242,7 +227,7 @@ def _join_tokens(hashes: Any, start: int, behind: int, ngram: int) -> int:
     return behind - ngram + 1
 
 
-@_inlined
+@inlined
 def _read_characters(data: Any, at: int, end: int, tables: Any, fold_digits: Any, tokens: Any, used: int) -> int:
     """Write a text's letters, digits, marks and signs as tokens; the place behind the last one, or -1 without room."""
     entries, expansions, plain = tables
@@ -272,7 +257,7 @@ def _read_characters(data: Any, at: int, end: int, tables: Any, fold_digits: Any
     return used
 
 
-@_inlined
+@inlined
 def _read_plain_characters(data: Any, at: int, end: int, plain: Any, tokens: Any, used: int) -> Any:
     """Read runs of characters of three bytes, and of one, each without a branch: up to where neither stands or one that
     is not plain, and the place behind the last token."""
@@ -310,7 +295,7 @@ def _plain_tokens() -> Uint64s:
     return tokens
 
 
-@_compiled
+@compiled
 def _plain_kernel(entries: Any, tokens: Any) -> None:
     for point in range(tokens.size):
         entry = entries[point]
@@ -322,13 +307,13 @@ def _plain_kernel(entries: Any, tokens: Any) -> None:
         tokens[point] = token
 
 
-@_inlined
+@inlined
 def _character_token(entry: Any) -> Any:
     token = mix64((WORD_SEED ^ np.uint64(entry & np.uint32(CODE_POINT_MASK))) * WORD_FACTOR)
     return _SIGN_TOKEN if entry == SIGN else token
 
 
-@_inlined
+@inlined
 def _read_words(data: Any, at: int, end: int, tables: Any, fold_digits: Any, tokens: Any, used: int) -> int:
     """As :func:`_read_characters`, with words as tokens."""
     entries, expansions, _ = tables
@@ -369,7 +354,7 @@ def _read_words(data: Any, at: int, end: int, tables: Any, fold_digits: Any, tok
     return used + in_word if used + in_word <= tokens.size else -1
 
 
-@_inlined
+@inlined
 def _read_plain_words(data: Any, at: int, end: int, tokens: Any, used: int) -> Any:
     """Read the words of ASCII that end within 64 bytes: up to where all is read, and the place behind the last token.
 
@@ -379,7 +364,7 @@ def _read_plain_words(data: Any, at: int, end: int, tokens: Any, used: int) -> A
     size = min(end - at, LANES)
     foreign = within(lanes, at, 0, 0x80, 0x80)
     size = min(size, trailing_zeros(foreign))
-    letters = (within(lanes, at, 0x20, 0x61, 26) | within(lanes, at, 0, 0x30, 10)) & _first_lanes(size)
+    letters = (within(lanes, at, 0x20, 0x61, 26) | within(lanes, at, 0, 0x30, 10)) & first_lanes(size)
     is_open = at + size < end
     while letters:
         start = trailing_zeros(letters)
@@ -392,7 +377,7 @@ def _read_plain_words(data: Any, at: int, end: int, tokens: Any, used: int) -> A
     return at + size, used
 
 
-@_inlined
+@inlined
 def _hash_word(data: Any, at: int, length: int) -> Any:
     """The token of a word of ASCII letters and digits."""
     word, lanes = WORD_SEED, pointer(data)
@@ -405,7 +390,7 @@ def _hash_word(data: Any, at: int, length: int) -> Any:
     return mix64(word)
 
 
-@_inlined
+@inlined
 def _next_entry(data: Any, at: int, end: int, entries: Any) -> Any:
     """The entry of the character at ``at``, and the place behind it."""
     first, point, size = np.int64(data[_at(at)]), np.int64(data[_at(at)]), 1
@@ -417,14 +402,14 @@ def _next_entry(data: Any, at: int, end: int, entries: Any) -> Any:
     return entries[_at(point)], at + size
 
 
-@_inlined
+@inlined
 def _add_letters(word: Any, letters: Any) -> Any:
     """Eight letters more, in one number; or fewer, the last ones."""
     word = (word ^ letters) * WORD_FACTOR
     return word ^ (word >> np.uint64(32))
 
 
-@_inlined
+@inlined
 def _add_letter(word: Any, held: Any, size: Any, letter: Any) -> Any:
     """A letter more: itself if it is ASCII, else three numbers above that, of seven bits each."""
     high = np.uint64(0 if letter < 0x80 else 0x80)
@@ -437,12 +422,12 @@ def _add_letter(word: Any, held: Any, size: Any, letter: Any) -> Any:
     return word, held, size
 
 
-@_inlined
+@inlined
 def _word_token(word: Any, held: Any, size: Any) -> Any:
     return mix64(_add_letters(word, held) if size else word)
 
 
-@_compiled
+@compiled
 def _raw_hash(data: Any, start: int, end: int) -> Any:
     value = RAW_SEED
     for at in range(start, end):
@@ -450,7 +435,7 @@ def _raw_hash(data: Any, start: int, end: int) -> Any:
     return mix64(value)
 
 
-@_compiled
+@compiled
 def _key_kernel(hashes: Any, offsets: Any, keys: Any) -> None:
     for text in range(offsets.size - 1):
         first, second = _KEY_1, _KEY_2
@@ -462,7 +447,7 @@ def _key_kernel(hashes: Any, offsets: Any, keys: Any) -> None:
         keys[text, 0], keys[text, 1] = mix64(first), mix64(second)
 
 
-@_compiled
+@compiled
 def _distinct_kernel(hashes: Any, offsets: Any, distinct: Any, starts: Any) -> None:
     used = 0
     starts[0] = 0

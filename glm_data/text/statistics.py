@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from glm_data.kernels import compiled
 from glm_data.text import counting, lines, marks, repetition
 from glm_data.text.characters import character_table
-from glm_data.text.compiled import compiled
 
 REPETITION_COUNTS = (
     *(f"top_{size}_gram_characters" for size in repetition.TOP),
@@ -177,7 +177,7 @@ def _count_all(
         solid, tokens = counting.count_text(data, start, end, table, stops, han_stops, phrases, own, scratch)
         is_han = 2 * own[counting.HAN_TOKENS] > own[counting.ALL_TOKENS]
         is_long = end - start > repetition.LONG_BYTES
-        repetition.count_grams_of_13(scratch.solid, solid, is_long, scratch.table, own[_GRAMS:])
+        repetition.count_grams_of_13(scratch, solid, is_long, own[_GRAMS:])
         repetition.count_repetition(scratch, tokens, han_sizes if is_han else word_sizes, own, _REPETITION)
         used = min(own[_TEXT], repetition.CHARACTERS)
         repetition.count_character_repetition(scratch, used, own, _REPETITION + len(REPETITION_COUNTS))

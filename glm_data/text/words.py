@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glm_data.text.compiled import compiled
+from glm_data.kernels import compiled
 from glm_data.text.sets import spread
 from glm_data.text.statistics import utf8_buffers
 

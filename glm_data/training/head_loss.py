@@ -10,7 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from glm_data.model.model import GLM
 
 CHUNK, CHUNK_CUDA = 256, 4096
 """Loss tokens at a time: what stays in a CPU's cache, what fills a GPU."""
@@ -20,6 +23,15 @@ def head_loss(x_PD: Tensor, weight_VD: Tensor, targets_P: Tensor, weights_P: Ten
     """``(sum over P of weight * cross-entropy, cross-entropy[P])`` in nats; only the sum carries gradients."""
     loss, losses_P = _HeadLoss.apply(x_PD, weight_VD, targets_P, weights_P)  # type: ignore[no-untyped-call]
     return loss, losses_P
+
+
+def losses_at(model: GLM, x_PD: Tensor, targets_P: Tensor) -> Tensor:
+    """Cross-entropies in nats ``[P]`` of ``model``'s head at features ``x_PD``, for measuring: without gradients."""
+    chunk = CHUNK_CUDA if x_PD.is_cuda else CHUNK
+    wide = torch.promote_types(x_PD.dtype, torch.float32)
+    parts = zip(torch.split(x_PD, chunk), torch.split(targets_P, chunk), strict=True)
+    with torch.no_grad():
+        return torch.cat([F.cross_entropy(model.head(x).to(wide), targets, reduction="none") for x, targets in parts])
 
 
 class _HeadLoss(torch.autograd.Function):

@@ -12,7 +12,7 @@ from glm_data.model.attention import Attend, PieceAttention
 from glm_data.model.flash import FlashAttention, make_tables
 from glm_data.model.model import GLM
 from glm_data.training.batches import KINDS, FlatBatch, IntArray, Rows, flatten, in_batches, positions_of
-from glm_data.training.head_loss import head_loss
+from glm_data.training.head_loss import head_loss, losses_at
 from glm_data.training.options import Weighting
 
 
@@ -112,6 +112,7 @@ def measure(model: GLM, rows: Rows, indices: IntArray, batch_rows: int = 1) -> L
     sums = LossSums()
     for chunk in in_batches(indices, batch_rows):
         batch = flatten(rows.batch(chunk, positions=positions_of(model.config)))
-        sums.add(batch_loss(model, batch, loss_weights(batch, "token"))[1], batch.kind_P)
+        features_PD = model.features(batch.tokens_T, batch.positions_T, attention_of(model, batch), batch.predict_P)
+        sums.add(losses_at(model, features_PD, batch.targets_P), batch.kind_P)
     model.train(was_training)
     return sums

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from glm_data.kernels import compiled
 from glm_data.loading.rows import PackedRows
 from tokenizer import Tokenizer
 
@@ -86,7 +86,7 @@ def _count_between(tokens: np.ndarray, low: int, high: int) -> np.ndarray:
     return ((tokens >= low) & (tokens < high)).sum(axis=1)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_distinct(tokens: np.ndarray, used: np.ndarray, seen: np.ndarray, counts: np.ndarray) -> None:
     """Fill in the different tokens among the first ``used`` of each row; ``seen`` (``int64[vocabulary]``) is room."""
     seen[:] = -1
