@@ -22,7 +22,7 @@ from glm_data.int4.stage import quantize_stage
 from glm_data.model.attention import PieceAttention, lay_out
 from glm_data.model.config import ModelConfig
 from glm_data.model.model import build
-from glm_data.model.store import Description, save_model
+from glm_data.model.store import Description, read_description, read_tensors, save_model
 from tokenizer import SPECIAL
 
 
@@ -376,6 +376,15 @@ def test_cut_characters_are_left_out(glm):
     assert len(ids) >= 3
     assert text_of(glm.tokenizer, ids) == "aЖ"
     assert text_of(glm.tokenizer, ids[:-1]) == "a"
+
+
+def test_an_imported_model_without_a_tokenizer_says_what_can_be_done_with_it(folder, tmp_path):
+    description = read_description(folder)
+    imported = msgspec.structs.replace(description, training={"imported": {}}, tokenizer="")
+    save_model(tmp_path, read_tensors(folder), imported)
+    with pytest.raises(InputError, match=r"icetk.*quantised.*--tokenizer"):
+        Glm.load(tmp_path)
+    assert load_model(tmp_path).config.layers == description.model.layers, "its network runs"
 
 
 def test_what_cannot_be_meant_is_one_sentence(glm, folder, tmp_path):

@@ -149,6 +149,8 @@ def test_logprobs_are_the_models_own_whatever_the_temperature(client: httpx.Clie
     body = {"prompt": "the fox", "temperature": 3.0, "seed": 1, "max_tokens": 12, "logprobs": 3}
     said = ask(client, **body)["choices"][0]["logprobs"]
     assert {len(values) for values in said.values()} == {len(said["tokens"])}
+    lengths = [0 if token.startswith(("bytes:", "<|")) else len(token) for token in said["tokens"]]
+    assert said["text_offset"] == [sum(lengths[:place]) for place in range(len(lengths))]
     for own, top in zip(said["token_logprobs"], said["top_logprobs"], strict=True):
         assert len(top) == 3
         assert max(top.values()) >= own - 1e-9

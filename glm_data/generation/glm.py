@@ -29,7 +29,7 @@ from glm_data.generation.texts import MASK, Masked, TextStream, continuation, cu
 from glm_data.generation.write import Job, Rules, Task, write
 from glm_data.int4.linear import for_gpu, prepare, with_quantized_layers
 from glm_data.model.model import GLM, valueless
-from glm_data.model.store import read_description, read_tensors
+from glm_data.model.store import TOKENIZER_FILES, read_description, read_tensors
 from tokenizer import SPECIAL, Tokenizer
 
 MOST_TEXTS = 32
@@ -74,7 +74,15 @@ class Glm:
         Raises :class:`InputError` if it is none or damaged, :class:`UsageError` if there is no such device here.
         """
         path = Path(folder)
-        return cls(load_model(path, find_device(device)), Tokenizer.load(path))
+        if "imported" in read_description(path).training and not (path / TOKENIZER_FILES[0]).is_file():
+            raise InputError(
+                f"'{folder}' was imported without a tokenizer. GLM-130B's (icetk) numbers its tokens otherwise than "
+                "this package, so the model cannot read or write text here; it can be quantised, cut anew with "
+                "export-checkpoint and run from Python on its own ids. Where its ids are those of a tokenizer of ours, "
+                "import it again with --tokenizer."
+            )
+        tokenizer = Tokenizer.load(path)
+        return cls(load_model(path, find_device(device)), tokenizer)
 
     def infill(self, text: str, options: GenerationOptions | None = None) -> Infilling:
         """Fill the ``[MASK]`` blanks of ``text`` from left to right; each answer sees the ones before it.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from glm_data.generation.options import GenerationOptions
 from glm_data.generation.texts import MASK, Masked, continuation
 from glm_data.generation.write import Job
 from glm_data.serving.answers import Answer, events
-from glm_data.serving.engine import Engine
+from glm_data.serving.engine import Engine, Event
 from glm_data.web import RequestError
 from tokenizer import Tokenizer
 
@@ -69,6 +69,8 @@ class Completions:
             )
         self._jobs = [self._job(prompt, draw) for prompt in prompts for draw in range(body.n or 1)]
         self._answers = [Answer(self._tokenizer, self._stops) for _ in self._jobs]
+        self._offsets = [0] * len(self._jobs)
+        """Of each answer the characters of the tokens that were told of."""
         self._top = -1 if body.logprobs is None else body.logprobs
         about = {"id": f"cmpl-{secrets.token_hex(12)}", "object": "text_completion"}
         self._about: dict[str, Any] = {**about, "created": int(time.time()), "model": name}
@@ -112,23 +114,21 @@ class Completions:
                 yield {**self._about, "choices": [choice]}
 
     def _choice(self, place: int, answer: Answer, text: str, first: int) -> dict[str, Any]:
-        logprobs = None if self._body.logprobs is None else self._logprobs(answer, first)
+        logprobs = None if self._body.logprobs is None else self._logprobs(place, answer.events[first:])
         reason = _REASONS.get(answer.ended)
         return {"text": text, "index": place, "logprobs": logprobs, "finish_reason": reason}
 
-    def _logprobs(self, answer: Answer, first: int) -> dict[str, list[Any]]:
-        """Of the tokens from ``first`` on: the model's own log-probabilities, before temperature and cuts."""
-        spellings = [self._spell(event.token or 0) for event in answer.events]
-        offsets, at = [], 0
-        for event in answer.events:
-            offsets.append(at)
-            at += len(self._tokenizer.decode_bytes([event.token or 0]).decode("utf-8", "ignore"))
-        own = answer.events[first:]
+    def _logprobs(self, place: int, new: Sequence[Event]) -> dict[str, list[Any]]:
+        """Of the ``new`` tokens of an answer: the model's own log-probabilities, before temperature and cuts."""
+        offsets = []
+        for event in new:
+            offsets.append(self._offsets[place])
+            self._offsets[place] += len(self._tokenizer.decode_bytes([event.token or 0]).decode("utf-8", "ignore"))
         return {
-            "tokens": spellings[first:],
-            "token_logprobs": [event.logprob for event in own],
-            "top_logprobs": [{self._spell(token): chance for token, chance in event.top} for event in own],
-            "text_offset": offsets[first:],
+            "tokens": [self._spell(event.token or 0) for event in new],
+            "token_logprobs": [event.logprob for event in new],
+            "top_logprobs": [{self._spell(token): chance for token, chance in event.top} for event in new],
+            "text_offset": offsets,
         }
 
     def _spell(self, token: int) -> str:
