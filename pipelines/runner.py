@@ -94,9 +94,7 @@ def run_tasks(
     """
     engine = find_engine(options.runner)
     done = stage.records()
-    pending = sorted(
-        (task for task in tasks if task.shard not in done), key=lambda task: (-task.input.bytes, task.shard)
-    )
+    pending = sorted((task for task in tasks if task.shard not in done), key=lambda task: (-_work_of(task), task.shard))
     files.write_json(stage.folder / RUN / TASKS, [task.input.bytes for task in tasks])
     if on_progress:
         on_progress(len(tasks) - len(pending), len(tasks))
@@ -107,6 +105,15 @@ def run_tasks(
     with _translate_errors(stage.folder, watcher), watcher.watching():
         _run(stage.folder, function, pending, options, watcher, feed)
     _check_records(stage, pending, engine)
+
+
+def _work_of(task: ShardTask) -> int:
+    """About how many bytes a task reads, so that the largest comes first: a compressed file holds several times its
+    own."""
+    return task.input.bytes * (_INFLATION if task.input.name.endswith(_COMPRESSED) else 1)
+
+
+_COMPRESSED, _INFLATION = (".zst", ".gz", ".parquet"), 4
 
 
 def count_workers(pending: Sequence[ShardTask], workers: int) -> int:
