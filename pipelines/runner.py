@@ -94,7 +94,7 @@ def run_tasks(
     """
     engine = find_engine(options.runner)
     done = stage.records()
-    pending = sorted((task for task in tasks if task.shard not in done), key=lambda task: (-_work_of(task), task.shard))
+    pending = sorted((task for task in tasks if task.shard not in done), key=lambda task: (-work_of(task), task.shard))
     files.write_json(stage.folder / RUN / TASKS, [task.input.bytes for task in tasks])
     if on_progress:
         on_progress(len(tasks) - len(pending), len(tasks))
@@ -107,7 +107,7 @@ def run_tasks(
     _check_records(stage, pending, engine)
 
 
-def _work_of(task: ShardTask) -> int:
+def work_of(task: ShardTask) -> int:
     """About how many bytes a task reads, so that the largest comes first: a compressed file holds several times its
     own."""
     return task.input.bytes * (_INFLATION if task.input.name.endswith(_COMPRESSED) else 1)
