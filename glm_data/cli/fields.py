@@ -134,7 +134,8 @@ def build(kind: type[ConfigT], given: Mapping[str, Any], base: Mapping[str, Any]
 
 def _as_flags(message: str) -> str:
     """``… - at `$.top_p```, msgspec's place, as ``… - at --top-p``."""
-    message = re.sub(r"missing required field `(\w+)`", lambda match: f"missing option {_flag(match)}", message)
+    field = r"Object missing required field `(\w+)`\.?"
+    message = re.sub(field, lambda match: f"missing option {_flag(match)}; --help says what it takes.", message)
     return re.sub(r"`\$\.(\w+)`", _flag, message)
 
 
