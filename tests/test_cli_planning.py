@@ -17,8 +17,9 @@ from glm_data.filters import FilterOptions
 from glm_data.formats.read import read_blocks
 from glm_data.inputs import find_inputs
 from glm_data.planning import Look, Part, look_at, write_recipe
-from glm_data.planning.estimate import BYTES_A_TOKEN, bytes_a_token
+from glm_data.planning.estimate import BYTES_A_TOKEN, MEMORY, bytes_a_token, estimate, training_bytes
 from glm_data.planning.scaffold import choose_vocabulary, language_weights
+from glm_data.vocabulary.options import TokenizerOptions
 
 FILES = 12
 
@@ -151,6 +152,18 @@ def test_a_plan_is_told_in_words_with_the_room_there_is(
     assert "free: there is room" in said
     assert "tokens  about" in said
     assert "0.6 M parameters, 100 steps" in said or "M parameters, 100 steps" in said
+
+
+def test_a_tokenizer_is_trained_by_one_process_in_memory_that_grows_with_its_text(recipe: Path) -> None:
+    found = estimate(recipes.load(recipe))
+    seconds = {stage.stage: stage.core_seconds for stage in found.stages}
+    assert found.seconds(1) == pytest.approx(found.core_seconds) == pytest.approx(sum(seconds.values()))
+    assert found.seconds(1000) == pytest.approx(0.65 * seconds["tokenizer"], rel=0.05)
+    options = TokenizerOptions(vocab_size=32_000)
+    measured = 2_246_249_173  # by a run on 241 MB of text, when its words were counted
+    assert training_bytes(241e6, options) == pytest.approx(measured, rel=0.02)
+    assert training_bytes(1e6, options) == MEMORY["tokenizer"]
+    assert training_bytes(241e6, TokenizerOptions(vocab_size=32_000, min_count=2)) < measured / 2
 
 
 def test_the_demo_makes_its_own_input_and_is_not_planned(capsys: pytest.CaptureFixture[str]) -> None:

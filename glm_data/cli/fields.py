@@ -134,8 +134,11 @@ def build(kind: type[ConfigT], given: Mapping[str, Any], base: Mapping[str, Any]
 
 def _as_flags(message: str) -> str:
     """``… - at `$.top_p```, msgspec's place, as ``… - at --top-p``."""
-    field = r"Object missing required field `(\w+)`\.?"
-    message = re.sub(field, lambda match: f"missing option {_flag(match)}; --help says what it takes.", message)
+    message = re.sub(
+        r"Object missing required field `(\w+)`",
+        lambda match: f"the option {_flag(match)} is missing; give it, or see --help",
+        message,
+    )
     return re.sub(r"`\$\.(\w+)`", _flag, message)
 
 

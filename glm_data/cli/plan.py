@@ -87,7 +87,7 @@ def _recipe_lines(found: Estimate, workers: int, free: int | None) -> Iterator[s
     ]  # fmt: skip
     total = megabytes(found.disk_bytes)
     yield from table([*rows, ("in all", "", "", total, "", f"{found.core_seconds / 3600:,.3g}")])
-    yield f"\ntime    about {duration(found.core_seconds / workers)} with {workers} workers, good to a factor of two"
+    yield f"\ntime    about {duration(found.seconds(workers))} with {workers} workers, good to a factor of two"
     if free is not None:
         room = "there is room" if free > found.disk_bytes else "too little: give another --out or leave stages out"
         yield f"disk    {total} of {megabytes(free)} free: {room}"

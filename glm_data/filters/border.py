@@ -72,6 +72,8 @@ def find_examples(
         bound = find_bound(rule, signals, languages) & is_kept
         for kept, side in ((True, bound), (False, verdicts.reasons == rule.name)):
             sound = np.flatnonzero(side & np.isfinite(values))
+            if not sound.size:
+                continue
             found = near(rule, values[sound])
             close = np.flatnonzero(found.distances <= limits.get((rule.name, kept), np.inf))
             # Ties go to the first document, whatever the sort does with them.

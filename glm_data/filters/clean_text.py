@@ -70,10 +70,19 @@ def remove_html(text: str) -> str:
 def remove_html_of_line(line: str) -> str:
     """As :func:`remove_html`, of one line of a text that is not about HTML."""
     found = _patterns()
-    if not ("&" in line or "<" in line) or found["code"].search(line):
+    if not ("&" in line or "<" in line) or _is_code(line):
         return line
     line = found["tag"].sub("", found["break"].sub("\n", line))
     return found["entity"].sub(lambda match: html.unescape(match.group()), line)
+
+
+def _is_code(line: str) -> bool:
+    stripped = line.strip()
+    return (
+        stripped.endswith((";", "{", "}", '="', "='"))
+        or stripped.startswith(("#", "$", "/", "*", ">>>"))
+        or ("return" in line and bool(_patterns()["return"].search(line)))
+    )
 
 
 def is_about_html(text: str) -> bool:
@@ -126,7 +135,7 @@ def _patterns() -> dict[str, re.Pattern[str]]:
         "repeats": r"([!?！？。，、；～])\1{3,}",
         "ellipses": r"…{3,}",
         "markup": r"&[a-z#]|</?[A-Za-z]",
-        "code": r"[;{}]\s*$|^\s*(?:[#$/*]|>>>)|=[\"']\s*$|\breturn\b",
+        "return": r"\breturn\b",
         "break": r"(?i:<br ?/?>|</p>|</div>|</li>|</tr>)",
         "tag": rf"(?i:</?(?:{'|'.join(tag for tag in defects.TAGS if tag != 'br')})(?: [^<>]{{0,500}})?/?>)",
         "entity": r"&(?:nbsp|ensp|emsp|quot|amp|lt|gt|middot|bull|hellip|mdash|ndash|[lr][sd]quo|#[0-9]{2,6});",

@@ -13,20 +13,16 @@ def fix_mojibake(text: str) -> str:
     """Read again, line by line, UTF-8 that was read as Latin-1, Windows-1252 (both by ftfy's judgement) or GBK, and GBK
     that was read as Latin-1.
     """
+    return "\n".join(line if line.isascii() else _fix_line(line) for line in text.split("\n"))
+
+
+def _fix_line(line: str) -> str:
     import ftfy.badness
 
-    return "\n".join(_fix_line(line, ftfy.badness.is_bad(line)) for line in text.split("\n"))
-
-
-def _fix_line(line: str, is_bad: bool) -> str:
-    import ftfy
-
-    if line.isascii():
-        return line
     chinese = _runs().sub(lambda match: from_latin(match.group()), line)
     if chinese != line:
         return chinese
-    return ftfy.fix_encoding(line) if is_bad else from_gbk(line)
+    return ftfy.fix_encoding(line) if ftfy.badness.is_bad(line) else from_gbk(line)
 
 
 @lru_cache(maxsize=1)

@@ -15,7 +15,6 @@ COMPRESSION = "zstd"
 COMPRESSION_LEVEL = 1
 """Level 3 costs twice the time of level 1 for files that are a tenth to a fifth smaller (docs/lab-notes.md)."""
 _ALL_DIFFERENT = ("id", "text")
-"""Columns in which a dictionary finds nothing but costs a hash of every value."""
 
 
 class ParquetWriter:
@@ -27,7 +26,7 @@ class ParquetWriter:
             schema,
             compression=COMPRESSION,
             compression_level=COMPRESSION_LEVEL,
-            use_dictionary=[name for name in schema.names if name not in _ALL_DIFFERENT],
+            use_dictionary=[field.name for field in schema if not _is_different(field)],
             write_statistics=[field.name for field in schema if not pa.types.is_string(field.type)],
         )
         self._schema = schema
@@ -42,6 +41,11 @@ class ParquetWriter:
     def close(self) -> None:
         """Write the footer."""
         self._writer.close()
+
+
+def _is_different(field: pa.Field) -> bool:
+    """Whether a dictionary finds nothing in a column, but costs a hash of every value."""
+    return field.name in _ALL_DIFFERENT or pa.types.is_floating(field.type)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ from glm_data.recipe import Loaded
 from glm_data.recipe import resolve as resolve_path
 from glm_data.training.plan import PlanOptions
 from glm_data.training.plan import plan as plan_training
+from glm_data.vocabulary.options import train_options
+from tokenizer.train import training_memory
 
 BYTES_A_TOKEN = {
     "en": ((512, 1.6), (4096, 2.5), (8000, 2.88), (16_000, 3.19), (32_000, 3.58), (50_000, 3.79), (147_456, 4.34)),
@@ -33,14 +35,21 @@ BYTES_A_TOKEN = {
 }
 """Bytes of text a token by the size of the vocabulary: from 8,000 pieces on measured on held-out text
 (docs/lab-notes.md), below guessed, as it hangs on the corpus there; in between, by the logarithm of the size."""
-BYTES_A_SECOND = {"decontaminate": 20e6, "tokenizer": 6e6, "tokenize": 12e6, "pack": 60e6}
+BYTES_A_SECOND = {"decontaminate": 20e6, "tokenizer": 6e6, "tokenize": 25e6, "pack": 60e6}
 """Text a core takes in (docs/benchmarks.md, docs/lab-notes.md), start included, at some hundred megabytes."""
-MEMORY = {"filter": 0.45e9, "decontaminate": 0.6e9, "tokenizer": 1.2e9, "tokenize": 0.5e9, "pack": 0.7e9, "mip": 0.3e9}
+MEMORY = {"filter": 0.45e9, "decontaminate": 0.6e9, "tokenizer": 0.7e9, "tokenize": 0.5e9, "pack": 0.7e9, "mip": 0.3e9}
 """Peak of one process, from the same pages."""
-WRITTEN = {"filter": 0.55, "decontaminate": 0.45}
-"""Bytes written a byte of text: parquet at zstd level 1, with what was dropped and the signals."""
-START_SECONDS = 6.0
+WRITTEN = {"filter": 0.55, "decontaminate": 0.45, "tokenizer": 0.2}
+"""Bytes written a byte of text: parquet at zstd level 1, with what was dropped and the signals; counts of words."""
+START_SECONDS = 3.0
 """CPU of a stage's start: Beam, imports, kernels."""
+ALONE = {"tokenizer": 0.65}
+"""The share of a stage's CPU that one process takes while no other has work: training, once words are counted."""
+WORDS = (241e6, 2.99e6, 0.87, 53.1e6, 0.9)
+"""Different words of so much text and their bytes, each with the power of the text that it grows by: fitted to 0.57 and
+241 MB of Chinese and English."""
+_FREQUENT = (0.23, 0.14)
+"""The share of words, and of their bytes, that are met twice or more."""
 PACKED_BYTES = {True: 2.2, False: 4.3}
 """Bytes a place of a row, by whether ids fit 16 bits (docs/format.md)."""
 
@@ -80,6 +89,12 @@ class Estimate:
     def core_seconds(self) -> float:
         """Of all corpus stages together."""
         return sum(stage.core_seconds for stage in self.stages)
+
+    def seconds(self, workers: int) -> float:
+        """By the clock, with a core for each of ``workers`` processes."""
+        shares = [ALONE.get(stage.stage, 0.0) for stage in self.stages]
+        times = (share + (1 - share) / workers for share in shares)
+        return sum(stage.core_seconds * time for stage, time in zip(self.stages, times, strict=True))
 
 
 def estimate(loaded: Loaded) -> Estimate:
@@ -137,6 +152,8 @@ def _stages(loaded: Loaded, look: Look, paths: list[str], tokens: float, places:
             documents, text = look.kept_documents, look.kept_bytes
         elif stage == "dedupe":
             sample = take_sample(find_inputs(paths, digest=False), options)  # type: ignore[arg-type]
+            if "filter" in loaded.options:
+                sample = sample._replace(is_spooled=False)  # it reads what the filter has parsed
             cost = costs(sample, options, round(documents))  # type: ignore[arg-type]
             seconds = cost.cpu_seconds + START_SECONDS
             yield StageCost(stage, documents, text, cost.disk_bytes, cost.memory_bytes, seconds)
@@ -145,7 +162,17 @@ def _stages(loaded: Loaded, look: Look, paths: list[str], tokens: float, places:
             written = disk.get(stage, text * WRITTEN.get(stage, 0.0))
             read = places * 4 if stage == "pack" else 0.0 if stage == "mip" else text
             seconds = read / BYTES_A_SECOND.get(stage, 1.0) + START_SECONDS
-            yield StageCost(stage, documents, text, written, MEMORY[stage], seconds)
+            memory = training_bytes(text, options) if stage == "tokenizer" else MEMORY[stage]
+            yield StageCost(stage, documents, text, written, memory, seconds)
+
+
+def training_bytes(text: float, options: Any) -> float:
+    """Memory to train a tokenizer on so many bytes of text; counting takes what :data:`MEMORY` says."""
+    measured, words, growth, size, size_growth = WORDS
+    kept, kept_bytes = _FREQUENT if options.min_count > 1 else (1.0, 1.0)
+    ratio = text / measured
+    counted = int(kept * words * ratio**growth), int(kept_bytes * size * ratio**size_growth)
+    return max(MEMORY["tokenizer"], training_memory(*counted, train_options(options)))
 
 
 def _training(loaded: Loaded, rows: float, seq_length: int) -> dict[str, Any] | None:

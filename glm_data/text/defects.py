@@ -158,6 +158,8 @@ def _read_line(data: Any, limit: int, start: int, end: int, table: Any) -> tuple
             position += letters
             digits = dots = high = run = before_entry = 0
             before = np.uint32(data[position - 1])
+            if position < end and data[position] == 0x20:  # most words have a blank behind them
+                before, colons, position = np.uint32(0x20), 0, position + 1
             continue
         if byte == _NEWLINE:
             break

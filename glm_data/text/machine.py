@@ -50,6 +50,20 @@ def load_word(_: Any, values: Any, index: Any) -> Any:
 
 
 @intrinsic
+def store_wide(_: Any, values: Any, index: Any, word: Any) -> Any:
+    """Write the eight bytes of ``word`` as as many ``uint32`` from ``values[index]`` (a pointer) on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lanes = builder.bitcast(arguments[2], ir.VectorType(ir.IntType(8), 8))
+        wide = builder.zext(lanes, ir.VectorType(ir.IntType(32), 8))
+        place = builder.gep(arguments[0], [arguments[1]])
+        builder.store(wide, builder.bitcast(place, wide.type.as_pointer())).align = 4
+        return context.get_dummy_value()
+
+    return types.void(values, types.int64, types.uint64), generate
+
+
+@intrinsic
 def trailing_zeros(_: Any, word: Any) -> Any:
     """Zero bits below the lowest one that is set; 64 of zero."""
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glm_data.kernels import compiled, inlined
+from glm_data.text.machine import load_word
 
 LOREM, SCRIPT, POLICY, ADVERTISEMENT, LINK = 1, 2, 4, 8, 16
 """What a phrase is."""
@@ -29,7 +30,9 @@ paper (lines of 3 words or more) and by the code of TensorFlow Datasets (5); lin
 
 SLOTS, _SHORTEST = 1 << 13, 4
 """Slots of the table of phrases by their last ``_SHORTEST`` bytes, which none is shorter than."""
-_FOLD, _MIX = np.uint64(0x20202020), np.uint64(0x9E3779B97F4A7C15)
+_FOLD, _FOLD_ALL, _MIX = np.uint64(0x20202020), np.uint64(0x2020202020202020), np.uint64(0x9E3779B97F4A7C15)
+_PLACES = 5
+"""Places at which a phrase may end that eight bytes tell about."""
 _FOUR_BYTES = np.uint64(0xFFFFFFFF)
 
 
@@ -66,7 +69,7 @@ def phrase_table() -> Phrases:
     phrases = [(kind, phrase.lower().encode()) for kind, some in by_kind for phrase in some]
     heads, following = np.zeros(SLOTS, np.uint8), np.zeros(len(phrases) + 1, np.uint8)
     for number, (_, phrase) in enumerate(phrases, 1):
-        slot = _slot_of(np.uint64(int.from_bytes(phrase[-_SHORTEST:], "big")))
+        slot = _slot_of(np.uint64(int.from_bytes(phrase[-_SHORTEST:], "little")))
         following[number], heads[slot] = heads[slot], number
     starts = np.cumsum([0, 0, *(len(phrase) for _, phrase in phrases)])
     kinds = np.array([0, *(kind for kind, _ in phrases)], np.uint8)
@@ -84,7 +87,7 @@ def find_phrases(
     starts: Any, kinds: Any, folded: Any, counts: Any,
 ) -> int:  # fmt: skip
     """Count links and advertisement marks of a line; returns the kinds of phrases in it, or-ed."""
-    seen, link_end, position = 0, start, _next_place(data, start, end, heads)
+    seen, link_end, position = 0, start, _next_place(data, start + _SHORTEST - 1, end, heads)
     while position < end:
         found = _kinds_at(data, start, position + 1, heads, following, starts, kinds, folded)
         seen |= found
@@ -99,13 +102,20 @@ def find_phrases(
 
 @compiled
 def _next_place(data: Any, start: int, end: int, heads: Any) -> int:
-    """The first byte from ``start`` on at which a phrase may end, or ``end``. A loop of its own, to be short."""
-    last = np.uint64(0)
-    for position in range(max(start - _SHORTEST + 1, 0), end):
-        last = last << np.uint64(8) | np.uint64(data[position])
-        if heads[_slot_of(last)] and position >= start:
-            return position
-    return end
+    """The first byte from ``start`` on, three bytes behind the beginning of the line at least, at which a phrase may
+    end, or ``end``. A loop of its own, that asks for five places at a time."""
+    position = start
+    while position + _PLACES <= end:
+        word = load_word(data, position - _SHORTEST + 1) | _FOLD_ALL
+        found = 0
+        for place in range(_PLACES):
+            found |= heads[_slot_of(word >> np.uint64(8 * place))]
+        if found:
+            break
+        position += _PLACES
+    while position < end and heads[_slot_of(_last_bytes(data, position + 1))] == 0:
+        position += 1
+    return position
 
 
 @compiled
@@ -134,8 +144,8 @@ def _kinds_at(
 @inlined
 def _last_bytes(data: Any, end: int) -> Any:
     last = np.uint64(0)
-    for place in range(end - _SHORTEST, end):
-        last = last << np.uint64(8) | np.uint64(data[place])
+    for place in range(_SHORTEST):
+        last |= np.uint64(data[end - _SHORTEST + place]) << np.uint64(8 * place)
     return last
 
 

@@ -43,6 +43,12 @@ def hash_bytes(data: Any, start: int, end: int, limit: int) -> Any:
     return spread((hashed ^ first_bytes(data, start, end - start, limit)) * BASE)
 
 
+@inlined
+def hash_few_bytes(packed: Any, size: int) -> Any:
+    """:func:`hash_bytes` of up to eight bytes in one number, whose higher bytes are zero."""
+    return spread((np.uint64(size) * _MIX ^ packed) * BASE)
+
+
 @compiled
 def empty_table(table: NDArray[np.uint64], items: int) -> int:
     """Empty as much of a hash table as ``items`` hashes need; returns the mask of its slots."""
