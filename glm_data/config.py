@@ -250,8 +250,17 @@ def to_mapping(config: msgspec.Struct) -> dict[str, Any]:
     return mapping
 
 
+_HELD = {"str": "a text", "array": "a list", "int": "a number", "float": "a number", "bool": "one value"}
+_PLAIN = {
+    f"Expected `object`, got `{kind}`": f"it holds {held}, and keys with values are wanted, such as 'name: value'"
+    for kind, held in _HELD.items()
+}
+"""For a whole file of another kind, which msgspec tells in words of JSON."""
+
+
 def _explain(message: str, kind: type[msgspec.Struct]) -> str:
     """A validation message as a sentence; an unknown key gets the nearest known one at its place."""
+    message = _PLAIN.get(message, message)
     unknown = re.search(r"unknown field `([^`]+)`(?: - at `([^`]+)`)?", message)
     if not unknown:
         return message + "."

@@ -54,13 +54,11 @@ def make_folder(folder: Path) -> None:
         raise output_error(folder, error) from error
 
 
-def output_error(path: Path, error: OSError) -> OutputError:
-    """The sentence for a user whose ``path`` could not be written."""
+def output_error(path: Path, error: OSError, *, goes_on: bool = True) -> OutputError:
+    """The sentence for a user whose ``path`` could not be written; ``goes_on`` if the same command resumes."""
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return OutputError(
-        f"'{path}' cannot be written ({reason}); make room or choose another folder, then run again: "
-        "what is finished is kept."
-    )
+    again = ", then run again: what is finished is kept" if goes_on else ""
+    return OutputError(f"'{path}' cannot be written ({reason}); make room or choose another folder{again}.")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -173,7 +173,7 @@ def test_an_input_that_may_not_be_read_is_one_sentence(
     assert "cannot be read (Permission denied); check the file and its permissions" in said
 
 
-# --- help -------------------------------------------------------------------------------------------------------------
+# --- all commands -----------------------------------------------------------------------------------------------------
 
 
 def commands(group: click.Group = shell.cli, name: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -189,6 +189,32 @@ def commands(group: click.Group = shell.cli, name: str = "") -> Iterator[tuple[s
 
 
 ALL = dict(commands())
+
+
+@pytest.mark.parametrize("kind", ["nowhere", "empty"])
+def test_every_command_refuses_what_is_not_there_or_holds_nothing(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, command in ALL.items():
+        given = [] if isinstance(command, click.Group) else list(_given(command, kind, str(tmp_path / "out")))
+        if not given:
+            continue  # needs nothing that could be wrong
+        code = shell.run([*name.split(), *given])
+        assert code in (1, 2), (name, given)
+        assert_one_sentence(code, code, capsys.readouterr().err)
+
+
+def _given(command: click.Command, kind: str, out: str) -> Iterator[str]:
+    """``kind`` for every argument and option that has to be given."""
+    for item in command.params:
+        if isinstance(item, click.Option) and item.required:
+            choices = getattr(item.type, "choices", [kind])
+            yield from (item.opts[0], out if "--out" in item.opts else choices[0])
+        elif item.required:
+            yield kind
+
+
+# --- help -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "beam"])

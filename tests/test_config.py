@@ -134,7 +134,7 @@ def test_words_that_look_like_numbers_stay_words(tmp_path: Path, word: str) -> N
         ("name: x\nlanguages: en\n", "Expected `array`, got `str` - at `$.languages`."),
         ("seed: 1\n", "Object missing required field `name`."),
         ("", "Object missing required field `name`."),
-        ("- a\n", "Expected `object`, got `array`."),
+        ("- a\n", "it holds a list, and keys with values are wanted, such as 'name: value'."),
         ("name: x\nseed: 1\nseed: 2\n", "key 'seed' twice"),
         ("name: x\ninner: {low: 1, low: 2}\n", "key 'low' twice"),
         ("name: [\n", "is not valid YAML ("),

@@ -227,4 +227,4 @@ def test_the_command_prints_what_it_found(
     assert "1 of 1 items in 2 documents" in said
     assert 'shards/00.jsonl#1: "A baker sells seven loaves' in said
     assert run_cli([*arguments[:2], "--out", str(tmp_path / "x")]) == 2
-    assert "missing option --evaluation" in capsys.readouterr().err
+    assert "the option --evaluation is missing" in capsys.readouterr().err

@@ -101,6 +101,19 @@ CLUE = {
     "ocnli": '{"level": "hard", "sentence1": "甲", "sentence2": "乙", "label": "neutral"}',
     "cluewsc2020": '{"target": {"span1_text": "甲", "span2_text": "它"}, "label": "false", "text": "甲说它"}',
 }
+READING = {
+    "c3/d-dev.json": '[[["男：走吗？", "女：走。"], [{"question": "他们做什么？", "choice": ["走", "吃"], '
+    '"answer": "走"}], "1"]]',
+    "c3/m-dev.json": '[[["文。"], [{"question": "问？", "choice": ["是", "不"], "answer": "不"}, '
+    '{"question": "几？", "choice": ["一", "二"], "answer": "一"}], "2"]]',
+    "drcd/dev.json": '{"version": "1.3", "data": [{"title": "書", "id": "1", "paragraphs": [{"id": "1-1", '
+    '"context": "他在1990年出生。", "qas": [{"id": "1-1-1", "question": "何時？", '
+    '"answers": [{"id": "1", "text": "1990年", "answer_start": 2}]}]}]}]}',
+    "cmrc2018/dev.json": '{"version": "v1.0", "data": [{"title": "书", "id": "D", "paragraphs": [{"id": "D", '
+    '"context": "甲乙丙。", "qas": [{"id": "Q0", "question": "谁？", "answers": [{"text": "甲", "answer_start": 0}, '
+    '{"text": "甲乙", "answer_start": 0}]}, '
+    '{"id": "Q1", "question": "还有谁？", "answers": [{"text": "丙", "answer_start": 2}]}]}]}]}',
+}
 FEW_CLUE = {
     "eprstmt": '{"id": 0, "sentence": "很好", "label": "Negative"}',
     "bustm": '{"id": 0, "sentence1": "甲", "sentence2": "乙", "label": "0"}',
@@ -118,6 +131,7 @@ LAID_OUT = {
     "cmmlu/test/agronomy.csv": ",Question,A,B,C,D,Answer\n0,题,甲,乙,丙,丁,B\n",
     "cmmlu/dev/agronomy.csv": ",Question,A,B,C,D,Answer\n0,例,1,2,3,4,A\n",
     **{f"clue/{name}/dev.json": row + "\n" for name, row in CLUE.items()},
+    **{f"clue/{name}": content for name, content in READING.items()},
     **{f"fewclue/{name}/test_public.json": row + "\n" for name, row in FEW_CLUE.items()},
     "llm-foundry/language_understanding/lambada_openai.jsonl": '{"context": "He saw the", "continuation": "signs"}\n',
     "bigbench_lite/operators/task.json": '{"task_prefix": "P", "example_input_prefix": "\\n", '
@@ -126,6 +140,7 @@ LAID_OUT = {
 ANSWERS = {
     "MMLU": "C", "CMMLU": "B", "LAMBADA": "signs", "BIG-bench-lite, strings": "1",
     "AFQMC": "相同", "CMNLI": "不是", "OCNLI 50k": "也许", "CLUEWSC 2020": "不是",
+    "C3": "走", "DRCD": "1990年", "CMRC 2018": "甲",
     "EPRSTMT": "差", "BUSTM": "不同", "OCNLI": "也许", "CSL": "是", "CHID": "乙乙乙乙", "CLUEWSC": "不是",
     "TNEWS": "财经", "CSLDCP": "药学", "IFLYTEK": "英语",
 }  # fmt: skip
@@ -135,7 +150,7 @@ def test_bundled_tasks_read_files_as_their_publishers_lay_them_out(tmp_path: Pat
     for name, content in LAID_OUT.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content, encoding="utf-8")
-    found = {}
+    found, counts = {}, {}
     for name in ("mmlu", "cmmlu", "clue", "fewclue", "lambada", "bigbench-lite"):
         for each in load_tasks(name):
             if each.name == "BIG-bench-lite, choices":
@@ -145,11 +160,19 @@ def test_bundled_tasks_read_files_as_their_publishers_lay_them_out(tmp_path: Pat
             asked = [ask(each, prompt, items, examples) for prompt in each.prompts]
             assert not any(one.refused for one in asked), (each.name, [one.refused for one in asked])
             found[each.name] = asked[0].questions[0]
+            counts[each.name] = len(asked[0].questions)
     assert {name: question.target for name, question in found.items()} == ANSWERS
     assert found["MMLU"].text == "Which, of these?\n(A) one (B) two, or (C) 3 (D) TRUE\nAnswer: ([MASK])"
     assert found["MMLU"].shots == ("q\n(A) a (B) b (C) c (D) d\nAnswer: (B)",)
     assert found["CMMLU"].shots == ("题目：例\nA. 1\nB. 2\nC. 3\nD. 4\n答案是：A",)
     assert found["CHID"].text == "他[MASK]。"
+    assert (found["C3"].text, found["C3"].choices) == (
+        "男：走吗？\n女：走。\n问：他们做什么？\n答：[MASK]",
+        ("走", "吃"),
+    )
+    assert found["DRCD"].text == "他在1990年出生。\n问：何時？\n答：[MASK]"
+    assert found["CMRC 2018"].accepted == ("甲", "甲", "甲乙")
+    assert (counts["C3"], counts["DRCD"], counts["CMRC 2018"]) == (3, 1, 2)
     assert len(found["CSLDCP"].choices) == 67
     assert len(found["IFLYTEK"].choices) == 119
 
@@ -176,7 +199,7 @@ def test_rows_in_an_object_come_with_its_plain_fields(data: Path) -> None:
     asked = ask(each, prompt, read_items(each, data, each.files), [])
     assert asked.questions == [Question(0, "Say: a [MASK]", "b", ("b", "c"), 0)]
     assert asked.refused == {"error": 1}
-    with pytest.raises(InputError, match="no object with a list 'rows'"):
+    with pytest.raises(InputError, match="has no list at 'rows'"):
         read_items(task(files=("task.json",), rows="rows"), data, ("task.json",))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from glm_data import documents
 from glm_data.filters import ALL_STEPS
 from glm_data.filters.clean_block import clean_block
-from glm_data.filters.personal import is_bank_card, is_id_card, replace_personal
+from glm_data.filters.personal import is_bank_card, is_code, is_id_card, replace_personal
 
 ID_CARD = "11010519491231002X"  # the example of GB 11643
 
@@ -51,6 +52,35 @@ def test_personal_data_becomes_a_typed_placeholder(before: str, after: str) -> N
 )
 def test_what_only_looks_like_it_stays(text: str) -> None:
     assert replace_personal(text) == text
+
+
+CODE = re.compile(
+    r"""[;{}]\s*$
+    |^\s*(?:\#\s*(?:include|define)|//|/\*|\*|<[!/?A-Za-z]|>>>|\$\s|import\s|from\s\S+\simport|(?:def|class)\s.*:)
+    |[=({\[,]\s*["'][^"']*["']\s*[,)}\];]|\)\s*\{|(?:->|=>|==|!=|&&|\|\|)""",
+    re.VERBOSE,
+)
+CODE_PIECES = st.sampled_from(
+    [
+        *";{}#/*<>$=&|!()[],'\":a ",
+        "include",
+        "import ",
+        "from x import",
+        "def f",
+        "class ",
+        ">>>",
+        "\t",
+        "\u3000",
+        "\x1f",
+    ]
+)
+
+
+@given(st.lists(CODE_PIECES, max_size=8))
+@settings(deadline=None)
+def test_lines_of_code_are_those_of_one_expression(pieces: list[str]) -> None:
+    line = "".join(pieces)
+    assert is_code(line) == bool(CODE.search(line))
 
 
 @given(st.integers(0, 16), st.integers(1, 9))

@@ -145,6 +145,14 @@ def test_no_document_of_a_block_is_lost(given_rows: list[tuple[str, str, str]], 
         part.validate(full=True)
 
 
+def test_numbers_of_meta_that_are_too_large_are_infinite() -> None:
+    metas = ['{"perplexity": 1e300}', '{"perplexity": -1e300}', '{"perplexity": 500}']
+    block = documents.make_block(["0", "1", "2"], [ENGLISH * 4] * 3, ["s"] * 3, [""] * 3, metas)
+    found = filter_block(block, FilterOptions(), load_profile("ccnet-lines"))
+    assert found.signals.column("perplexity").to_pylist() == [float("inf"), -float("inf"), 500]
+    assert found.dropped.column("value").to_pylist() == [float("inf")]
+
+
 def test_an_unreadable_file_does_not_stop_the_others(tmp_path: Path) -> None:
     inputs = write_inputs(tmp_path / "in")
     (tmp_path / "in/03.jsonl").write_bytes(b"")

@@ -42,6 +42,24 @@ def test_signals_are_those_of_the_twin(some: list[str], times: int) -> None:
     assert measure(text) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "she sells sea shells on the sea shore, and " * 9 + "no more",
+        "Ça et là, l’été à Évian; “déjà” vu, " * 9 + "fin",
+        "".join(chr(0x4E00 + 7 * number % 300) for number in range(700)),
+        "x" * 3000,
+        "ab",
+    ],
+    ids=["ascii", "few characters", "many characters", "one character", "too short"],
+)
+def test_grams_of_characters_however_they_are_counted(text: str) -> None:
+    expected = twin(text)
+    found = measure(text)
+    for name in ("character_repetition_3", "character_repetition_10", "repeated_gram_share"):
+        assert found[name] == pytest.approx(expected[name], abs=1e-12)
+
+
 def test_a_block_measures_each_document_by_itself() -> None:
     texts = ["甲乙丙\n甲乙丙", "", "甲乙丙", "same line\nsame line", "same line"] * 3
     block = pa.array(["not looked at", *texts, "nor this"]).slice(1, len(texts))

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 from viewer_run import SCRIPT, shared_run
 from web_servers import browser_page, running
 
 from glm_data.cli.shell import run as command
+from glm_data.errors import InputError
+from glm_data.inspection import locate_inputs, open_run
 from glm_data.viewer.app import PAGE, make_app
-from glm_data.viewer.desk import Desk
+from glm_data.viewer.clusters import view_pair
+from glm_data.viewer.desk import ClusterDesk, Desk
 from glm_data.viewer.opened import open_path
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+get = partial(httpx.get, timeout=60)
+"""Patient, as is ``post``: the first answer of a process may wait for kernels to be compiled."""
+post = partial(httpx.post, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +51,7 @@ def mixture(made: Path) -> Iterator[str]:
 
 
 def test_every_view_answers(address: str) -> None:
-    about = httpx.get(f"{address}/api/about").json()
+    about = get(f"{address}/api/about").json()
     assert {item["view"] for item in about["things"]} == {
         "report",
         "rows",
@@ -50,19 +60,19 @@ def test_every_view_answers(address: str) -> None:
         "tokenizers",
         "records",
     }
-    row = httpx.get(f"{address}/api/rows/row", params={"name": "pack", "row": 1}).json()
+    row = get(f"{address}/api/rows/row", params={"name": "pack", "row": 1}).json()
     assert (row["row"], row["rows"]) == (1, next(item["size"] for item in about["things"] if item["view"] == "rows"))
-    (cluster, *_) = httpx.get(f"{address}/api/clusters/all", params={"name": "dedupe"}).json()["clusters"]
+    (cluster, *_) = get(f"{address}/api/clusters/all", params={"name": "dedupe"}).json()["clusters"]
     asked = {"name": "dedupe", "kept": cluster["kept"], "removed": cluster["removed"][0]["id"]}
-    assert httpx.get(f"{address}/api/clusters/pair", params=asked).status_code == 200
-    rules = httpx.get(f"{address}/api/filter/rules", params={"name": "filter"}).json()["rules"]
+    assert get(f"{address}/api/clusters/pair", params=asked).status_code == 200
+    rules = get(f"{address}/api/filter/rules", params={"name": "filter"}).json()["rules"]
     asked = {"name": "filter", "rule": rules[0]["rule"]["name"]}
-    assert httpx.get(f"{address}/api/filter/bars", params=asked).json()["edges"]
-    assert httpx.get(f"{address}/api/filter/move", params={**asked, "max": "0.5", "samples": 4}).status_code == 200
-    tables = httpx.get(f"{address}/api/records/tables", params={"name": "filter"}).json()
-    page = httpx.get(f"{address}/api/records/page", params={"name": "filter", "table": tables[0]["name"]}).json()
+    assert get(f"{address}/api/filter/bars", params=asked).json()["edges"]
+    assert get(f"{address}/api/filter/move", params={**asked, "max": "0.5", "samples": 4}).status_code == 200
+    tables = get(f"{address}/api/records/tables", params={"name": "filter"}).json()
+    page = get(f"{address}/api/records/page", params={"name": "filter", "table": tables[0]["name"]}).json()
     assert len(page) == min(50, tables[0]["rows"])
-    report = httpx.get(f"{address}/report")
+    report = get(f"{address}/report")
     assert (report.status_code, report.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "script-src" not in report.headers["content-security-policy"]
     assert SCRIPT not in report.text
@@ -88,20 +98,32 @@ def test_every_view_answers(address: str) -> None:
     ],
 )
 def test_what_cannot_be_asked_is_a_sentence(address: str, path: str, status: int, said: str) -> None:
-    answer = httpx.get(f"{address}/api/{path}")
+    answer = get(f"{address}/api/{path}")
     assert answer.status_code == status
     assert said in answer.json()["error"]["message"]
 
 
+def test_inputs_that_have_moved_are_named_and_found_where_they_are_now(made: Path, tmp_path: Path) -> None:
+    for name in ("filter", "dedupe"):
+        shutil.copytree(made / name, tmp_path / name)
+    inputs = tmp_path / "dedupe" / "_run" / "inputs.json"
+    inputs.write_text("{}", encoding="utf-8")
+    (tmp_path / "filter").rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "_SUCCESS.json").rename(tmp_path / "elsewhere" / "gone.json")
+    stage = open_path(tmp_path / "dedupe").stages["dedupe"]
+    row = pq.read_table(made / "dedupe" / "duplicates.parquet").to_pylist()[0]
+    with pytest.raises(InputError, match="say where they are now with --inputs"):
+        ClusterDesk(stage, ()).pair(row["removed"], row["kept"])
+    found = ClusterDesk(stage, (str(tmp_path / "elsewhere" / "data"),)).pair(row["removed"], row["kept"])
+    assert found == view_pair(stage, row["removed"], row["kept"], locate_inputs(open_run(made).only("dedupe")))
+
+
 def test_strangers_and_broken_requests_are_refused(address: str, mixture: str) -> None:
-    assert httpx.get(f"{address}/api/about", headers={"host": "evil.example"}).status_code == 403
-    assert (
-        httpx.post(f"{mixture}/api/mip/save", headers={"origin": "http://evil.example"}, content=b"{}").status_code
-        == 403
-    )
+    assert get(f"{address}/api/about", headers={"host": "evil.example"}).status_code == 403
+    assert post(f"{mixture}/api/mip/save", headers={"origin": "http://evil.example"}, content=b"{}").status_code == 403
     for content in (b"{", b"[]", b'{"name": "reviews/train"}', b'{"name": 1, "template": {}}', b"\xff"):
-        assert httpx.post(f"{mixture}/api/mip/render", content=content).status_code == 400
-    assert httpx.post(f"{address}/api/rows/row?name=pack&row=1").status_code == 404
+        assert post(f"{mixture}/api/mip/render", content=content).status_code == 400
+    assert post(f"{address}/api/rows/row?name=pack&row=1").status_code == 404
 
 
 def test_a_missing_path_and_a_bad_port_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,7 +211,7 @@ def test_the_pointer_finds_every_token(page: Page, address: str, row: int) -> No
 
 def test_the_pointer_tells_of_a_token(page: Page, address: str) -> None:
     at(page, address, "#/rows/pack/1")
-    view = httpx.get(f"{address}/api/rows/row", params={"name": "pack", "row": 1}).json()
+    view = get(f"{address}/api/rows/row", params={"name": "pack", "row": 1}).json()
     page.locator(".c:not(.line)").nth(1).hover()
     told = dict(zip(*(page.locator(f"#tip {tag}").all_inner_texts() for tag in ("dt", "dd")), strict=True))
     assert told["piece"] == view["names"][str(view["tokens"][int(told["place"])])]
@@ -212,7 +234,7 @@ def test_rows_are_walked_by_keys_and_told_in_two_languages(page: Page, address: 
     page.keyboard.press("k")
     drawn(page, "#/rows/pack/0")
     page.keyboard.press("w")
-    worst = httpx.get(f"{address}/api/rows/worst", params={"name": "pack", "by": "padding"}).json()["rows"]
+    worst = get(f"{address}/api/rows/worst", params={"name": "pack", "by": "padding"}).json()["rows"]
     drawn(page, f"#/rows/pack/{worst[0]}")
     page.keyboard.press("ArrowRight")
     assert "position" in page.inner_text("#tip")
@@ -231,12 +253,12 @@ def test_rows_are_walked_by_keys_and_told_in_two_languages(page: Page, address: 
 
 
 def test_harmful_text_is_shown_and_never_run(page: Page, address: str) -> None:
-    rows = httpx.get(f"{address}/api/about").json()["things"][1]["size"]
+    rows = get(f"{address}/api/about").json()["things"][1]["size"]
     row = next(
         row for row in range(rows)
-        if '"kind":"mip"' in httpx.get(f"{address}/api/rows/row", params={"name": "pack", "row": row}).text
+        if '"kind":"mip"' in get(f"{address}/api/rows/row", params={"name": "pack", "row": row}).text
     )  # fmt: skip
-    table = httpx.get(f"{address}/api/records/tables", params={"name": "dedupe"}).json()[0]["name"].replace("/", "%2F")
+    table = get(f"{address}/api/records/tables", params={"name": "dedupe"}).json()[0]["name"].replace("/", "%2F")
     places = (
         f"#/rows/pack/{row}",
         "#/clusters/dedupe",

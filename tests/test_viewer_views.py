@@ -17,7 +17,7 @@ from glm_data.errors import UsageError
 from glm_data.filters.rules import load_profile
 from glm_data.filters.signals import SIGNALS
 from glm_data.filters.tune import change_profile, read_kept, reasons_of
-from glm_data.inspection import open_run
+from glm_data.inspection import locate_inputs, open_run
 from glm_data.loading import PackedRows
 from glm_data.loading.provenance import Documents
 from glm_data.mip import TemplateError, packs, read_templates
@@ -165,7 +165,7 @@ def test_pairs_are_the_texts_of_the_two_documents(made: Path) -> None:
     texts = {row["id"]: row["text"] for path in files for row in pq.read_table(path).to_pylist()}
     for row in table:
         left, right = texts[row["removed"]], texts[row["kept"]]
-        pair = view_pair(stage, row["removed"], row["kept"])
+        pair = view_pair(stage, row["removed"], row["kept"], locate_inputs(stage))
         assert pair.characters == (len(left), len(right))
         assert (pair.facing == []) == (left == right)
         assert "".join(span.text for span in pair.beginning).startswith(reveal(right)[0].text[:100])

@@ -134,7 +134,11 @@ def build(kind: type[ConfigT], given: Mapping[str, Any], base: Mapping[str, Any]
 
 def _as_flags(message: str) -> str:
     """``… - at `$.top_p```, msgspec's place, as ``… - at --top-p``."""
-    message = re.sub(r"missing required field `(\w+)`", lambda match: f"missing option {_flag(match)}", message)
+    message = re.sub(
+        r"Object missing required field `(\w+)`",
+        lambda match: f"the option {_flag(match)} is missing; give it, or see --help",
+        message,
+    )
     return re.sub(r"`\$\.(\w+)`", _flag, message)
 
 

@@ -47,7 +47,7 @@ def init(inputs: tuple[str, ...], out: Path, overwrite: bool, as_json: bool, qui
     try:
         files.write_bytes(out, text.encode())
     except OSError as error:
-        raise files.output_error(out, error) from error
+        raise files.output_error(out, error, goes_on=False) from error
     output.value({"recipe": str(out), "files": look.files, "documents": round(look.documents), "kept": look.kept})
     languages = dict.fromkeys(part.lang for part in look.kept[:6])
     output.say(

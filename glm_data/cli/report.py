@@ -17,7 +17,8 @@ from glm_data.cli.shell import GUARD_RAIL_EXIT_CODE, Command
     cls=Command,
     help="Write the report of RUN, a run's folder or a single stage's: one page in English and Chinese that asks for "
     "nothing from the network, and the same as JSON beside it. Runs and stages write theirs when they finish; this is "
-    "for folders of stages that were run one by one. Ends with 3 if a check failed.",
+    "for folders of stages that were run one by one. It goes by what the stages' manifests say and does not check the "
+    "files that they list ('glm-data verify' does for packs). Ends with 3 if a check failed.",
     example="glm-data report my-run",
 )
 @click.argument("run", type=EXISTING_FOLDER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,8 +33,9 @@ from glm_data.cli.shell import Command, require_extra
 @click.option(
     "--save", type=click.Path(dir_okay=False, path_type=Path), help="File that changed templates may be written to."
 )
+@click.option("--inputs", multiple=True, help="Where inputs of the stages are now, if they have moved; repeatable.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-def view(path: Path, port: int, opens: bool, beside: tuple[Path, ...], save: Path | None, quiet: bool) -> None:
+def view(path: Path, port: int, opens: bool, quiet: bool, **given: Any) -> None:
     """Serve until told to stop."""
     import threading
     import webbrowser
@@ -44,7 +46,7 @@ def view(path: Path, port: int, opens: bool, beside: tuple[Path, ...], save: Pat
     from glm_data.viewer.desk import Desk
     from glm_data.viewer.opened import open_path
 
-    desk = Desk(open_path(path, beside), save)
+    desk = Desk(open_path(path, given["beside"], given["inputs"]), given["save"])
     server = web.Server(make_app(desk), web.listen("127.0.0.1", port))
     Output(quiet=quiet).note(f"{path} is shown at {server.url}  (Ctrl-C to stop)")
     threading.Thread(target=desk.warm, daemon=True).start()

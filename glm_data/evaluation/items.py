@@ -44,6 +44,8 @@ class Question:
     label: int = 0
     shots: tuple[str, ...] = ()
     """Solved questions to stand before it."""
+    accepted: tuple[str, ...] = ()
+    """Answers that are right, if they are written and compared; the target among them."""
 
 
 @dataclass
@@ -95,18 +97,42 @@ def _csv_rows(task: Task, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]
 
 
 def _object_rows(task: Task, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The rows in a field of one JSON object; its other plain fields come with each, under ``file``."""
+    """The objects in the lists at ``task.rows`` of one JSON value; the plain fields of all that they lie in come with
+    each, under ``file``. Parts of a list are named by their places, and a list of plain values is plain."""
     try:
         value = msgspec.json.decode(path.read_bytes())
     except msgspec.DecodeError as error:
         raise InputError(f"'{path}' is no JSON ({error}); check the file.") from None
-    rows = value.get(task.rows) if isinstance(value, dict) else None
-    if not isinstance(rows, list):
-        raise InputError(f"'{path}' is no object with a list '{task.rows}'; correct 'rows' of task '{task.name}'.")
-    about = {name: entry for name, entry in value.items() if isinstance(entry, str | bool | int | float)}
-    for number, row in enumerate(rows):
-        if isinstance(row, dict):
-            yield number, {**row, "file": about}
+    number = 0
+    for rows, about in _lists_at(value, task.rows.split("."), {}):
+        if not isinstance(rows, list):
+            raise InputError(f"'{path}' has no list at '{task.rows}'; correct 'rows' of task '{task.name}'.")
+        for row in rows:
+            if isinstance(row, dict):
+                yield number, {**row, "file": about}
+            number += 1
+
+
+def _lists_at(value: Any, steps: Sequence[str], about: Mapping[str, Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    """What lies at the end of ``steps`` in ``value``, with the plain fields on the way; None: nothing."""
+    if not steps:
+        yield value, about
+        return
+    step, *rest = steps
+    if step == "*":
+        for part in value if isinstance(value, list) else [None]:
+            yield from _lists_at(part, rest, about)
+        return
+    fields = dict(enumerate(value)) if isinstance(value, list) else value if isinstance(value, dict) else {}
+    named = {str(name): field for name, field in fields.items()}
+    plain = {name: field for name, field in named.items() if _is_plain(field)}
+    yield from _lists_at(named.get(step), rest, {**about, **plain})
+
+
+def _is_plain(field: Any) -> bool:
+    if isinstance(field, list):
+        return all(isinstance(part, str | bool | int | float) for part in field)
+    return isinstance(field, str | bool | int | float)
 
 
 def ask(task: Task, prompt: Prompt, items: Sequence[Item], examples: Sequence[Item]) -> Asked:
@@ -134,7 +160,7 @@ def _question(task: Task, place: int, rendered: Rendered) -> Question | str:
     if rendered.prompt.count(MASK) > 1:
         return "several_masks"
     if task.kind == "complete":
-        return Question(place, rendered.prompt, rendered.target)
+        return Question(place, rendered.prompt, rendered.target, accepted=(rendered.target, *(rendered.choices or ())))
     choices = rendered.choices or ()
     if len(choices) < 2:
         return "no_choices"

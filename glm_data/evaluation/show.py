@@ -27,6 +27,9 @@ def result_rows(results: Sequence[TaskResult]) -> list[tuple[str, ...]]:
                     "" if prompt.clean is None else _value(result, prompt.clean.value),
                 )
             )
+            if prompt.f1 is not None:
+                f1 = _value(result, prompt.f1.value), _interval(result, prompt.f1)
+                rows.append((_name(result), f"{prompt.name}, F1", f"{prompt.f1.items:,}", *f1, "", "", ""))
         if len(result.prompts) > 1:
             over = " / ".join(_value(result, value) for value in (result.maximum, result.median, result.mean))
             rows.append((_name(result), "max / median / mean", "", over, "", "", "", ""))

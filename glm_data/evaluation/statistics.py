@@ -37,6 +37,15 @@ def accuracy(correct: Any) -> Estimate:
     return Estimate(value=p, low=max(0.0, middle - half), high=min(1.0, middle + half), items=n)
 
 
+def mean_share(shares: Any) -> Estimate:
+    """The mean of numbers from 0 to 1, one an item; the interval by resampling items."""
+    values = np.asarray(shares, np.float64)
+    if not len(values):
+        return Estimate(value=0.0, low=0.0, high=1.0, items=0)
+    low, high = np.quantile(_resampled(values, np.ones(len(values))), [0.025, 0.975])
+    return Estimate(value=float(values.mean()), low=float(low), high=float(high), items=len(values))
+
+
 def bits_per_byte(nats: Floats, sizes: Floats) -> Estimate:
     """Bits a byte of documents that cost ``nats`` and have ``sizes`` bytes; the interval by resampling documents."""
     return _score(float(nats.sum() / sizes.sum()), _resampled(nats, sizes), len(nats))

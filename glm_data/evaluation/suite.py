@@ -17,7 +17,8 @@ from glm_data.errors import InputError
 from glm_data.evaluation.contamination import find_in_corpus
 from glm_data.evaluation.encode import encode_question, encode_windows
 from glm_data.evaluation.items import Item, Question, ask, read_items, solve
-from glm_data.evaluation.statistics import Estimate, accuracy, bits_per_byte, weighted_bits_per_byte
+from glm_data.evaluation.spans import f1, is_exact
+from glm_data.evaluation.statistics import Estimate, accuracy, bits_per_byte, mean_share, weighted_bits_per_byte
 from glm_data.evaluation.tasks import Prompt, Task
 from glm_data.formats import read_blocks
 from glm_data.generation.glm import MAX_TOKENS, Glm
@@ -42,6 +43,8 @@ class PromptResult(msgspec.Struct, frozen=True, kw_only=True):
     """Items that could not be asked, by reason."""
     cut: int
     """Questions that lost their beginning for want of room."""
+    f1: Estimate | None = None
+    """How much of the answers is right, if they are compared as spans; ``score`` is the share that matches exactly."""
     clean: Estimate | None = None
     """The score on items that were not found in the corpus, if one was searched and any are left."""
 
@@ -147,7 +150,14 @@ def _run_prompt(
     if len(kept) < len(questions):
         refused = {**refused, "too_long": len(questions) - len(kept)}
     fitting, queries = [question for question, _ in kept], [query for _, query in kept]
-    correct = np.array((_choose if task.kind == "choice" else _write)(glm, task, fitting, queries), bool)
+    shares: list[float] = []
+    if task.kind == "choice":
+        right = _choose(glm, fitting, queries)
+    else:
+        answers = list(zip(_write(glm, task, queries), fitting, strict=True))
+        right = [_is_right(task, text, question) for text, question in answers]
+        shares = [f1(text, question.accepted) for text, question in answers] if task.match == "span" else []
+    correct = np.array(right, bool)
     where = np.array([question.item for question in fitting], np.int64)
     by_group = defaultdict(list)
     for question, is_right in zip(fitting, correct.tolist(), strict=True):
@@ -158,30 +168,32 @@ def _run_prompt(
         groups={group: accuracy(own) for group, own in sorted(by_group.items())} if len(by_group) > 1 else {},
         refused=refused,
         cut=sum(pair[1] for pair in encoded if pair is not None),
+        f1=mean_share(shares) if task.match == "span" else None,
         clean=None if found is None or found[where].all() else accuracy(correct[~found[where]]),
     )
 
 
-def _choose(glm: Glm, task: Task, questions: Sequence[Question], queries: Sequence[Query]) -> list[bool]:
+def _choose(glm: Glm, questions: Sequence[Question], queries: Sequence[Query]) -> list[bool]:
     """Whether the likeliest choice is the right one; of equally likely ones the first counts."""
     nats = losses(glm.model, queries)
     return [int(np.argmin(own)) == question.label for own, question in zip(nats, questions, strict=True)]
 
 
-def _write(glm: Glm, task: Task, questions: Sequence[Question], queries: Sequence[Query]) -> list[bool]:
-    """Whether what the model writes is the target, or begins with it."""
+def _write(glm: Glm, task: Task, queries: Sequence[Query]) -> list[str]:
+    """What the model writes in each blank."""
     options = GenerationOptions(beams=task.beams, max_length=task.max_length, no_repeat_ngram=0)
     writings = [Writing(list(query.context), (query.blank,), query.running) for query in queries]
     answers = [ids[0] for ids in glm.write(writings, options, words_first=task.match == "first-word")]
-    texts = [text_of(glm.tokenizer, ids) for ids in answers]
-    return [_same(task, text, question.target) for text, question in zip(texts, questions, strict=True)]
+    return [text_of(glm.tokenizer, ids) for ids in answers]
 
 
-def _same(task: Task, text: str, target: str) -> bool:
+def _is_right(task: Task, text: str, question: Question) -> bool:
+    if task.match == "span":
+        return is_exact(text, question.accepted)
     if task.match == "first-word":
         word = _WORD.search(text)
-        return word is not None and word.group() == target.strip()
-    return " ".join(text.split()) == " ".join(target.split())
+        return word is not None and any(word.group() == target.strip() for target in question.accepted)
+    return any(" ".join(text.split()) == " ".join(target.split()) for target in question.accepted)
 
 
 def _run_text(glm: Glm, task: Task, setup: Setup) -> TaskResult:

@@ -34,7 +34,9 @@ class Prompt(Config, frozen=True, kw_only=True):
 
     name: Annotated[str, Doc("name, for the report")]
     jinja: Annotated[str, Doc("template of prompt ||| target; [MASK] in the prompt is where the answer stands")]
-    answer_choices: Annotated[str | None, Doc("template of the choices, between |||")] = None
+    answer_choices: Annotated[
+        str | None, Doc("template of the choices, between |||; complete: of all answers that are right")
+    ] = None
 
 
 class Task(Config, frozen=True, kw_only=True):
@@ -48,7 +50,9 @@ class Task(Config, frozen=True, kw_only=True):
     columns: Annotated[
         tuple[str, ...], Doc("names of the columns of CSV files, whether or not they have a header")
     ] = ()
-    rows: Annotated[str, Doc("field that holds the list of rows, in files that are one JSON object each")] = ""
+    rows: Annotated[
+        str, Doc("where the list of rows lies in files that are one JSON value each: fields, *, places; data.*.qas")
+    ] = ""
     group: Annotated[
         str, Doc("regular expression over a file's path; what its parentheses hold is the group of its rows")
     ] = ""
@@ -60,7 +64,8 @@ class Task(Config, frozen=True, kw_only=True):
     beams: Annotated[int, Doc("complete: beams of the search", 1)] = 1
     max_length: Annotated[int, Doc("complete: tokens of an answer at most", 1)] = 32
     match: Annotated[
-        Literal["text", "first-word"], Doc("complete: compare the whole answer, or its first word (LAMBADA)")
+        Literal["text", "first-word", "span"],
+        Doc("complete: compare the whole answer, its first word (LAMBADA), or it as part of a passage, with F1"),
     ] = "text"
     weights: Annotated[dict[str, float], Doc("text: weight of each source of documents in the mean")] = msgspec.field(
         default_factory=dict

@@ -34,6 +34,7 @@ SIGNALS = {**statistics.SIGNALS, **EXTRA}
 """Every signal that rules may bound, and what it is."""
 
 Signals = Mapping[str, NDArray[np.float64]]
+_LARGEST = np.finfo(np.float32).max
 _FROM_META = ("perplexity", "language_score")
 
 
@@ -97,7 +98,9 @@ def _of_meta(metas: pa.StringArray) -> dict[str, NDArray[np.float64]]:
         for name, column in columns.items():
             value = getattr(meta, name)
             column[row] = np.nan if value is None else value
-    return columns
+    # Signals are kept as float32, which holds no more than this.
+    return {name: np.where(np.abs(column) > _LARGEST, np.copysign(np.inf, column), column)
+            for name, column in columns.items()}  # fmt: skip
 
 
 def _refused(metas: pa.StringArray, rules: UrlRules) -> NDArray[np.float64]:

@@ -11,9 +11,6 @@ import msgspec
 from glm_data.errors import InputError
 from glm_data.manifest import Success
 
-_EXAMPLES = 3
-"""Documents of each side of each rule."""
-
 
 def summarise_filtering(folder: Path, success: Success, plan: dict[str, Any]) -> dict[str, Any]:
     """Dropped documents by source and by language, each by reason, and documents near the bounds of the rules.
@@ -46,23 +43,19 @@ def _nested(counts: Mapping[str, int], prefix: str) -> list[dict[str, Any]]:
 
 def _border(folder: Path, success: Success) -> list[dict[str, Any]]:
     """Of every rule that dropped something, the examples nearest to its bound, of all shards."""
-    found: dict[tuple[str, bool], list[dict[str, Any]]] = {}
+    from glm_data.filters.border import Example, nearest  # with the kernels of its room
+
+    examples: list[Example] = []
     for item in success.files:
         if not item.name.startswith("border/"):
             continue
         try:
             lines = (folder / item.name).read_bytes().splitlines()
-            for example in map(msgspec.json.decode, lines):
-                found.setdefault((example["rule"], example["kept"]), []).append(example)
-        except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
+            examples += [msgspec.json.decode(line, type=Example) for line in lines]
+        except (OSError, msgspec.DecodeError) as error:
             raise InputError(f"'{folder / item.name}' is damaged ({error}); run that stage again.") from None
-    rows = []
-    for rule, _ in sorted(success.dropped.items(), key=lambda item: (-item[1], item[0])):
-        near = [
-            example
-            for kept in (True, False)
-            for example in sorted(found.get((rule, kept), []), key=lambda row: (row["distance"], row["id"]))[:_EXAMPLES]
-        ]
-        if near:
-            rows.append({"rule": rule, "examples": near})
-    return rows
+    found: dict[str, list[dict[str, Any]]] = {}
+    for example in sorted(nearest(examples), key=lambda one: not one.kept):
+        found.setdefault(example.rule, []).append(msgspec.to_builtins(example))
+    rules = sorted(success.dropped.items(), key=lambda item: (-item[1], item[0]))
+    return [{"rule": rule, "examples": found[rule]} for rule, _ in rules if rule in found]

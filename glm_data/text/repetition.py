@@ -51,10 +51,10 @@ HAN_SIZES = np.array([round(size * HAN_CHARACTERS_A_WORD) for size in (*TOP, *DU
 _SEEN, _SEEN_SHIFT = 4, 20
 """Slots of ``seen`` are at least 2 * ``_SEEN`` for each gram, and found by the bits of its hash from the shift on."""
 _FOUND_SLOTS, _SEEN_SLOTS = 4 * TOKENS, 8 * TOKENS
-_PLANE, _MOST_NUMBERS, _NUMBER_BITS = 1 << 16, 127, 7
-_GRAMS_OF_3 = 1 << 3 * _NUMBER_BITS
+PLANE, NUMBER_BITS = 1 << 16, 7
+GRAMS_OF_3 = 1 << 3 * NUMBER_BITS
 
-_SECOND = np.uint64(0xC2B2AE3D27D4EB4F)
+SECOND = np.uint64(0xC2B2AE3D27D4EB4F)
 
 LONGEST_GRAM = int(HAN_SIZES.max())
 
@@ -112,8 +112,8 @@ def new_scratch(newlines: int) -> Scratch:
         keys=np.zeros(places, np.uint64),
         found=np.zeros(_FOUND_SLOTS, np.uint64),
         seen=np.zeros(_SEEN_SLOTS, np.uint8),
-        numbers=np.zeros(_PLANE, np.uint8),
-        numbered=np.zeros(_GRAMS_OF_3, np.uint16),
+        numbers=np.zeros(PLANE, np.uint8),
+        numbered=np.zeros(GRAMS_OF_3, np.uint16),
         histogram=np.zeros(CHARACTERS + 1 + 8, np.int32),
         table=np.zeros(1 << max(4, (2 * hashes).bit_length()), np.uint64),
         state=np.zeros(32, np.int64),
@@ -178,11 +178,11 @@ def count_grams(work: Work, candidates: int, size: int, shorter: int, level: int
     """
     places, _, keys, _, _, levels, prefix = work
     taken = _hash_grams(places, levels, prefix, keys, candidates, size, shorter, level - 1)
-    return _count_keys(work, taken, level)
+    return count_keys(work, taken, level)
 
 
 @compiled
-def _count_keys(work: Work, taken: int, level: int) -> tuple[int, int, int]:
+def count_keys(work: Work, taken: int, level: int) -> tuple[int, int, int]:
     """As :func:`count_grams`, of ``taken`` places whose ``keys`` are there."""
     places, slots, keys, found, seen, levels, _ = work
     taken = _leave_out_single(places, keys, seen, taken)
@@ -244,14 +244,15 @@ def _tally(places: Any, keys: Any, slots: Any, found: Any, taken: int, mask: int
             continue
         value += np.uint64(_ONE)
         found[slot] = value
-        count, first = _count_of(value), np.int64(value) & _PLACE
+        count, first = count_of(value), np.int64(value) & _PLACE
         if count > most or (count == most and first < best):
             best, most = first, count
     return best, most
 
 
 @inlined
-def _count_of(value: Any) -> Any:
+def count_of(value: Any) -> Any:
+    """How often the gram of a slot is there."""
     return (np.int64(value) & 0xFFFFFFFF) >> _COUNT
 
 
@@ -262,7 +263,7 @@ def _confirm(places: Any, slots: Any, found: Any, levels: Any, taken: int, level
     for index in range(taken):
         slot, place = slots[index], places[index]
         places[left], slots[left] = place, slot
-        several = _count_of(found[slot]) >= 2
+        several = count_of(found[slot]) >= 2
         levels[place] = level if several else levels[place]
         left += several
     return left
@@ -311,145 +312,6 @@ def count_repetition(
         if number == 3 or number == 8:
             at = column + 9 + 2 * (number // 8)
             counts[at], counts[at + 1] = max(0, used - size + 1), repeated
-
-
-# --- characters -------------------------------------------------------------------------------------------------------
-
-
-@compiled
-def count_character_repetition(scratch: Scratch, used: int, counts: NDArray[np.int64], column: int) -> None:
-    """ROOTS's repetition of the first ``used`` characters: for grams of 3 and of 10 all grams, and those that are among
-    the ``sqrt(distinct grams)`` most frequent and not single.
-    """
-    counts[column], counts[column + 2] = max(0, used - 2), max(0, used - 9)
-    if used < 3:
-        return
-    work, points, histogram = point_at(scratch), pointer(scratch.characters), pointer(scratch.histogram)
-    places, slots, _, found, _, level, _ = work
-    single: Any = 0
-    if _number_grams_of_3(points, pointer(scratch.numbers), slots, used):
-        single, largest = _count_numbered(slots, pointer(scratch.numbered), level, histogram, used - 2)
-    else:
-        repeated = _count_grams_of(work, points, 3, used - 2)
-        single, largest = used - 2 - repeated, _fill_histogram(found, slots, histogram, repeated)
-    counts[column + 1] = _take_most_frequent(histogram, single, largest)
-    repeated = _count_grams_of(work, points, 10, _find_runs(level, places, used - 2))
-    largest = _fill_histogram(found, slots, histogram, repeated)
-    counts[column + 3] = _take_most_frequent(histogram, used - 9 - repeated, largest)
-
-
-@inlined
-def _number_grams_of_3(points: Any, numbers: Any, grams: Any, used: int) -> bool:
-    """Write each gram as three numbers of seven bits: the characters themselves if all are ASCII, else theirs in order
-    of appearance; whether these are enough."""
-    together = np.uint32(0)
-    for at in range(used):
-        together |= points[at]
-    if together < 1 << _NUMBER_BITS:
-        for at in range(used - 2):
-            grams[at] = (points[at] << 2 * _NUMBER_BITS) | (points[at + 1] << _NUMBER_BITS) | points[at + 2]
-        return True
-    return _number_characters(points, numbers, grams, used)
-
-
-@inlined
-def _number_characters(points: Any, numbers: Any, grams: Any, used: int) -> bool:
-    gram: Any = 0
-    distinct = at = 0
-    while at < used and points[at] < _PLANE:
-        number: Any = numbers[points[at]]
-        if number == 0:
-            if distinct == _MOST_NUMBERS:
-                break
-            distinct += 1
-            number = distinct
-            numbers[points[at]] = number
-        gram = (gram << _NUMBER_BITS | number) & (_GRAMS_OF_3 - 1)
-        grams[max(at - 2, 0)] = gram
-        at += 1
-    for before in range(at):
-        numbers[points[before]] = 0
-    return at == used
-
-
-@inlined
-def _count_numbered(grams: Any, numbered: Any, level: Any, histogram: Any, count: int) -> tuple[Any, Any]:
-    """Count numbered grams in a table that has a place for each, and how many are there how often, into ``histogram``.
-
-    Returns how many are there once, and how often the most frequent one is.
-    """
-    single: Any = 0
-    largest: Any = 0
-    for at in range(count):
-        numbered[grams[at]] += 1
-    for at in range(count):
-        times = np.int64(numbered[grams[at]])
-        level[at] = times > 1
-        single += times == 1
-        # Most are single: if those counted in one place, each would wait for the one before.
-        histogram[times if times > 1 else CHARACTERS + 1 + (at & 7)] += 1
-        largest = max(largest, times)
-    for at in range(count):
-        numbered[grams[at]] = 0
-    return single, largest
-
-
-@compiled
-def _count_grams_of(work: Work, points: Any, size: int, candidates: int) -> int:
-    """Count the grams of 3 characters, or those of 10 at ``candidates`` of ``places``, as :func:`count_grams`."""
-    places, _, keys, _, _, level, _ = work
-    if size == 3:
-        for at in range(candidates):
-            places[at], level[at] = at, 0
-            keys[at] = spread(load_word(points, at) * BASE + np.uint64(points[at + 2]) * _SECOND)
-    else:
-        for index in range(candidates):
-            key = load_word(points, places[index]) * BASE
-            for pair in range(2, size, 2):
-                key = (key ^ load_word(points, places[index] + pair)) * BASE
-                key ^= key >> np.uint64(32)
-            keys[index] = spread(key)
-    repeated, _, _ = _count_keys(work, candidates, 1)
-    return repeated
-
-
-@inlined
-def _find_runs(level: Any, places: Any, count: int) -> int:
-    """The places where a gram of 10 characters can repeat: all eight grams of 3 in it do. Returns how many."""
-    run = found = 0
-    for at in range(count):
-        run = run + 1 if level[at] else 0
-        places[found] = at - 7
-        found += run >= 8
-    return found
-
-
-@inlined
-def _fill_histogram(found: Any, slots: Any, histogram: Any, repeated: int) -> int:
-    """How many of the ``repeated`` places have a gram that is there so often; how often the most frequent one is."""
-    largest: Any = 0
-    for index in range(repeated):
-        times = _count_of(found[slots[index]])
-        histogram[times] += 1
-        largest = max(largest, times)
-    return largest
-
-
-@compiled
-def _take_most_frequent(histogram: Any, single: int, largest: int) -> int:
-    """Occurrences of the grams that are not single, of at most the square root of all different ones; empties the
-    histogram."""
-    distinct: Any = single
-    frequent: Any = 0
-    for times in range(2, largest + 1):
-        distinct += histogram[times] // times
-    left = np.int64(np.sqrt(max(distinct, 0)))
-    for times in range(largest, 1, -1):
-        taken = min(left, np.int64(histogram[times] // times))
-        frequent += taken * times
-        left -= taken
-        histogram[times] = 0
-    return frequent
 
 
 @compiled
@@ -508,4 +370,4 @@ def _put_sampled(solid: Any, grams: int, table: Any, mask: int, places: Any) -> 
 
 @inlined
 def _hash_four(solid: Any, at: int) -> Any:
-    return load_word(solid, at) * BASE + load_word(solid, at + 2) * _SECOND
+    return load_word(solid, at) * BASE + load_word(solid, at + 2) * SECOND

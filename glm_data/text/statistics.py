@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from glm_data.kernels import compiled
-from glm_data.text import counting, lines, marks, repetition
+from glm_data.text import character_grams, counting, lines, marks, repetition
 from glm_data.text.characters import character_table
 
 REPETITION_COUNTS = (
@@ -180,7 +180,7 @@ def _count_all(
         repetition.count_grams_of_13(scratch, solid, is_long, own[_GRAMS:])
         repetition.count_repetition(scratch, tokens, han_sizes if is_han else word_sizes, own, _REPETITION)
         used = min(own[_TEXT], repetition.CHARACTERS)
-        repetition.count_character_repetition(scratch, used, own, _REPETITION + len(REPETITION_COUNTS))
+        character_grams.count_character_repetition(scratch, used, own, _REPETITION + len(REPETITION_COUNTS))
 
 
 class Tokens(NamedTuple):

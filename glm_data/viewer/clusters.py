@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from glm_data.errors import InputError
-from glm_data.inspection import Cluster, FinishedStage, Overlap, largest_clusters, locate_inputs, source_overlap
+from glm_data.inspection import Cluster, FinishedStage, Overlap, largest_clusters, source_overlap
 from glm_data.inspection.audit import TABLE
 from glm_data.inspection.lookup import find_documents
+from glm_data.manifest import InputFile
 from glm_data.viewer.differences import Facing, side_by_side
 from glm_data.viewer.styled import Span, clip, reveal
 
@@ -53,9 +56,9 @@ def view_clusters(stage: FinishedStage) -> ClustersView:
     )
 
 
-def view_pair(stage: FinishedStage, removed: str, kept: str) -> PairView:
-    """Two documents of a dedupe stage, read again from its inputs; :class:`InputError` if those have moved."""
-    found = find_documents(locate_inputs(stage), {removed, kept}, stage.plan["options"]["format"])
+def view_pair(stage: FinishedStage, removed: str, kept: str, inputs: Sequence[InputFile]) -> PairView:
+    """Two documents of a dedupe stage, read again from its ``inputs``; :class:`InputError` if they are not there."""
+    found = find_documents(inputs, {removed, kept}, stage.plan["options"]["format"])
     missing = [id for id in (removed, kept) if id not in found]
     if missing:
         raise InputError(f"the inputs of '{stage.folder}' hold no document '{missing[0]}'; it may be an earlier run's.")

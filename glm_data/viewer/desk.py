@@ -19,11 +19,13 @@ from msgspec import Meta
 import glm_data
 from glm_data.errors import GlmDataError, UsageError
 from glm_data.filters.tune import read_kept
+from glm_data.inspection import FinishedStage, locate_inputs
 from glm_data.loading.provenance import Documents
 from glm_data.loading.rows import PackedRows
+from glm_data.manifest import InputFile
 from glm_data.mip import Template, TemplateError
 from glm_data.packing.tokenized import load_tokenizer
-from glm_data.viewer.clusters import view_clusters, view_pair
+from glm_data.viewer.clusters import PairView, view_clusters, view_pair
 from glm_data.viewer.mip import DataSetDesk
 from glm_data.viewer.opened import Opened, table_names
 from glm_data.viewer.packed import RowView, Vocabulary, view_row
@@ -61,6 +63,21 @@ class PackDesk:
         if by not in self._rankings:
             self._rankings[by] = rank(self._rows, self._words.model, by)
         return self._rankings[by]._asdict()
+
+
+class ClusterDesk:
+    """A dedupe stage and the files that it read."""
+
+    def __init__(self, stage: FinishedStage, given: tuple[str, ...]) -> None:
+        self.stage, self._given = stage, given
+
+    @cached_property
+    def _inputs(self) -> tuple[InputFile, ...]:
+        return locate_inputs(self.stage, self._given)
+
+    def pair(self, removed: str, kept: str) -> PairView:
+        """Two documents side by side; :class:`InputError` if the inputs have moved."""
+        return view_pair(self.stage, removed, kept, self._inputs)
 
 
 class Desk:
@@ -121,7 +138,7 @@ class Desk:
             return PackDesk(stage.folder)
         if view == "filter":
             return Thresholds(read_kept(stage.folder))
-        return Tables(stage.folder, table_names(stage)) if view == "records" else stage
+        return Tables(stage.folder, table_names(stage)) if view == "records" else ClusterDesk(stage, opened.inputs)
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -201,8 +218,8 @@ Answer = tuple[type[Asked], Callable[[Any, Any], Any]]
 READ: dict[str, Answer] = {
     "rows/row": (RowAsked, lambda pack, asked: pack.row(asked.row, asked.epoch)),
     "rows/worst": (RankingAsked, lambda pack, asked: pack.worst(asked.by)),
-    "clusters/all": (Asked, lambda stage, _: view_clusters(stage)),
-    "clusters/pair": (PairAsked, lambda stage, asked: view_pair(stage, asked.removed, asked.kept)),
+    "clusters/all": (Asked, lambda clusters, _: view_clusters(clusters.stage)),
+    "clusters/pair": (PairAsked, lambda clusters, asked: clusters.pair(asked.removed, asked.kept)),
     "filter/rules": (Asked, lambda thresholds, _: thresholds.overview),
     "filter/bars": (RuleAsked, lambda thresholds, asked: thresholds.bars(asked.rule)),
     "filter/move": (MoveAsked, _move),

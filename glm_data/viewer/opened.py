@@ -47,12 +47,15 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     tokenizers: dict[str, Path]
     documents: tuple[InputFile, ...]
     """To measure tokenizers on."""
+    inputs: tuple[str, ...] = ()
+    """Where inputs of stages are now, if they have moved."""
 
 
-def open_path(path: Path, beside: Sequence[Path] = ()) -> Opened:
-    """Open a run, a stage, a mixture, templates or a tokenizer's model; ``beside`` are further tokenizers to compare.
+def open_path(path: Path, beside: Sequence[Path] = (), inputs: Sequence[str] = ()) -> Opened:
+    """Open a run, a stage, a mixture, templates or a tokenizer's model.
 
-    Raises :class:`UsageError` for a path that is none of these.
+    ``beside`` are further tokenizers to compare, ``inputs`` the places of what stages read, if that has moved. Raises
+    :class:`UsageError` for a path that is none of these.
     """
     others = {str(other): other for other in beside}
     if path.is_file() and path.suffix in (".yaml", ".yml"):
@@ -66,12 +69,17 @@ def open_path(path: Path, beside: Sequence[Path] = ()) -> Opened:
         )
     run = open_run(path)
     stages = {stage.folder.name: stage for stage in run.stages}
-    datasets = {found.name: found for stage in run.stages if stage.kind == "mip" for found in _rendered(stage)}
-    return _opened(path, stages, datasets, others)
+    rendered = (_rendered(stage, inputs) for stage in run.stages if stage.kind == "mip")
+    datasets = {found.name: found for stage in rendered for found in stage}
+    return _opened(path, stages, datasets, others, inputs)
 
 
 def _opened(
-    path: Path, stages: dict[str, FinishedStage], datasets: dict[str, Subject], others: dict[str, Path]
+    path: Path,
+    stages: dict[str, FinishedStage],
+    datasets: dict[str, Subject],
+    others: dict[str, Path],
+    inputs: Sequence[str] = (),
 ) -> Opened:
     tokenizers = {name: stage.folder for name, stage in stages.items() if stage.kind == "tokenizer"}
     if not tokenizers:
@@ -90,7 +98,8 @@ def _opened(
         stages=stages,
         datasets=datasets,
         tokenizers=tokenizers,
-        documents=_documents(stages) if tokenizers else (),
+        documents=_documents(stages, inputs) if tokenizers else (),
+        inputs=tuple(inputs),
     )
 
 
@@ -129,10 +138,10 @@ def _subjects(path: Path) -> list[Subject]:
     return [subject(str(path))] if is_templates else subjects_of(path)
 
 
-def _rendered(stage: FinishedStage) -> Iterator[Subject]:
+def _rendered(stage: FinishedStage, given: Sequence[str]) -> Iterator[Subject]:
     """The data sets that a mip stage rendered, as far as their files still lie where it read them."""
     try:
-        inputs = {item.name: item.path for item in locate_inputs(stage)}
+        inputs = {item.name: item.path for item in locate_inputs(stage, given)}
         for plan in stage.plan["options"].get("datasets", ()):
             dataset = msgspec.convert(plan | {"rows": ""}, DataSet)
             templates = f"{dataset.key}/templates.yaml"
@@ -144,7 +153,7 @@ def _rendered(stage: FinishedStage) -> Iterator[Subject]:
         return  # inputs that have moved, or a plan of another version: there is nothing to try templates on
 
 
-def _documents(stages: dict[str, FinishedStage]) -> tuple[InputFile, ...]:
+def _documents(stages: dict[str, FinishedStage], inputs: Sequence[str]) -> tuple[InputFile, ...]:
     """The documents of the cleanest stage that has some, or what a tokenizer was trained on."""
     for kind in _OF_DOCUMENTS:
         for stage in stages.values():
@@ -152,13 +161,13 @@ def _documents(stages: dict[str, FinishedStage]) -> tuple[InputFile, ...]:
                 return find_inputs([stage.folder])
     for stage in stages.values():
         if stage.kind == "tokenizer":
-            return _read_by(stage)
+            return _read_by(stage, inputs)
     return ()
 
 
-def _read_by(stage: FinishedStage) -> tuple[InputFile, ...]:
+def _read_by(stage: FinishedStage, given: Sequence[str]) -> tuple[InputFile, ...]:
     """What a stage read; nothing if that has moved."""
     try:
-        return locate_inputs(stage)
+        return locate_inputs(stage, given)
     except InputError:
         return ()
