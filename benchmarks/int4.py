@@ -51,10 +51,12 @@ def ours(folder: Path, rows: int, columns: int, tokens: int, group: int, bits: i
 
 
 def _fill(layer: Any) -> None:
-    """Any levels will do."""
-    layer.qweight.random_(-127 if layer.bits == 8 else 0, 128 if layer.bits == 8 else 256)
+    """Any levels will do; signed ones are INT8."""
+    signed = layer.qweight.dtype.is_signed
+    layer.qweight.random_(-127 if signed else 0, 128 if signed else 256)
     layer.scales.fill_(0.01)
-    layer.bias.zero_()
+    if hasattr(layer, "bias"):
+        layer.bias.zero_()
 
 
 def torch_int4(folder: Path, rows: int, columns: int, tokens: int) -> tuple[Work, float]:
@@ -118,7 +120,7 @@ def decoding(folder: Path, group: int | None, kind: str) -> tuple[Work, float]:
     import torch
 
     from glm_data.generation.decoder import Decoder
-    from glm_data.int4.linear import QuantizedLinear, prepare, with_quantized_layers
+    from glm_data.int4.linear import QuantizedEmbedding, QuantizedLinear, prepare, with_quantized_layers
     from glm_data.model.config import ModelConfig
     from glm_data.model.model import valueless
     from glm_data.model.store import Quantization
@@ -126,12 +128,12 @@ def decoding(folder: Path, group: int | None, kind: str) -> tuple[Work, float]:
     torch.set_num_threads(1)
     model = valueless(ModelConfig(vocab=4096, layers=6, hidden=2048, heads=16, ffn=5632, shrink=1.0))
     if group is not None:
-        model = with_quantized_layers(model, Quantization(group=group))
+        model = with_quantized_layers(model, Quantization(group=group, embedding_bits=8))
     model = model.to_empty(device="cpu").requires_grad_(False).eval()
     for parameter in model.parameters():
         parameter.data = torch.randn(parameter.shape).mul_(0.02).to(getattr(torch, kind))
     for module in model.modules():
-        if isinstance(module, QuantizedLinear):
+        if isinstance(module, QuantizedLinear | QuantizedEmbedding):
             _fill(module)
     prepare(model)
 

@@ -15,7 +15,7 @@ from test_training_loop import ToyRows, tokenizer_folder  # noqa: F401 - a fixtu
 from torch import nn
 
 from glm_data.cli.shell import run
-from glm_data.errors import InputError, UsageError
+from glm_data.errors import ConfigError, InputError, UsageError
 from glm_data.evaluation.held_out import score_folder
 from glm_data.int4 import QuantizeOptions
 from glm_data.int4.calibrate import Calibration, quantize_with_feedback
@@ -25,8 +25,9 @@ from glm_data.loading import PackedRows
 from glm_data.model.attention import PieceAttention
 from glm_data.model.config import ModelConfig
 from glm_data.model.model import build
-from glm_data.model.store import Description, save_model
+from glm_data.model.store import Description, read_description, save_model
 from glm_data.training.batches import flatten
+from glm_data.training.losses import measure
 from tokenizer import Tokenizer
 
 CONFIG = ModelConfig(vocab=VOCAB, layers=2, hidden=32, heads=2, ffn=48, embedding_std=0.5)
@@ -175,6 +176,25 @@ def folders(tmp_path_factory, tokenizer_folder):  # noqa: F811
     description = Description(model=config, tokenizer=fingerprint, training={"options": {"held_out_rows": 3}})
     save_model(folder / "model", build(config, 0).state_dict(), description)
     return folder / "model", write_pack(folder / "pack", rows=12, fingerprint=fingerprint)
+
+
+def test_rows_longer_than_the_tables_of_positions_are_refused(tmp_path, folders):
+    model, pack = folders
+    config = msgspec.structs.replace(
+        CONFIG, vocab=512, norm="pre", feed_forward="gelu", positions="learned-2d", longest=64
+    )
+    for longest in (64, 63):
+        short = msgspec.structs.replace(config, longest=longest)
+        folder = tmp_path / f"model-{longest}"
+        shutil.copytree(model, folder)
+        description = read_description(model)
+        save_model(folder, build(short, 0).state_dict(), msgspec.structs.replace(description, model=short))
+    options = QuantizeOptions(calibration="activation", calibration_rows=1)
+    quantize_stage(tmp_path / "model-64", tmp_path / "q", options, pack=pack)
+    with pytest.raises(ConfigError, match="rows of 64 tokens are longer than the model's table of 63"):
+        quantize_stage(folder, tmp_path / "short", options, pack=pack)
+    with pytest.raises(ConfigError, match="longer than the model's table of 63"):
+        measure(build(short, 0), PackedRows.open(pack), np.arange(1))
 
 
 def test_stage_calibrates_on_rows_that_were_not_held_out(tmp_path, folders):

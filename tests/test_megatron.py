@@ -331,9 +331,15 @@ def test_models_that_are_of_neither_kind_are_refused(tmp_path):
         import_stage(checkpoint, tmp_path / "out", ImportOptions())
     with pytest.raises(UsageError, match="5 heads"):
         import_stage(checkpoint, tmp_path / "out", ImportOptions(heads=5))
-    extra = write_checkpoint(tmp_path / "extra", [{**content, "transformer.layers.0.gate.weight": torch.ones(2)}])
-    with pytest.raises(InputError, match="has 'layers"):
-        import_stage(extra, tmp_path / "out", ImportOptions(heads=HEADS))
+    odd = ("layers.0.gate.weight", "layers.first.weight", "layers.weight", "layers.-1.bias", "layers.9999999999.bias")
+    for place, name in enumerate(odd):
+        extra = write_checkpoint(tmp_path / f"extra{place}", [{**content, f"transformer.{name}": torch.ones(2)}])
+        with pytest.raises(InputError, match=r"the checkpoint (has|lacks) 'layers"):
+            import_stage(extra, tmp_path / "out", ImportOptions(heads=HEADS))
+    for place, name in enumerate(("word_embeddings.weight", "layers.0.attention.query_key_value.weight")):
+        flat = write_checkpoint(tmp_path / f"flat{place}", [{**content, f"transformer.{name}": torch.ones(8)}])
+        with pytest.raises(InputError, match=r"of shape .8.; it has to be a matrix"):
+            import_stage(flat, tmp_path / "out", ImportOptions(heads=HEADS))
     (tmp_path / "c" / "latest").write_text("../c/49300")
     with pytest.raises(InputError, match="which is not there"):
         import_stage(checkpoint, tmp_path / "out", ImportOptions(heads=HEADS))

@@ -9,8 +9,8 @@ import sys
 from torch import Tensor
 
 _HUGE_PAGE = 1 << 21
-_ADVICE_HUGE_PAGES = 14
-"""Linux's MADV_HUGEPAGE, which the mmap module of some Pythons lacks."""
+_DONT_NEED, _USE_HUGE_PAGES = 4, 14
+"""Linux's MADV_DONTNEED and MADV_HUGEPAGE; Python's mmap module has them only where its system does."""
 
 
 def forget(tensor: Tensor) -> None:
@@ -19,12 +19,12 @@ def forget(tensor: Tensor) -> None:
     The pages are clean, so the system would take them back when it is short of memory; until then they would count as
     this process's, up to the size of the file.
     """
-    _advise(tensor, mmap.PAGESIZE, mmap.MADV_DONTNEED)
+    _advise(tensor, mmap.PAGESIZE, _DONT_NEED)
 
 
 def with_huge_pages(tensor: Tensor) -> Tensor:
     """``tensor``, not yet written to, in pages of 2 MB as far as it fills such: it is read faster."""
-    _advise(tensor, _HUGE_PAGE, _ADVICE_HUGE_PAGES)
+    _advise(tensor, _HUGE_PAGE, _USE_HUGE_PAGES)
     return tensor
 
 

@@ -44,7 +44,7 @@ from glm_data.stage import (
     output_file,
     write_shard_record,
 )
-from glm_data.training.batches import FlatBatch, flatten, positions_of, split_rows
+from glm_data.training.batches import FlatBatch, check_width, flatten, positions_of, split_rows
 from glm_data.training.options import held_out_rows
 
 STAGE = "quantize"
@@ -107,6 +107,7 @@ def _calibration_pack(pack: Path | None, description: Description, options: Quan
     rows = PackedRows.open(pack)
     if rows.manifest.facts.get("fingerprint") != description.tokenizer:
         raise UsageError(f"'{pack}' was packed with another tokenizer than the model was trained with; give its pack.")
+    check_width(description.model, rows.seq_length)
     return rows
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,8 @@ EMBEDDING, TABLE = "word_embeddings.weight", "position_embeddings.weight"
 _QKV, _OUT, _ENTRY = (
     f"layers.0.{name}.weight" for name in ("attention.query_key_value", "mlp.dense_4h_to_h", "mlp.dense_h_to_4h")
 )
+
+_LAYER = re.compile(r"layers\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,20 @@ def understand(parts: Parts, heads: int | None) -> Source:
     for name in (EMBEDDING, _QKV, _OUT, _ENTRY, "final_layernorm.weight"):
         if name not in parts.tensors:
             raise InputError(f"the checkpoint has no '{name}'; it is neither GLM-130B's kind nor GLM-10B's.")
+    _check_matrices(parts, (EMBEDDING, _QKV, _ENTRY, TABLE))
     family: Family = "glm-10b" if TABLE in parts.tensors else "glm-130b"
     config = _config(parts, family, heads)
     quantization = _quantization(parts, config)
     _check_shapes(parts, family, config, quantization)
     return Source(parts, family, config, quantization)
+
+
+def _check_matrices(parts: Parts, names: Iterable[str]) -> None:
+    """Refuse tensors that the model's sizes are read from, unless they are matrices."""
+    for name in names:
+        for rank, part in enumerate(parts.tensors.get(name, ())):
+            if part.dim() != 2 or not part.numel():
+                raise InputError(f"part {rank} has '{name}' of shape {list(part.shape)}; it has to be a matrix.")
 
 
 def _config(parts: Parts, family: Family, heads: int | None) -> ModelConfig:
@@ -100,7 +112,8 @@ def _config(parts: Parts, family: Family, heads: int | None) -> ModelConfig:
     entry = sum(len(part) for part in tensors[_ENTRY])
     shape = {
         "vocab": vocab,
-        "layers": 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("layers.")),
+        # As many as are named: a number beyond them, or none, is refused with the names.
+        "layers": len({match[1] for name in tensors if (match := _LAYER.match(name))}),
         "hidden": hidden,
         "heads": found,
         "dropout": 0.1,

@@ -144,7 +144,7 @@ def _part(weights: Path, family: Family, heads: int, rank: int, parts: int) -> d
                     continue  # that checkpoint's embedding is never packed: it was unpacked with its levels
                 plain = f"{stem}.weight" if kind in ("qweight", "scales") else name
                 theirs, cut = their_name(plain, family), cut_of(plain, family)
-                tensor = handle.get_tensor(name)
+                tensor = mapped = handle.get_tensor(name)
                 if kind == "scales":
                     content[theirs + "_scale"] = _scales_of(stem, tensor, cut, rank, parts, heads).clone()
                     continue
@@ -152,7 +152,7 @@ def _part(weights: Path, family: Family, heads: int, rank: int, parts: int) -> d
                     tensor = dequantize(tensor, handle.get_tensor(f"{stem}.scales"), 0, torch.float16)
                 share = take(tensor, cut, rank, parts, heads)
                 content[theirs] = to_glm130b(share) if share.dtype == torch.uint8 else share.contiguous().clone()
-                forget(tensor)
+                forget(mapped)
     except SafetensorError as error:
         raise InputError(f"'{weights}' is damaged ({error}); import, train or quantise again.") from None
     return content

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glm_data.errors import ConfigError
 from glm_data.loading.batch import Positions
 from glm_data.model.attention import Group, lay_out
 from glm_data.model.config import ModelConfig
@@ -108,6 +109,15 @@ class FlatBatch:
 def positions_of(config: ModelConfig) -> Positions:
     """Which positions a model takes."""
     return "glm-130b" if config.positions == "rotary" else "glm-2d"
+
+
+def check_width(config: ModelConfig, tokens: int) -> None:
+    """Raise :class:`ConfigError` if rows of ``tokens`` are longer than the tables of positions of ``config``."""
+    if config.positions == "learned-2d" and tokens > config.longest:
+        raise ConfigError(
+            f"rows of {tokens} tokens are longer than the model's table of {config.longest} positions; pack rows of at "
+            f"most {config.longest - 1} tokens."
+        )
 
 
 def flatten(batch: Batch, tokens: int = 0) -> FlatBatch:

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from glm_data.errors import ConfigError
 from glm_data.model.model import GLM
-from glm_data.training.batches import FlatBatch, IntArray, Rows, flatten, positions_of
+from glm_data.training.batches import FlatBatch, IntArray, Rows, check_width, flatten, positions_of
 from glm_data.training.distill import Teacher, distilled_loss
 from glm_data.training.losses import batch_loss, loss_weights, weight
 from glm_data.training.optimizer import Optimizers
@@ -47,11 +46,7 @@ class Engine:
     def _flatten(self, rows: Rows, indices: IntArray, epochs: IntArray) -> FlatBatch:
         positions = positions_of(self.model.config)
         batch = rows.batch(indices.tolist(), epoch=epochs, positions=positions)
-        if positions == "glm-2d" and batch.tokens.shape[1] > self.model.config.longest:
-            raise ConfigError(
-                f"rows of {batch.tokens.shape[1]} tokens are longer than the model's table of "
-                f"{self.model.config.longest} positions; pack rows of at most {self.model.config.longest - 1} tokens."
-            )
+        check_width(self.model.config, batch.tokens.shape[1])
         if self.device.type == "cpu":
             return flatten(batch)
         # One shape for all microbatches: compiled layers and the allocator meet it again and again.

@@ -11,7 +11,7 @@ from torch import Tensor
 from glm_data.model.attention import Attend, PieceAttention
 from glm_data.model.flash import FlashAttention, make_tables
 from glm_data.model.model import GLM
-from glm_data.training.batches import KINDS, FlatBatch, IntArray, Rows, flatten, in_batches, positions_of
+from glm_data.training.batches import KINDS, FlatBatch, IntArray, Rows, check_width, flatten, in_batches, positions_of
 from glm_data.training.head_loss import head_loss, losses_at
 from glm_data.training.options import Weighting
 
@@ -111,7 +111,9 @@ def measure(model: GLM, rows: Rows, indices: IntArray, batch_rows: int = 1) -> L
     model.eval()
     sums = LossSums()
     for chunk in in_batches(indices, batch_rows):
-        batch = flatten(rows.batch(chunk, positions=positions_of(model.config)))
+        taken = rows.batch(chunk, positions=positions_of(model.config))
+        check_width(model.config, taken.tokens.shape[1])
+        batch = flatten(taken)
         features_PD = model.features(batch.tokens_T, batch.positions_T, attention_of(model, batch), batch.predict_P)
         sums.add(losses_at(model, features_PD, batch.targets_P), batch.kind_P)
     model.train(was_training)
