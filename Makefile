@@ -54,7 +54,7 @@ $(VENV)/.train: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "no '$(PYTHON)' here; name a Python 3.11: make $(MAKECMDGOALS) PYTHON=..."; exit 1; }
 	@echo 'installing into $(VENV) (once; a few minutes)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[train]'
+	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[train,web]'
 	@echo 'compiling the kernels (once)'
 	$(BIN)/glm-data doctor --compile --quiet
 	@touch $@

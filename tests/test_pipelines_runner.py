@@ -377,3 +377,10 @@ def test_beams_own_words_for_local_width(monkeypatch, beam_args, expected):
 def test_width_in_the_words_of_a_cluster(inputs, tmp_path, name, options, expected):
     pending = [make_task(tmp_path / "out", inputs)]
     assert runner._width(engines.ENGINES[name], pending, RunnerOptions(runner=name, **options)) == expected
+
+
+def test_the_largest_goes_first_by_what_a_file_holds() -> None:
+    def task(name: str, size: int) -> ShardTask:
+        return ShardTask(shard=0, folder="", input=InputFile(name=name, path="", bytes=size, digest=""), options={})
+
+    assert runner.work_of(task("a.jsonl.zst", 10)) > runner.work_of(task("b.json", 30)) > runner.work_of(task("c", 20))

@@ -143,6 +143,7 @@ def _show_next(output: Output, outcome: Outcome) -> None:
     place = shlex.quote(str(outcome.folder))
     output.say("\nLook at it", bold=True)
     output.say(f"  {outcome.page}")
+    output.say(f"  glm-data view {place}")
     output.say(f"  glm-data inspect {place}/pack --row 0")
     output.say(f"  glm-data verify {place}/pack")
     output.say(f'  glm-data infill {place}/quantize "The quick brown fox [MASK] over the lazy dog."')

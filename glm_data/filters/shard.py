@@ -27,7 +27,7 @@ from glm_data.files import atomic_path
 from glm_data.filters.block import filter_block
 from glm_data.filters.border import Example, limits_of, nearest
 from glm_data.filters.options import FilterOptions
-from glm_data.filters.rules import Profile
+from glm_data.filters.rules import Profile, load_profile
 from glm_data.formats import Unreadable, read_blocks
 from glm_data.formats.jsonl import JsonlWriter, jsonl_writer
 from glm_data.formats.parquet import ParquetWriter, parquet_writer
@@ -44,6 +44,12 @@ class FilterTask(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile
     digests: dict[str, str] = {}
     """Of the models and lists that the options name."""
+
+
+def warm_up() -> None:
+    """Load kernels, tables and patterns, once for the worker processes that are forked from this one."""
+    block = documents.make_block(["a", "b"], ["A line, \n", "一行。"], ["a"] * 2, [""] * 2, ["{}"] * 2)
+    filter_block(block, FilterOptions(), load_profile("bilingual"))
 
 
 def filter_shard(task: ShardTask) -> ShardRecord:
