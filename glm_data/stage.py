@@ -80,6 +80,8 @@ __all__ = [
 ]
 
 _LOCK = "lock"
+_SHOWN_VALUES = 200
+"""Characters up to which two values of an option are said in a sentence."""
 _NOTED_PACKAGES = ("apache-beam", "numba", "numpy", "pyarrow", "torch")
 
 
@@ -391,7 +393,8 @@ def _option_changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str 
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             changes += _option_changes(before, after, f"{prefix}{name}.")
         elif before != after:
-            changes.append(f"{prefix}{name} {before!r} -> {after!r}")
+            values = f"{before!r} -> {after!r}"
+            changes.append(f"{prefix}{name} {values if len(values) <= _SHOWN_VALUES else 'has changed'}")
     return changes
 
 

@@ -147,6 +147,11 @@ def test_another_version_is_another_stage(tmp_path: Path, monkeypatch: pytest.Mo
     assert refusal(tmp_path / "out", "s", {}, ()) == f"version {before} -> 9.9"
 
 
+def test_values_too_long_for_a_sentence_are_not_said() -> None:
+    old, new = make_plan("s", {"files": ["x" * 99, "y" * 99], "n": 1}, ()), make_plan("s", {"files": [], "n": 2}, ())
+    assert explain_difference(old, new) == "files has changed; n 1 -> 2"
+
+
 def test_only_the_order_of_inputs_differs(tmp_path: Path) -> None:
     old, new = (make_plan("s", {}, order) for order in ([item("x"), item("y")], [item("y"), item("x")]))
     assert old["key"] != new["key"]

@@ -65,6 +65,13 @@ def test_sides_hold_what_each_text_has_alone(parts: list[str], data: st.DataObje
             assert {kind for span in spans for kind in span.style.split()} <= {style, "hidden", "line", "tab"}
 
 
+def test_what_is_alike_behind_the_last_difference_is_counted() -> None:
+    first, behind = side_by_side("one. " + "the rest is alike", "two. " + "the rest is alike", 100)
+    assert first.alike_before == 0
+    assert behind == ([], [], len("the rest is alike"))
+    assert side_by_side("the same text", "the same text", 100) == []
+
+
 def test_a_terminal_without_colour_gets_brackets_around_what_differs() -> None:
     (passage,) = side_by_side("one two \x1b three", "one 2 \x1b three", 100)
     assert paint(passage.left, marks=True).plain == "one [-two-] \\u001b three"

@@ -84,9 +84,10 @@ def print_side_by_side(found: Sequence[Facing], titles: Sequence[str], most: int
     for passage in found[:most]:
         if passage.alike_before:
             grid.add_row(*[Text(f"⋯ {passage.alike_before:,} characters alike", "dim")] * 2)
-        grid.add_row(paint(passage.left, marks=marks), paint(passage.right, marks=marks))
+        if passage.left or passage.right:
+            grid.add_row(paint(passage.left, marks=marks), paint(passage.right, marks=marks))
     out.print(grid)
     if not found:
         out.print(Text("  the two texts are the same, character for character", "dim"))
-    if len(found) > most:
-        out.print(Text(f"  and {len(found) - most:,} more places", "dim"))
+    if more := sum(bool(passage.left or passage.right) for passage in found[most:]):
+        out.print(Text(f"  and in {more:,} more place{'s' if more > 1 else ''}", "dim"))

@@ -68,7 +68,7 @@ def _extend(side: list[tuple[str, bool]], text: str, *, differs: bool) -> None:
 
 
 class Facing(NamedTuple):
-    """A passage as spans to be painted."""
+    """A passage as spans to be painted; the last may hold none and only say how much is alike behind the others."""
 
     left: list[Span]
     right: list[Span]
@@ -77,15 +77,18 @@ class Facing(NamedTuple):
 
 def side_by_side(left: str, right: str, characters: int) -> list[Facing]:
     """The passages in which two texts differ as spans, ``removed`` on the left and ``added`` on the right, at most
-    ``characters`` of each side; few characters alike between two passages are passed over."""
-    return [
+    ``characters`` of each side; few characters alike between two passages or behind the last are passed over."""
+    found = list(passages(left, right))
+    facing = [
         Facing(
             _spans(passage.left, "removed", characters),
             _spans(passage.right, "added", characters),
             passage.alike_before if passage.alike_before > _SHORT else 0,
         )
-        for passage in passages(left, right)
+        for passage in found
     ]
+    behind = len(left) - sum(passage.alike_before + sum(len(text) for text, _ in passage.left) for passage in found)
+    return [*facing, Facing([], [], behind)] if found and behind > _SHORT else facing
 
 
 def _spans(pieces: tuple[tuple[str, bool], ...], style: str, characters: int) -> list[Span]:

@@ -74,7 +74,7 @@ function facing(removed, kept, found) {
   }
   const rows = found.facing.map(([left, right, alike]) => [
     alike > 0 && el("p", { class: "alike" }, say("alike", number(alike))),
-    el("div", { class: "facing" }, el("div", { class: "text", dir: "auto" }, painted(left)), el("div", { class: "text", dir: "auto" }, painted(right))),
+    (left.length > 0 || right.length > 0) && el("div", { class: "facing" }, el("div", { class: "text", dir: "auto" }, painted(left)), el("div", { class: "text", dir: "auto" }, painted(right))),
   ]);
   return el("div", {}, head, rows);
 }
