@@ -52,6 +52,54 @@ def test_rows_against_the_naive_twin(rule, bits, seed):
         assert found.tolist() == expected.tolist()
 
 
+def least_errors(weight, candidates, bits, importance):
+    """Which of ``candidates`` has the least squared error for each group, and all errors, in tensor operations."""
+    most = quantize.LEVELS[bits]
+    errors = []
+    for scales in candidates.double().unbind(-1):
+        divisors = scales.where(scales > 0, torch.ones_like(scales))[..., None]
+        levels = (weight.double() / divisors).round().clamp(-most, most)
+        errors.append(((levels * scales[..., None] - weight) ** 2 * importance).sum(-1))
+    return torch.stack(errors, -1).argmin(-1), torch.stack(errors, -1)
+
+
+@pytest.mark.parametrize(("group", "columns"), [(0, 300), (32, 256), (64, 200), (128, 384)])
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("weighed", [False, True])
+def test_the_scale_search_finds_the_least_error_of_every_group(group, columns, bits, weighed):
+    """Scales may differ from the twin's only where errors are as good as equal: it sums in float64."""
+    generator = torch.manual_seed(columns + bits)
+    weight = (torch.randn(150, columns, generator=generator) / torch.rand(150, columns, generator=generator)).bfloat16()
+    weight[3], weight[4] = 0, 1e-7  # nothing, and less than FP16 has
+    importance = torch.rand(columns, generator=generator) ** 2 if weighed else torch.ones(columns)
+    grouped = quantize.in_groups(weight.float(), group)
+    weights = quantize.in_groups(importance[None], group)
+    found = quantize.choose_scales(grouped, "mse", bits, weights if weighed else None)
+    top = grouped.abs().amax(-1, keepdim=True) / quantize.LEVELS[bits]
+    candidates = quantize._half(top * torch.tensor(quantize._CANDIDATES))
+    place, errors = least_errors(grouped, candidates, bits, weights)
+    expected = candidates.gather(-1, place[..., None])[..., 0]
+    differ = found != expected
+    assert differ.double().mean() < 0.005
+    chosen = errors.where(candidates == found[..., None], torch.inf).amin(-1)
+    assert (chosen <= errors.amin(-1) * (1 + 2e-7)).all(), "the scale is one of the candidates, and as good as the best"
+    assert bits == 8 or (expected != candidates[..., 0]).any(), "the search has something to find"
+
+
+def test_the_scale_search_gives_the_same_for_any_number_of_threads():
+    weight = torch.distributions.StudentT(4.0).sample((200, 512))
+    before = torch.get_num_threads()
+    try:
+        several = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            several.append(quantize.quantize(weight, 64, "mse"))
+    finally:
+        torch.set_num_threads(before)
+    for other in several[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(several[0], other, strict=True))
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 def test_absmax_of_half_weights_is_glm130bs_to_the_bit(bits):
     """The official tool divides FP16 by FP16: a quotient next to a half may be rounded onto it first."""

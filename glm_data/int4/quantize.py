@@ -18,6 +18,7 @@ in that error as much as their inputs are large (``importance``).
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,6 +29,8 @@ LEVELS = {4: 7, 8: 127}
 """The largest level by bits."""
 ROWS_AT_ONCE = 1024
 """Rows of a matrix that are done in float at a time."""
+_ROWS_SEARCHED = 64
+"""Rows whose candidates are held at a time: 57 to a group of 32 are more than the weights."""
 _CANDIDATES = torch.linspace(1.0, 0.3, 57).tolist()
 """Shares of the absmax scale that ``mse`` tries, the largest first: it wins a tie."""
 _SMALLEST_HALF = 2.0**-24
@@ -92,16 +95,22 @@ def choose_scales(weight_NGC: Tensor, rule: str, bits: int, importance_NGC: Tens
     """The scales ``float16[N, G]`` by ``absmax`` (the largest weight becomes the largest level) or ``mse`` (of least
     squared error among shares of that)."""
     top = weight_NGC.abs().amax(-1) / LEVELS[bits]
-    best = _half(top)
     if rule == "absmax":
-        return best
-    least = _squared_error(weight_NGC, best, bits, importance_NGC)
-    for share in _CANDIDATES[1:]:
-        scales = _half(top * share)
-        error = _squared_error(weight_NGC, scales, bits, importance_NGC)
-        better = error < least
-        best, least = torch.where(better, scales, best), torch.where(better, error, least)
-    return best
+        return _half(top)
+    blocks = zip(*(torch.split(tensor, _ROWS_SEARCHED) for tensor in (weight_NGC, top)), strict=True)
+    return torch.cat([_search(weights, tops, bits, importance_NGC) for weights, tops in blocks])
+
+
+def _search(weight_NGC: Tensor, top_NG: Tensor, bits: int, importance_NGC: Tensor | None) -> Tensor:
+    from glm_data.int4.scale_search import least_error  # numba takes a while, and running a model needs none of this
+
+    groups, size = weight_NGC.shape[1:]
+    candidates = _half(top_NG[..., None] * torch.tensor(_CANDIDATES)).flatten(0, 1)
+    importance = torch.ones(1, size) if importance_NGC is None else importance_NGC.reshape(groups, size).contiguous()
+    weights = weight_NGC.reshape(-1, size).contiguous().numpy()
+    chosen = torch.empty(len(candidates), dtype=torch.int64)
+    least_error(weights, importance.numpy(), candidates.float().numpy(), np.float32(LEVELS[bits]), chosen.numpy())
+    return candidates.gather(1, chosen[:, None]).view(top_NG.shape)
 
 
 def _half(scales: Tensor) -> Tensor:
@@ -122,12 +131,6 @@ def _quotients(weight_NGC: Tensor, scales_NG: Tensor) -> Tensor:
 
 def _to_levels(quotients: Tensor, bits: int) -> Tensor:
     return quotients.round().clamp(-LEVELS[bits], LEVELS[bits])
-
-
-def _squared_error(weight_NGC: Tensor, scales_NG: Tensor, bits: int, importance_NGC: Tensor | None) -> Tensor:
-    found = to_levels(weight_NGC, scales_NG, bits) * scales_NG.to(weight_NGC.dtype)[..., None]
-    squares = (found - weight_NGC).square()
-    return (squares if importance_NGC is None else squares * importance_NGC).sum(-1)
 
 
 def pack(levels_NK: Tensor, bits: int) -> Tensor:
