@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from report_helpers import HOSTILE, MAKERS, make_filter, make_run, make_stage, shard
 
 from glm_data import files
+from glm_data.decontaminate import cut
 from glm_data.report import charts, collect, render, svg, text
 from glm_data.report.chinese import LABELS, NAMES, SENTENCES, translate
 from glm_data.report.render import _FACT_LABELS, command_line, filled, last_losses, verdict
@@ -468,6 +469,10 @@ def test_the_curve_lies_within_the_picture_and_falls_as_the_loss_does(report: di
     assert "unigram 6.50" in picture
     assert svg.loss_curve({}, None) == ""
     assert svg.loss_curve({"loss": [[0, 0.0]]}, None)
+
+
+def test_what_decontamination_drops_for_is_said_in_chinese() -> None:
+    assert {cut.CONTAMINATED, cut.NOTHING_LEFT, cut.TOO_MANY_CUTS} <= NAMES.keys()
 
 
 def test_losses_by_language_and_source_stand_in_a_table_and_not_in_the_picture() -> None:
