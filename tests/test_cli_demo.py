@@ -105,6 +105,11 @@ def test_the_commands_to_type_next_work(demo: tuple[Path, int, str], capsys: pyt
     _, _, said = demo
     lines = [line.strip() for line in said.splitlines() if line.startswith("  glm-data ") and "--out" not in line]
     assert lines.pop() == "glm-data init FOLDER"
+    place = shlex.split(lines.pop(0))
+    assert place[:2] == ["glm-data", "view"], (
+        "it serves until it is stopped: the viewer's own tests open what runs wrote"
+    )
+    assert Path(place[2]) == demo[0]
     assert [shlex.split(command)[1] for command in lines] == ["inspect", "verify", "infill", "generate"]
     for command in lines:
         assert run(shlex.split(command)[1:]) == 0, command

@@ -19,7 +19,7 @@ from report_helpers import HOSTILE, MAKERS, make_filter, make_run, make_stage, s
 from glm_data import files
 from glm_data.report import charts, collect, render, svg, text
 from glm_data.report.chinese import LABELS, NAMES, SENTENCES, translate
-from glm_data.report.render import _FACT_LABELS, command_line, filled, verdict
+from glm_data.report.render import _FACT_LABELS, command_line, filled, last_losses, verdict
 from glm_data.stage import SUCCESS, Check, read_success
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -258,7 +258,7 @@ def test_the_chinese_page_says_the_same_numbers_in_chinese(report: dict[str, Any
         ("'Pile-CC' lost most, 36.6% of its 205 documents; the limit is 98.0%.",
          "“Pile-CC”损失最多，205 篇文档中的 36.6%；上限 98.0%。"),
         ("MIP is 0.0500 of the packed tokens, 0.0500 wanted.", "MIP 占打包词元的 0.0500，目标 0.0500。"),
-        ("931 documents kept by dedupe, all read by tokenize.", "去重 保留的 931 篇文档，分词 全部读到。"),
+        ("931 documents kept by dedupe, all read by tokenize.", "去重保留的 931 篇文档，分词全部读到。"),
         ("source '{x}{0}' loses 1% of its documents (limit 2%).", "来源“{x}{0}”失去 1% 的文档（上限 2%）。"),
         ("Nobody has said this before.", None),
     ],
@@ -385,6 +385,8 @@ def test_ordinary_text_is_left_as_it_is(value: str) -> None:
         (text.percent, (1, 8), "12.5 %"),
         (text.percent, (1, 10_000), "<0.1 %"),
         (text.percent, (0, 10), "0.0 %"),
+        (text.percent, (9_999, 10_000), ">99.9 %"),
+        (text.percent, (10_000, 10_000), "100.0 %"),
         (text.percent, (0, 0), "–"),
         (text.duration, (0.04,), "0.0 s"),
         (text.duration, (99.94,), "99.9 s"),
@@ -466,3 +468,17 @@ def test_the_curve_lies_within_the_picture_and_falls_as_the_loss_does(report: di
     assert "unigram 6.50" in picture
     assert svg.loss_curve({}, None) == ""
     assert svg.loss_curve({"loss": [[0, 0.0]]}, None)
+
+
+def test_losses_by_language_and_source_stand_in_a_table_and_not_in_the_picture() -> None:
+    curves = {"loss": [[1, 5.0]], "loss/lang/en": [[1, 6.0], [2, 4.0]], "loss/lang/zh-Hans": [[2, 4.5]]}
+    assert len(re.findall("<polyline", str(svg.loss_curve(curves, None)))) == 1
+    assert last_losses(curves, "loss/lang/") == [("zh-Hans", 4.5), ("en", 4.0)]
+    assert last_losses(curves, "loss/source/") == []
+
+
+def test_a_share_that_nothing_was_wanted_of_has_no_column(report: dict[str, Any]) -> None:
+    assert "Share Wanted" in shown(report)
+    packs = [row["packed"] and {"epochs": row["packed"]["epochs"]} for row in report["sources"]]
+    sources = [row | {"packed": pack} for row, pack in zip(report["sources"], packs, strict=True)]
+    assert "Share Wanted" not in shown(report | {"sources": sources, "languages": []})

@@ -33,7 +33,7 @@ LABELS = {
     "All {count} checks hold.": "{count} 项检查全部成立。",
     "{failed} of {count} checks failed.": "{count} 项检查中有 {failed} 项未通过。",
     "Not finished: {stages}. Run the same command again to go on.": "未完成：{stages}。再次运行同一命令即可继续。",
-    "records read": "条记录读入",
+    "records read": "读入的记录",
     "documents left": "篇文档留下",
     "rows packed": "行已打包",
     "last loss, nats a token": "最终损失（奈特/词元）",
@@ -45,13 +45,15 @@ LABELS = {
     "Unreadable": "无法读取",
     "Text read": "读入文本",
     "Text kept": "保留文本",
-    "Dropped by {stage}, of {records} read": "被 {stage} 丢弃（共读入 {records} 条）",
-    "Unreadable in {stage}": "{stage} 无法读取",
+    "Dropped by {stage}, of {records} read": "被{stage}丢弃（共读入 {records} 条）",
+    "Unreadable in {stage}": "{stage}无法读取",
     "By source": "按来源",
     "By language": "按语言",
+    "Last loss by language": "按语言的最终损失",
+    "Last loss by source": "按来源的最终损失",
     "Source": "来源",
     "Language": "语言",
-    "After {stage}": "{stage} 之后",
+    "After {stage}": "{stage}之后",
     "Left": "留下",
     "Packed": "已打包",
     "Epochs": "轮数",
@@ -119,7 +121,7 @@ LABELS = {
     "vocabulary": "词表大小",
     "vocabulary is a multiple of": "词表大小是其倍数",
     "documents trained on": "篇训练文档",
-    "trained on in {language}": "训练文本（{language}）",
+    "text in {language} trained on": "训练文本（{language}）",
     "How it cuts text": "分词示例",
     # MIP
     "samples": "条样本",
@@ -186,7 +188,7 @@ LABELS = {
     "Output": "输出",
     "Peak memory of a process": "单进程内存峰值",
     "{stage} was resumed: {shards} of its shards came from an earlier run, so its time is not that of the whole.": (
-        "{stage} 是续跑的：有 {shards} 个分片来自先前的运行，因此用时不是全部用时。"
+        "{stage}是续跑的：有 {shards} 个分片来自先前的运行，因此用时不是全部用时。"
     ),
     "To do this again": "重新运行",
     "Stages": "各阶段",
@@ -319,11 +321,9 @@ SENTENCES = {
     "{stage}: {records} records read but {kept} kept + {dropped} dropped + {unreadable} unreadable.": (
         "{stage}：读入 {records} 条，但保留 {kept} + 丢弃 {dropped} + 无法读取 {unreadable}，对不上。"
     ),
-    "{count} documents kept by {earlier}, all read by {later}.": (
-        "{earlier} 保留的 {count} 篇文档，{later} 全部读到。"
-    ),
+    "{count} documents kept by {earlier}, all read by {later}.": ("{earlier}保留的 {count} 篇文档，{later}全部读到。"),
     "{count} documents kept by {earlier}, but {read} read by {later}.": (
-        "{earlier} 保留了 {count} 篇文档，{later} 却读到 {read} 篇。"
+        "{earlier}保留了 {count} 篇文档，{later}却读到 {read} 篇。"
     ),
     "{bad} of {all} records ({share}) are unreadable; the limit is {limit}.": (
         "{all} 条记录中有 {bad} 条（{share}）无法读取；上限 {limit}。"

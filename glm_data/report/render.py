@@ -88,6 +88,7 @@ def _environment() -> jinja2.Environment:
         "share": share,
         "heat": heat,
         "loss_curve": svg.loss_curve,
+        "last_losses": last_losses,
         "funnel": charts.funnel,
         "span_lengths": charts.span_lengths,
         "suffixes": charts.suffixes,
@@ -221,6 +222,12 @@ def command_line(item: Mapping[str, Any]) -> str:
 def by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     """Counters, the largest first."""
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def last_losses(curves: Mapping[str, svg.Points], prefix: str) -> list[tuple[str, float]]:
+    """The last loss of each curve whose name begins with ``prefix``, the highest first."""
+    found = [(name[len(prefix) :], points[-1][1]) for name, points in curves.items() if name.startswith(prefix)]
+    return sorted(found, key=lambda item: (-item[1], item[0]))
 
 
 def share(part: float, whole: float) -> str:

@@ -12,13 +12,18 @@ from glm_data.report.chinese import LABELS
 WIDTH, HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 116, 14, 34
 _LABEL_GAP = 15
+_NAMES = {"loss": "all", "loss/mask": "[MASK]", "loss/gmask": "[gMASK]", "loss/mip": "MIP", "loss/smask": "[sMASK]"}
+"""What is drawn, by its name among the metrics."""
 
 Points = Sequence[Sequence[float]]
 
 
 def loss_curve(curves: Mapping[str, Points], entropy: float | None) -> Markup:
-    """Loss by step: ``loss`` as a thick line, each ``loss/<kind>`` as a thin one, the unigram entropy dashed."""
-    drawn = {name: points for name, points in sorted(curves.items(), reverse=True) if points}
+    """Loss by step: ``loss`` as a thick line, that of each kind of piece as a thin one, the unigram entropy dashed.
+
+    Losses by language and by source, which may be dozens, are left to a table.
+    """
+    drawn = {name: points for name, points in sorted(curves.items(), reverse=True) if points and name in _NAMES}
     values = [value for points in drawn.values() for _, value in points] + ([entropy] if entropy is not None else [])
     steps = [step for points in drawn.values() for step, _ in points]
     if not steps:
@@ -46,7 +51,7 @@ def loss_curve(curves: Mapping[str, Points], entropy: float | None) -> Markup:
         path = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
         kind = _class(name)
         parts.append(Markup('<polyline class="curve {}" points="{}"/>').format(kind, path))
-        labels.append((y(points[-1][1]), f"{kind}-label", f"{_label(name)} {points[-1][1]:.2f}"))
+        labels.append((y(points[-1][1]), f"{kind}-label", f"{_NAMES[name]} {points[-1][1]:.2f}"))
     parts += [_text(x(last) + 8, place, css, text) for place, css, text in spread(labels)]
     body = Markup("").join(parts)
     return Markup(
@@ -57,12 +62,7 @@ def loss_curve(curves: Mapping[str, Points], entropy: float | None) -> Markup:
 
 
 def _class(name: str) -> str:
-    kind = name.partition("/")[2]
-    return f"c-{kind}" if kind in ("mask", "gmask", "mip") else "c-all" if name == "loss" else "c-other"
-
-
-def _label(name: str) -> str:
-    return {"loss": "all", "loss/mask": "[MASK]", "loss/gmask": "[gMASK]", "loss/mip": "MIP"}.get(name, name)
+    return f"c-{name.partition('/')[2] or 'all'}"
 
 
 def _grid(y: float, text: str) -> Markup:

@@ -56,11 +56,13 @@ def size(value: float | None) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """``12.3 %`` of ``whole``, ``<0.1 %`` rather than a rounded zero; a dash if there is nothing to have a share of."""
+    """``12.3 %`` of ``whole``, ``<0.1 %`` and ``>99.9 %`` where it is not quite nothing or all; a dash of nothing."""
     if not whole:
         return "–"
     value = 100 * part / whole
-    return f"<0.1{SPACE}%" if 0 < value < 0.05 else f"{value:.1f}{SPACE}%"
+    if 0 < value < 0.05:
+        return f"<0.1{SPACE}%"
+    return f">99.9{SPACE}%" if 99.95 <= value < 100 else f"{value:.1f}{SPACE}%"
 
 
 def duration(seconds: float) -> str:
