@@ -15,14 +15,14 @@ from small_model import write_small_model
 
 import manifests
 from glm_data.cli import shell
-from glm_data.errors import ConfigError, InputError
+from glm_data.errors import ConfigError, InputError, UsageError
 from glm_data.evaluation.contamination import find_in_corpus
 from glm_data.evaluation.encode import encode_question, encode_windows
 from glm_data.evaluation.items import Question, ask, read_items
 from glm_data.evaluation.show import remarks, result_rows
 from glm_data.evaluation.statistics import accuracy, bits_per_byte, weighted_bits_per_byte
 from glm_data.evaluation.suite import Setup, run_task
-from glm_data.evaluation.tasks import Prompt, Task, bundled_tasks, load_tasks, with_shots
+from glm_data.evaluation.tasks import Kind, Prompt, Task, bundled_tasks, load_tasks, with_shots
 from glm_data.generation.glm import Glm
 from glm_data.generation.options import GenerationOptions
 from glm_data.generation.scoring import Query, losses
@@ -377,7 +377,9 @@ def test_texts_are_measured_by_source_and_weight(glm: Glm, tmp_path: Path) -> No
     rows = [{"text": text, "meta": {"pile_set_name": source}} for source, own in texts.items() for text in own]
     (tmp_path / "docs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     each = Task(name="P", kind="text", files=("docs.jsonl",), weights={"A": 1.0, "B": 3.0})
-    found = run_task(glm, each, Setup(data=tmp_path, longest=16))
+    said: list[str] = []
+    found = run_task(glm, each, Setup(data=tmp_path, longest=16), said.append)
+    assert said == ["P: 3 documents of 133 bytes"]
     bits = {
         source: sum(
             forward_nats(glm, window, list(window.choices[0]))
@@ -433,6 +435,18 @@ def test_what_cannot_be_meant_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_bytes(twice)
     with pytest.raises(ConfigError, match="two tasks are called 'T'"):
         load_tasks(str(tmp_path / "t.yaml"))
+
+
+@pytest.mark.parametrize("files", [("there.jsonl", "mmlu/*.csv"), ("there.jsonl", "gone.json")])
+@pytest.mark.parametrize("kind", ["choice", "text"])
+def test_files_that_are_not_below_the_folder_are_named_with_the_option(
+    glm: Glm, tmp_path: Path, kind: Kind, files: tuple[str, ...]
+) -> None:
+    (tmp_path / "there.jsonl").write_text('{"text": "x"}\n', encoding="utf-8")
+    each = Task(name="T", kind=kind, files=files, prompts=() if kind == "text" else (WORDS,))
+    with pytest.raises(UsageError, match=r"task 'T' reads '.*', and there is none below '.*--data") as error:
+        run_task(glm, each, Setup(data=tmp_path))
+    assert files[1] in str(error.value)
 
 
 def test_the_command_prints_a_table_and_writes_the_same_json_every_time(

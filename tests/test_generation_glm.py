@@ -390,6 +390,8 @@ def test_an_imported_model_without_a_tokenizer_says_what_can_be_done_with_it(fol
 def test_what_cannot_be_meant_is_one_sentence(glm, folder, tmp_path):
     with pytest.raises(UsageError, match="no \\[MASK\\]"):
         glm.infill("nothing to fill")
+    with pytest.raises(UsageError, match=r"\[MASK\] blanks and \[gMASK\] at its end"):
+        glm.infill("a [MASK] b [gMASK]")
     with pytest.raises(UsageError, match="fill them with infill"):
         glm.generate("a [MASK] b")
     with pytest.raises(UsageError, match="2048 fit"):

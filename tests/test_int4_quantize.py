@@ -87,7 +87,7 @@ def test_the_scale_search_finds_the_least_error_of_every_group(group, columns, b
 
 
 def test_the_scale_search_gives_the_same_for_any_number_of_threads():
-    weight = torch.distributions.StudentT(4.0).sample((200, 512))
+    weight = torch.nn.Parameter(torch.distributions.StudentT(4.0).sample((200, 512)))
     before = torch.get_num_threads()
     try:
         several = []

@@ -289,7 +289,8 @@ def test_bad_requests_are_refused_in_one_sentence(client: httpx.Client, what: st
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ({"text": "no blank"}, "no [MASK]"),
+        ({"text": "no blank"}, "or [gMASK] at its end to have it continued"),
+        ({"text": "a [MASK] b [gMASK]"}, "fill the blanks first"),
         ({"text": "[MASK]", "beams": 4}, "beams are not served"),
         ({"text": "[MASK]", "max_length": 41}, "give at most 40"),
         ({"text": "[MASK]", "alternatives": 11}, "give 0 to 10"),

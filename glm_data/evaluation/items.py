@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
-from glm_data.errors import InputError
+from glm_data.errors import InputError, UsageError
 from glm_data.evaluation.tasks import Prompt, Task
 from glm_data.formats import Unreadable
 from glm_data.formats.rows import read_rows
 from glm_data.inputs import find_inputs
+from glm_data.manifest import InputFile
 from glm_data.mip import Rendered, Renderer, Template, prepare_row
 
 MASK = "[MASK]"
@@ -56,13 +57,24 @@ class Asked:
     refused: Counter[str] = field(default_factory=Counter)
 
 
+def task_files(task: Task, data: Path, files: Sequence[str]) -> tuple[InputFile, ...]:
+    """The files of ``files`` below the folder ``data``; raises :class:`UsageError` if one of them is nowhere."""
+    for given in files:
+        if not Path(given).is_absolute() and not any(data.glob(given)):
+            raise UsageError(
+                f"task '{task.name}' reads '{given}', and there is none below '{data}'; give the folder that its files "
+                "lie in with --data."
+            )
+    return find_inputs([data / given for given in files], digest=False)
+
+
 def read_items(task: Task, data: Path, files: Sequence[str]) -> list[Item]:
     """The rows of ``files`` below the folder ``data``, in order of file and row.
 
     Raises :class:`InputError` for a row that cannot be read: what is left out in silence changes the score.
     """
     items = []
-    for file in find_inputs([data / given for given in files], digest=False):
+    for file in task_files(task, data, files):
         found = re.search(task.group, Path(file.path).as_posix()) if task.group else None
         group = (found.group(1) or "") if found else ""  # None where the parentheses were passed over
         for number, row in _rows(task, Path(file.path)):

@@ -16,7 +16,7 @@ import numpy as np
 from glm_data.errors import InputError
 from glm_data.evaluation.contamination import find_in_corpus
 from glm_data.evaluation.encode import encode_question, encode_windows
-from glm_data.evaluation.items import Item, Question, ask, read_items, solve
+from glm_data.evaluation.items import Item, Question, ask, read_items, solve, task_files
 from glm_data.evaluation.spans import f1, is_exact
 from glm_data.evaluation.statistics import Estimate, accuracy, bits_per_byte, mean_share, weighted_bits_per_byte
 from glm_data.evaluation.tasks import Prompt, Task
@@ -26,7 +26,6 @@ from glm_data.generation.options import GenerationOptions
 from glm_data.generation.scoring import Query, losses
 from glm_data.generation.texts import text_of
 from glm_data.generation.write import Task as Writing
-from glm_data.inputs import find_inputs
 
 _DOCUMENTS = 64
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
@@ -88,7 +87,7 @@ def run_task(glm: Glm, task: Task, setup: Setup, say: Callable[[str], None] = la
     Raises as :func:`read_items`, and :class:`InputError` if no item can be asked.
     """
     if task.kind == "text":
-        return _run_text(glm, task, setup)
+        return _run_text(glm, task, setup, say)
     items = _spread(read_items(task, setup.data, task.files), setup.limit)
     if not items:
         raise InputError(f"task '{task.name}': its files hold no item; check 'files'.")
@@ -196,11 +195,11 @@ def _is_right(task: Task, text: str, question: Question) -> bool:
     return any(" ".join(text.split()) == " ".join(target.split()) for target in question.accepted)
 
 
-def _run_text(glm: Glm, task: Task, setup: Setup) -> TaskResult:
+def _run_text(glm: Glm, task: Task, setup: Setup, say: Callable[[str], None]) -> TaskResult:
     """Bits per byte of documents, in all and by source."""
     documents = [
         (source or "", text)
-        for file in find_inputs([setup.data / given for given in task.files], digest=False)
+        for file in task_files(task, setup.data, task.files)
         for block in read_blocks(file)
         for source, text in zip(*(block.documents.column(name).to_pylist() for name in ("source", "text")), strict=True)
         if text
@@ -208,9 +207,10 @@ def _run_text(glm: Glm, task: Task, setup: Setup) -> TaskResult:
     documents = _spread(documents, setup.limit)
     if not documents:
         raise InputError(f"task '{task.name}': its files hold no document; check 'files'.")
+    sizes = np.array([float(len(text.encode())) for _, text in documents])
+    say(f"{task.name}: {len(documents):,} documents of {int(sizes.sum()):,} bytes")
     starts = range(0, len(documents), _DOCUMENTS)
     nats = np.concatenate([_document_nats(glm, documents[first : first + _DOCUMENTS], setup) for first in starts])
-    sizes = np.array([float(len(text.encode())) for _, text in documents])
     sources = np.array([source for source, _ in documents])
     parts = {name: (nats[sources == name], sizes[sources == name]) for name in np.unique(sources).tolist()}
     found = find_in_corpus([text for _, text in documents], setup.corpus) if setup.corpus else None

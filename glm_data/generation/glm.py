@@ -201,7 +201,7 @@ class Glm:
         if context + answers > MAX_TOKENS:
             raise UsageError(
                 f"the text has {context} tokens and its answers may take {answers}, but only "
-                f"{MAX_TOKENS} fit together; shorten the text or lower max_length."
+                f"{MAX_TOKENS} fit together; shorten the text or ask for shorter answers."
             )
 
 

@@ -23,10 +23,15 @@ class Masked:
 
     @classmethod
     def of(cls, text: str) -> Masked:
-        """Cut ``text``; raises :class:`UsageError` if it has no blank."""
+        """Cut ``text``; raises :class:`UsageError` if it has no blank, or is to be continued as well."""
         parts = text.split(MASK)
         if len(parts) == 1:
             raise UsageError(f"the text has no {MASK}; write one where something is missing, or use generate.")
+        if parts[-1].rstrip().endswith(GMASK):
+            raise UsageError(
+                f"the text has {MASK} blanks and {GMASK} at its end, and a row has one or the other; fill the blanks "
+                "first, then continue what comes out."
+            )
         spaces = [part.endswith(" ") for part in parts[:-1]] + [False]
         return cls([part[:-1] if space else part for part, space in zip(parts, spaces, strict=True)], spaces)
 

@@ -40,7 +40,7 @@ _LARGEST_HALF = 65504.0
 def quantize(
     weight_NK: Tensor, group: int, rule: str, bits: int = 4, importance_K: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Quantise a matrix: ``(qweight, scales float16[N, ceil(K / group)])``, see above.
+    """Quantise a matrix in the CPU's memory: ``(qweight, scales float16[N, ceil(K / group)])``, see above.
 
     ``group`` 0 means whole rows; the last group may be shorter. ``importance_K`` weighs the squared errors of the
     columns under the rule ``mse``. Rows are done a thousand at a time, in float32, so the memory beyond input and
@@ -74,7 +74,7 @@ def _quantize_rows(
     rows_NK: Tensor, group: int, rule: str, bits: int, importance_K: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     check_finite(rows_NK)
-    grouped = in_groups(rows_NK.float(), group)
+    grouped = in_groups(rows_NK.detach().float(), group)
     importance = None if importance_K is None else in_groups(importance_K[None], group)
     scales = choose_scales(grouped, rule, bits, importance)
     quotients = _quotients(grouped, scales)
@@ -93,7 +93,7 @@ def in_groups(weight_NK: Tensor, group: int) -> Tensor:
 
 def choose_scales(weight_NGC: Tensor, rule: str, bits: int, importance_NGC: Tensor | None = None) -> Tensor:
     """The scales ``float16[N, G]`` by ``absmax`` (the largest weight becomes the largest level) or ``mse`` (of least
-    squared error among shares of that)."""
+    squared error among shares of that). All in float32, in the CPU's memory."""
     top = weight_NGC.abs().amax(-1) / LEVELS[bits]
     if rule == "absmax":
         return _half(top)

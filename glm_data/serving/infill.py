@@ -86,5 +86,9 @@ class Infill:
 def _read(glm: Glm, text: str, options: GenerationOptions) -> tuple[Masked | None, list[Any]]:
     if MASK not in text and text.endswith(GMASK):
         return None, [glm.job(continuation(text, glm.tokenizer), options)]
+    if MASK not in text:
+        raise RequestError(
+            f"the text has no {MASK}; write one where something is missing, or {GMASK} at its end to have it continued."
+        )
     masked = Masked.of(text)
     return masked, [glm.job(masked.task(glm.tokenizer), options)]
