@@ -197,12 +197,17 @@ def official_matrix(content, name, bits):
     return torch.from_numpy(levels).float() * scale[:, None]
 
 
+def write_model(folder, tensors):
+    """A trained model's folder, as far as quantising reads it."""
+    folder.mkdir()
+    save_model(folder, tensors, Description(model=GLM_130B))
+    for name in ("tokenizer.model", "tokenizer.json"):
+        (folder / name).write_bytes(b"{}")
+
+
 def test_what_we_quantise_by_absmax_is_what_glm_130b_reads(tmp_path):
     tensors = weights(GLM_130B)
-    (tmp_path / "model").mkdir()
-    save_model(tmp_path / "model", tensors, Description(model=GLM_130B))
-    for name in ("tokenizer.model", "tokenizer.json"):
-        (tmp_path / "model" / name).write_bytes(b"{}")
+    write_model(tmp_path / "model", tensors)
     quantize_stage(tmp_path / "model", tmp_path / "q", QuantizeOptions(scale="absmax", embedding_bits=16))
     export_stage(tmp_path / "q", tmp_path / "out", 1)
     (content,) = read_parts(tmp_path / "out")
@@ -230,10 +235,7 @@ def test_what_we_quantise_by_absmax_is_what_glm_130b_reads(tmp_path):
 
 def test_a_packed_embedding_goes_out_unpacked(tmp_path):
     tensors = weights(GLM_130B)
-    (tmp_path / "model").mkdir()
-    save_model(tmp_path / "model", tensors, Description(model=GLM_130B))
-    for name in ("tokenizer.model", "tokenizer.json"):
-        (tmp_path / "model" / name).write_bytes(b"{}")
+    write_model(tmp_path / "model", tensors)
     quantize_stage(tmp_path / "model", tmp_path / "q", QuantizeOptions())
     export_stage(tmp_path / "q", tmp_path / "out", 2)
     parts = read_parts(tmp_path / "out")

@@ -145,7 +145,7 @@ class BlockBuilder:
         ``sizes: int32[rows]`` are the bytes of each text; ``text`` of the rows is not looked at.
         """
         self._rows += rows
-        return self._grow(texts, sizes, sum(len(row.meta) for row in rows))
+        return self._grow(texts, sizes, sum(len(row.meta.encode()) for row in rows))
 
     def add_one(self, item: Document | Unreadable) -> bool:
         """Add a document with its own text, or a record that is unreadable; whether the block is full now."""
