@@ -52,6 +52,7 @@ SCHEMA = pa.schema(
 ``options`` the form in which its choices were listed, empty if that was left to the template."""
 
 BLOCK_ROWS, BLOCK_CHARACTERS = 4096, 1 << 24
+_PAIRS = 1 << 20
 _ERRORS_A_TEMPLATE = 5
 
 
@@ -284,18 +285,18 @@ class Chosen:
         return ["weight" if value >= self._weight else "cap" if value >= self._limit else "" for value in hashes]
 
 
-def cap_limit(dataset: DataSet, seed: int, templates: int, rows: int, block_rows: int = BLOCK_ROWS) -> float:
+def cap_limit(dataset: DataSet, seed: int, templates: int, rows: int, block: int = _PAIRS) -> float:
     """The hash that the ``cap`` lowest of all ``rows`` x ``templates`` pairs lie below; 1 where none is left out.
 
-    Its memory grows with the cap, not with the rows.
+    Its memory grows with the cap and ``block``, the pairs looked at together, not with the rows.
     """
     cap = dataset.cap
     if cap is None or rows * templates <= cap:
         return 1.0
-    lowest = np.empty(0)
-    for first in range(0, rows, block_rows):
-        block = _unit_hashes(_salt(dataset, seed), np.arange(first, min(rows, first + block_rows)), templates)
-        lowest = np.concatenate([lowest, block[block < lowest[cap]] if len(lowest) > cap else block.reshape(-1)])
+    lowest, step = np.empty(0), max(1, block // templates)
+    for first in range(0, rows, step):
+        hashes = _unit_hashes(_salt(dataset, seed), np.arange(first, min(rows, first + step)), templates)
+        lowest = np.concatenate([lowest, hashes[hashes < lowest[cap]] if len(lowest) > cap else hashes.reshape(-1)])
         if len(lowest) > cap:
             lowest = np.partition(lowest, cap)[: cap + 1]
     return float(lowest[cap])
