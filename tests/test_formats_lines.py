@@ -6,6 +6,8 @@ import json
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import raw_files as raw
 from hypothesis import example, given, settings
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from glm_data import documents
 from glm_data.errors import InputError, UsageError
 from glm_data.formats import FORMATS, read_blocks, sniff
-from glm_data.formats.blocks import Record, Unreadable
+from glm_data.formats.blocks import BlockBuilder, Document, Record, Unreadable
 from glm_data.formats.jsonl import jsonl_writer
 from glm_data.formats.lines import LineSplitter
 
@@ -222,6 +224,18 @@ def test_wrong_names_and_missing_files_are_one_sentence(tmp_path: Path) -> None:
     Path(item.path).unlink()
     with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\); check the file\."):
         next(read_blocks(item))
+
+
+def test_what_documents_say_beside_their_texts_counts_in_bytes_whichever_way_it_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(documents, "BLOCK_BYTES", 1000)
+    meta, size = "字" * 200, np.ones(1, np.int32)
+    columns = [pa.array([value], pa.string()) for value in ("i", "s", "", meta)]
+    by_rows, by_columns = BlockBuilder(), BlockBuilder()
+    rows = [by_rows.add([Document("i", "", "s", "", meta)], b"x", size) for _ in range(2)]
+    assert rows == [by_columns.add_columns(columns, b"x", size) for _ in range(2)] == [False, True]
+    assert by_rows.take().documents.equals(by_columns.take().documents)
 
 
 def test_memory_does_not_grow_with_fields_that_differ(tmp_path: Path) -> None:
