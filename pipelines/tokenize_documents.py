@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from glm_data.config import Doc, from_mapping, to_mapping
+from glm_data.config import Doc, from_flags, to_mapping
 from glm_data.packing.tokenized import TokenizeOptions, tokenize_shard, tokenize_stage_plan, unreadable_check
 from glm_data.stage import ShardTask, Success, find_inputs, finished, open_stage
 from pipelines.arguments import stage_main
@@ -57,7 +57,7 @@ def _run_arguments(
 ) -> Success:
     values = to_mapping(options)
     folder = Path(values.pop("tokenizer"))
-    return run(inputs, folder, out, from_mapping(values, TokenizeOptions, "options"), runner, overwrite)
+    return run(inputs, folder, out, from_flags(values, TokenizeOptions), runner, overwrite)
 
 
 if __name__ == "__main__":

@@ -100,8 +100,12 @@ WRONG = {
     "filter shards --profil x --out out": (2, "Did you mean '--profile'?"),
     "filter shards --format wudoa --out out": (2, "wudoa"),
     "dedupe shards --threshold much --out out": (2, "'much' is not a valid float"),
-    "dedupe shards --threshold 7 --out out": (2, "threshold"),
-    "pack work/ids --tokenizer work/tokenizer --mask-rate 2 --out out": (2, "mask-rate"),
+    "dedupe shards --threshold 7 --out out": (2, "glm-data: --threshold 7.0: "),
+    "dedupe shards --keep longets --out out": (2, "glm-data: --keep: there is no rule"),
+    "filter shards --max-bad-fraction 2 --out out": (2, "glm-data: --max-bad-fraction must be at most 1."),
+    "filter shards --workers -3 --out out": (2, "glm-data: --workers -3: "),
+    "tokenize shards --tokenizer other --max-bad-fraction nan --out out": (2, "glm-data: --max-bad-fraction (nan) is not"),
+    "pack work/ids --tokenizer work/tokenizer --mask-rate 2 --out out": (2, "glm-data: --mask-rate 2.0 "),
     "pack work/ids --tokenizer work/tokenizer --mip-ratio 0.5 --out out": (2, "mip"),
     "filter shards --out out --runner sparc": (2, "sparc"),
     "plan train --model 13b": (2, "Known: tiny"),
@@ -202,6 +206,12 @@ def test_every_command_refuses_what_is_not_there_or_holds_nothing(
         code = shell.run([*name.split(), *given])
         assert code in (1, 2), (name, given)
         assert_one_sentence(code, code, capsys.readouterr().err)
+
+
+def test_those_commands_resume_that_work_in_a_stages_folder() -> None:
+    for name, command in ALL.items():
+        works_in_stage = name != "init" and any(item.name == "overwrite" for item in command.params)
+        assert getattr(command, "resumes", False) == works_in_stage, name
 
 
 def _given(command: click.Command, kind: str, out: str) -> Iterator[str]:

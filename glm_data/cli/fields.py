@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,8 +11,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from glm_data.config import Option, from_mapping, option_value, option_words, options
-from glm_data.errors import ConfigError
+from glm_data.config import Option, from_flags, option_value, option_words, options
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
@@ -126,24 +124,7 @@ def build(kind: type[ConfigT], given: Mapping[str, Any], base: Mapping[str, Any]
         value = given.get(option.name)
         if value is not None and value != ():
             values[option.name] = option_value(option, value)
-    try:
-        return from_mapping(values, kind, "options")
-    except ConfigError as error:
-        raise ConfigError(_as_flags(str(error))) from None
-
-
-def _as_flags(message: str) -> str:
-    """``… - at `$.top_p```, msgspec's place, as ``… - at --top-p``."""
-    message = re.sub(
-        r"Object missing required field `(\w+)`",
-        lambda match: f"the option {_flag(match)} is missing; give it, or see --help",
-        message,
-    )
-    return re.sub(r"`\$\.(\w+)`", _flag, message)
-
-
-def _flag(match: re.Match[str]) -> str:
-    return "--" + match.group(1).replace("_", "-")
+    return from_flags(values, kind)
 
 
 def flags(config: msgspec.Struct) -> list[str] | None:
