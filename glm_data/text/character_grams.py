@@ -84,7 +84,9 @@ def _number_characters(points: Any, numbers: Any, grams: Any, used: int) -> bool
 
 
 @inlined
-def _count_numbered(grams: Any, distinct: Any, numbered: Any, level: Any, histogram: Any, count: int) -> tuple[Any, Any]:
+def _count_numbered(
+    grams: Any, distinct: Any, numbered: Any, level: Any, histogram: Any, count: int
+) -> tuple[Any, Any]:
     """Count numbered grams in a table that has a place for each, and how many are there how often, into ``histogram``;
     ``distinct`` is room for each gram once.
 

@@ -67,9 +67,8 @@ OF_LINES = _OF_TOKENS + len(TOKEN_COUNTS)
 OF_MARKS = OF_LINES + len(LINE_COUNTS)
 """The columns where each kind of counts begins."""
 
-_BEFORE, _KIND, _SOLID_BEFORE, _STORED, _TEXT_END, _FIRST, _CONTROLS, _HAS_LETTER, _FOUND, _LINE, _LINE_FIRST, _PHRASE = (
-    range(FREE, FREE + 12)
-)
+_BEFORE, _KIND, _SOLID_BEFORE, _STORED, _TEXT_END, _FIRST, _CONTROLS, _HAS_LETTER = range(FREE, FREE + 8)
+_FOUND, _LINE, _LINE_FIRST, _PHRASE = range(FREE + 8, FREE + 12)
 """Places of the state: the character before and its class, the solid one before; tokens kept, and characters up to the
 last of them; of the word so far its first character, the controls in it and whether it has a letter; the function words
 found, a bit each; the line's first byte and character; where the next phrase may end."""
@@ -142,8 +141,7 @@ def _walk(
             _end_word(data, limit, token, position, characters, table, stops, own, tokens, lengths, state)
             token = -1
         if kind == ch.SPACE and byte == NEWLINE:
-            line, state[_LINE] = state[_LINE], position + 1
-            seen = 0
+            line, state[_LINE], seen = state[_LINE], position + 1, 0
             if state[_PHRASE] < position:
                 seen, state[_PHRASE] = find_phrases(data, state[_PHRASE], line, position, end, phrases, mark_counts)
             end_word_of_c4(state, characters)
