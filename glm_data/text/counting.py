@@ -212,27 +212,34 @@ def _read_plain_words(
     data: Any, end: int, stops: Any, own: Any, points: Any, solids: Any, tokens: Any, lengths: Any, state: Any,
     position: int, characters: int, solid: int,
 ) -> tuple[int, int, int]:  # fmt: skip
-    """Count words of up to seven ASCII letters that end for certain, which most of English is made of, from the
+    """Count words of up to fifteen ASCII letters that end for certain, which most of English is made of, from the
     first letter of one on: all that is done with a word and a blank behind it at once. Returns where they end."""
     before, words, blanks, stored, text_end = solid, 0, 0, state[_STORED], state[_TEXT_END]
     longest, word_start = state[LONGEST], state[WORD_START]
     while position + 8 <= end:
         word = load_word(data, position)
         letters = leading_letters(word)
-        if letters == 8 or letters == 0:
+        if letters == 8 and position + 16 <= end:
+            rest = load_word(data, position + 8)
+            letters += leading_letters(rest)
+            if letters == 16 or not ends_word(data[position + letters]):
+                break
+            _write(rest, points, CHARACTERS, characters + 8)
+            _write(rest, solids, GRAM_CHARACTERS, solid + 8)
+            key = hash_bytes(data, position, position + letters, end)
+        elif letters == 8 or letters == 0 or not ends_word(data[position + letters]):
             break
-        behind = data[position + letters]
-        if not ends_word(behind):
-            break
-        packed = word & (~np.uint64(0) >> np.uint64(64 - 8 * letters))
-        _count_function_word(packed, letters, stops, own, state)
+        else:
+            packed = word & (~np.uint64(0) >> np.uint64(64 - 8 * letters))
+            _count_function_word(packed, letters, stops, own, state)
+            key = hash_few_bytes(packed, letters)
         _write(word, points, CHARACTERS, characters)
         _write(word, solids, GRAM_CHARACTERS, solid)
         if stored < TOKENS:
-            tokens[stored], lengths[stored] = hash_few_bytes(packed, letters), letters
+            tokens[stored], lengths[stored] = key, letters
             stored, text_end = stored + 1, characters + letters
         position, characters, solid, words = position + letters, characters + letters, solid + letters, words + 1
-        if behind != 0x20:
+        if data[position] != 0x20:
             break
         longest = max(longest, characters - word_start)
         position, characters, blanks = position + 1, characters + 1, blanks + 1
