@@ -39,8 +39,9 @@ SLACK = 8
 TOP, DUPLICATE = (2, 3, 4), (5, 6, 7, 8, 9, 10)
 """Words in the n-grams of the Gopher rules (table A1): whose most frequent one counts, whose repeats count."""
 
-_PLACE, _PASSED, _ONE, _COUNT, _TAG = 0x3FFF, 1 << 14, 1 << 15, 15, np.uint64(0xFFFFFFFF << 32)
-"""Parts of a slot: where its gram is first; whether a walk passed it; how often it is there; half of its hash."""
+_PLACE, _PASSED, _ONE, _COUNT, _TAKEN, _TAG = 0x3FFF, 1 << 14, 1 << 15, 15, 1 << 31, np.uint64(0xFFFFFFFF << 32)
+"""Parts of a slot: where its gram is first; whether a walk passed it; how often it is there; that it is taken; half of
+its hash."""
 
 HAN_CHARACTERS_A_WORD = 1.8
 """Han characters in a word as jieba cuts them: 1.85 in web pages, 1.76 in manuals and novels."""
@@ -241,25 +242,31 @@ def _hash_grams(
 @inlined
 def _tally(places: Any, keys: Any, slots: Any, found: Any, taken: int, mask: int) -> tuple[Any, Any]:
     """Count equal keys in the table; returns first place and number of the most frequent gram."""
-    rank = np.uint64(_ONE | _PLACE)  # of a gram that is there once, in the very first place
+    rank = np.uint64(_TAKEN | _ONE | _PLACE)  # of a gram that is there once, in the very first place
     for index in range(taken):
         key = keys[index]
         slot = np.int64(key) & mask
         value = found[slot]
-        while (value != 0) & (((value ^ key) & _TAG) != 0):
+        while _is_other(value, key):
             slot = (slot + 1) & mask
             value = found[slot]
-        # Whether a gram is new cannot be foreseen, so that nothing branches on it.
-        value = (value if value != 0 else key & _TAG | np.uint64(places[index])) + np.uint64(_ONE)
+        value = (value if value != 0 else key & _TAG | np.uint64(_TAKEN | places[index])) + np.uint64(_ONE)
         slots[index], found[slot] = slot, value
         rank = max(rank, value & ~_TAG ^ np.uint64(_PLACE))
     return _PLACE - (np.int64(rank) & _PLACE), count_of(rank)
 
 
 @inlined
+def _is_other(value: Any, key: Any) -> bool:
+    """Whether a slot is taken by another gram. Seldom; whether it is free cannot be foreseen, and is not branched on."""
+    if_taken = np.int64(value << np.uint64(32)) >> np.int64(63)
+    return bool(np.int64((value ^ key) & _TAG) & if_taken)
+
+
+@inlined
 def count_of(value: Any) -> Any:
     """How often the gram of a slot is there."""
-    return (np.int64(value) & 0xFFFFFFFF) >> _COUNT
+    return (np.int64(value) & (_TAKEN - 1)) >> _COUNT
 
 
 @inlined
