@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from glm_data.kernels import compiled, inlined
-from glm_data.text.characters import decode_at, misread_characters
+from glm_data.text.characters import FIRST_OF_HAN, LAST_OF_HAN, decode_at, misread_characters
 from glm_data.text.counting import is_ascii_letter
 from glm_data.text.machine import (
     LANES,
@@ -67,8 +67,6 @@ _HIGH_LATIN, _DIGITS, _DIGITS_OF_PLUS, _DOTS, _COLONS = 6, 10, 6, 3, 7
 digits that may be, and colons of an address without ``::``."""
 _FEWEST_COLONS = 3
 """Colons of a line in which there may be such an address."""
-_FIRST_OF_HAN, _LAST_OF_HAN = 0xE4, 0xE9
-"""First bytes of U+4000 to U+9FFF in UTF-8."""
 _PLUS = 1 << 20
 """Added to a number of digits among which a ``+`` is."""
 TAGS = (
@@ -225,7 +223,7 @@ def _read_line(data: Any, limit: int, start: int, end: int, table: Any, noted: A
             continue
         if byte == _NEWLINE:
             break
-        if _FIRST_OF_HAN <= byte <= _LAST_OF_HAN:
+        if FIRST_OF_HAN <= byte <= LAST_OF_HAN:
             point, behind = _skip_han(data, position, end, noted)
             if behind > position:
                 digits = dots = colons = high = before_entry = 0
@@ -266,7 +264,7 @@ def _skip_han(data: Any, start: int, end: int, noted: Any) -> tuple[Any, int]:
     """The last of the characters without a flag, U+4000 to U+9FFF, that stand from ``start`` on, and where they end."""
     last: Any = np.uint32(0)
     position = start
-    while position < end and _FIRST_OF_HAN <= data[position] <= _LAST_OF_HAN:
+    while position < end and FIRST_OF_HAN <= data[position] <= LAST_OF_HAN:
         point, _ = decode_at(data, position)
         if noted[point >> 3] >> (point & 7) & 1:
             break

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glm_data.kernels import compiled, inlined
+from glm_data.text.lines import STATES
 from glm_data.text.machine import load_word, pointer
 from glm_data.text.sets import BASE, empty_table, mask_for, put_once, spread
 
@@ -59,6 +60,8 @@ GRAMS_OF_3 = 1 << 3 * NUMBER_BITS
 SECOND = np.uint64(0xC2B2AE3D27D4EB4F)
 
 LONGEST_GRAM = int(HAN_SIZES.max())
+_POWERS = np.array([pow(int(BASE), exponent, 1 << 64) for exponent in range(LONGEST_GRAM + 1)], np.uint64)
+"""``BASE`` to the power of each number, in 64 bits."""
 
 
 class Scratch(NamedTuple):
@@ -96,6 +99,7 @@ class Scratch(NamedTuple):
     """Hash table of lines and paragraphs, and then of grams of characters."""
     state: NDArray[np.int64]
     """What a walk over a document keeps in mind."""
+    table_slots: int
 
 
 _of_thread = threading.local()
@@ -111,7 +115,7 @@ def scratch_for(newlines: int) -> Scratch:
 
 
 def _new_scratch(newlines: int) -> Scratch:
-    hashes = max(2 * newlines + 2, GRAM_CHARACTERS)
+    slots = 1 << (2 * max(2 * newlines + 2, GRAM_CHARACTERS)).bit_length()
     places = TOKENS + 1
     return Scratch(
         characters=np.zeros(CHARACTERS + SLACK, np.uint32),
@@ -128,22 +132,46 @@ def _new_scratch(newlines: int) -> Scratch:
         numbers=np.zeros(PLANE, np.uint8),
         numbered=np.zeros(GRAMS_OF_3, np.uint16),
         histogram=np.zeros(CHARACTERS + 1 + 8, np.int32),
-        table=np.zeros(1 << max(4, (2 * hashes).bit_length()), np.uint64),
-        state=np.zeros(32, np.int64),
+        table=np.zeros(slots, np.uint64),
+        state=np.zeros(STATES, np.int64),
+        table_slots=slots,
+    )
+
+
+@inlined
+def point_at(scratch: Scratch) -> Scratch:
+    """The scratch with pointers in place of arrays: counting the references of arrays would cost more than counting
+    the grams of a short document."""
+    return Scratch(
+        pointer(scratch.characters),
+        pointer(scratch.solid),
+        pointer(scratch.tokens),
+        pointer(scratch.lengths),
+        pointer(scratch.prefix),
+        pointer(scratch.level),
+        pointer(scratch.places),
+        pointer(scratch.slots),
+        pointer(scratch.keys),
+        pointer(scratch.found),
+        pointer(scratch.seen),
+        pointer(scratch.numbers),
+        pointer(scratch.numbered),
+        pointer(scratch.histogram),
+        pointer(scratch.table),
+        pointer(scratch.state),
+        scratch.table_slots,
     )
 
 
 Work = Any
-"""Pointers to those arrays of the scratch that grams are counted in: counting the references of arrays would cost more
-than counting the grams of a document."""
+"""Pointers to those arrays of the scratch that grams are counted in."""
 
 
 @inlined
-def point_at(scratch: Scratch) -> Work:
+def work_of(scratch: Scratch) -> Work:
     """The :data:`Work` arrays: ``places``, ``slots``, ``keys``, ``found``, ``seen``, ``level``, ``prefix``."""
     return (
-        pointer(scratch.places), pointer(scratch.slots), pointer(scratch.keys), pointer(scratch.found),
-        pointer(scratch.seen), pointer(scratch.level), pointer(scratch.prefix),
+        scratch.places, scratch.slots, scratch.keys, scratch.found, scratch.seen, scratch.level, scratch.prefix,
     )  # fmt: skip
 
 
@@ -157,15 +185,6 @@ def sum_up(prefix: Any, lengths: Any, tokens: Any, used: int) -> None:
         running = running * BASE + tokens[at]
         total += length
     prefix[used], lengths[used] = running, total
-
-
-@compiled
-def power(exponent: int) -> Any:
-    """``BASE ** exponent`` in 64 bits."""
-    value = np.uint64(1)
-    for _ in range(exponent):
-        value *= BASE
-    return value
 
 
 @compiled
@@ -230,7 +249,7 @@ def _hash_grams(
     places: Any, levels: Any, prefix: Any, keys: Any, candidates: int, size: int, shorter: int, least: int
 ) -> int:
     """Leave only places whose gram ends with one that is not single either, and hash theirs; returns how many."""
-    leaving, taken = power(size), 0
+    leaving, taken = _POWERS[size], 0
     for index in range(candidates):
         at = places[index]
         places[taken] = at
@@ -307,15 +326,15 @@ def count_passed(work: Work, lengths: Any, repeated: int, size: int) -> int:
 
 @compiled
 def count_repetition(
-    scratch: Scratch, used: int, sizes: NDArray[np.int64], counts: NDArray[np.int64], column: int
+    scratch: Scratch, used: int, sizes: Any, counts: Any, column: int
 ) -> None:
-    """The repetition of a document's ``used`` tokens, into ``counts`` from ``column`` on.
+    """The repetition of a document's ``used`` tokens, into ``counts`` from ``column`` on; all of them pointers.
 
     Three characters of top n-grams (count times length, joined by blanks), six of duplicate n-grams; then places of
     5-grams and how many of them hold a repeated one, and the same of 10-grams.
     """
-    work, lengths = point_at(scratch), pointer(scratch.lengths)
-    sum_up(work[6], lengths, pointer(scratch.tokens), used)
+    work, lengths = work_of(scratch), scratch.lengths
+    sum_up(work[6], lengths, scratch.tokens, used)
     repeated = 0
     for number in range(9):
         size = sizes[number]
@@ -335,22 +354,22 @@ def count_repetition(
 
 @compiled
 def count_grams_of_13(scratch: Scratch, used: int, is_long: bool, counts: Any) -> None:
-    """Fill ``counts`` with :data:`GRAM_COUNTS` of the first ``used`` solid characters."""
-    solid, table, grams = pointer(scratch.solid), pointer(scratch.table), max(used - GRAM + 1, 0)
+    """Fill ``counts`` with :data:`GRAM_COUNTS` of the first ``used`` solid characters; all of them pointers."""
+    solid, table, grams = scratch.solid, scratch.table, max(used - GRAM + 1, 0)
     if is_long:
-        mask = empty_table(scratch.table, grams >> SAMPLED)
-        counts[0], counts[1] = _put_sampled(solid, grams, table, mask, pointer(scratch.places))
+        mask = empty_table(table, scratch.table_slots, grams >> SAMPLED)
+        counts[0], counts[1] = _put_sampled(solid, grams, table, mask, scratch.places)
     first = 0 if counts[0] == 0 else grams  # of a text that says one thing for ever no gram at all may be chosen
     if first < grams:
-        mask = empty_table(scratch.table, grams)
-        counts[0], counts[1] = grams, _put_all(point_at(scratch), solid, grams, table, mask)
+        mask = empty_table(table, scratch.table_slots, grams)
+        counts[0], counts[1] = grams, _put_all(work_of(scratch), solid, grams, table, mask)
 
 
 @compiled
 def _put_all(work: Work, solid: Any, grams: int, table: Any, mask: int) -> int:
     """How many grams were there before."""
     places, _, keys, _, seen, _, _ = work
-    repeated, first, leaving, running = 0, 0, power(GRAM - 1), np.uint64(0)
+    repeated, first, leaving, running = 0, 0, _POWERS[GRAM - 1], np.uint64(0)
     for at in range(GRAM - 1):
         running = running * BASE + solid[at]
     while first < grams:
