@@ -11,7 +11,7 @@ from glm_data.formats.blocks import BadRecordError, Records, Unreadable, cut_rec
 from glm_data.formats.records import decode_json
 from glm_data.formats.streams import BrokenStreamError
 from glm_data.kernels import compiled
-from glm_data.text.machine import LANES, pointer, trailing_zeros, within
+from glm_data.text.machine import LANES, count_ones, pointer, trailing_zeros, within
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NEWLINE, _SPACE = 0x0A, 0x20
@@ -74,8 +74,7 @@ class LineSplitter:
     def _lines(self, data: bytes) -> Iterator[Records | Unreadable]:
         """Yield the records of some lines, each with its end."""
         view = np.frombuffer(data, np.uint8)
-        ends = np.empty(data.count(b"\n"), np.int64)
-        _find_newlines(view, ends)
+        ends = _find_newlines(view)
         starts = np.zeros(ends.size, np.int64)
         starts[1:] = ends[:-1] + 1
         starts[:1] = self._mark_size(data)
@@ -94,20 +93,22 @@ class LineSplitter:
 
 
 @compiled
-def _find_newlines(data: Any, ends: Any) -> None:
-    """Write where the newlines stand, of which there are as many as ``ends`` has places; looks at 64 bytes at once."""
-    lanes, used, at = pointer(data), 0, 0
-    while at + LANES <= data.size:
+def _find_newlines(data: Any) -> Any:
+    """``int64[newlines]``: where they stand; 64 bytes are looked at at once, first only to count."""
+    lanes, whole, count = pointer(data), data.size // LANES * LANES, 0
+    for at in range(0, whole, LANES):
+        count += count_ones(within(lanes, at, 0, _NEWLINE, 1))
+    ends, used = np.empty(count + data.size - whole, np.int64), 0
+    for at in range(0, whole, LANES):
         found = within(lanes, at, 0, _NEWLINE, 1)
         while found:
             ends[used] = at + trailing_zeros(found)
             found &= found - np.uint64(1)
             used += 1
-        at += LANES
-    for place in range(at, data.size):
-        if data[place] == _NEWLINE:
-            ends[used] = place
-            used += 1
+    for place in range(whole, data.size):
+        ends[used] = place
+        used += data[place] == _NEWLINE
+    return ends[:used]
 
 
 def _is_json(data: bytes) -> bool:
