@@ -115,7 +115,7 @@ define void @whole_{tokens}(ptr noalias %plan, ptr noalias %x, ptr noalias %y) {
   ret void
 }}
 """
-"""``whole_M(plan, x, y)``: the product of x: float[M, K] on one thread; y: float[M, ldy], plan: int64[10], :data:`_PLAN`.
+"""``whole_M(plan, x, y)``: y: float[M, ldy] = the product of x: float[M, K], on one thread; plan: :data:`_PLAN`.
 
 It is one call of few arguments because the caller's caches are cold: the matrix before has gone through them.
 """
