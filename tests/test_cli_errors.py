@@ -114,6 +114,8 @@ WRONG = {
     "completion tcsh": (2, "'tcsh' is not one of"),
     # tokenizers
     "pack work/ids --tokenizer other --out out": (2, "give the one it was made with, or tokenise again"),
+    "pack work/ids --tokenizer model --out out": (2, "not a SentencePiece model"),
+    "pack work/ids --tokenizer empty --out out": (2, "'empty/tokenizer.model' cannot be read"),
     "tokenize shards --tokenizer empty --out out": (2, "'empty/tokenizer.model' cannot be read"),
 }  # fmt: skip
 
