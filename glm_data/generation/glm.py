@@ -23,9 +23,10 @@ import torch
 
 from glm_data.errors import InputError, UsageError
 from glm_data.generation.beam import search
+from glm_data.generation.blanks import MASK
 from glm_data.generation.options import GenerationOptions
 from glm_data.generation.scoring import Query, losses
-from glm_data.generation.texts import MASK, Masked, TextStream, continuation, cut_at, stops_in, text_of, with_space
+from glm_data.generation.texts import Masked, TextStream, continuation, cut_at, stops_in, text_of, with_space
 from glm_data.generation.write import Job, Rules, Task, write
 from glm_data.int4.linear import for_gpu, prepare, with_quantized_layers
 from glm_data.model.model import GLM, valueless

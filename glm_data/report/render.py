@@ -18,6 +18,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from glm_data.hidden import sign_blanks, spell_hidden
 from glm_data.report import charts, svg, text
 from glm_data.report.chinese import LABELS, NAMES, translate, with_gaps
 from glm_data.report.funnel import items_looked_for, part
@@ -81,7 +82,7 @@ def _environment() -> jinja2.Environment:
         "filled": filled,
         "items_looked_for": items_looked_for,
         "label": label,
-        "space": text.show_space,
+        "space": sign_blanks,
     }
     environment.globals |= {
         "t": both,
@@ -98,7 +99,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _show(value: Any) -> Any:
-    return text.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return spell_hidden(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def contents(report: Mapping[str, Any], by_kind: Mapping[str, Any]) -> list[tuple[str, str]]:
