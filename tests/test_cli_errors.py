@@ -104,7 +104,7 @@ WRONG = {
     "dedupe shards --keep longets --out out": (2, "glm-data: --keep: there is no rule"),
     "filter shards --max-bad-fraction 2 --out out": (2, "glm-data: --max-bad-fraction must be at most 1."),
     "filter shards --workers -3 --out out": (2, "glm-data: --workers -3: "),
-    "tokenize shards --tokenizer other --max-bad-fraction nan --out out": (2, "glm-data: --max-bad-fraction (nan)"),
+    "tokenize shards --tokenizer other --max-bad-fraction nan --out out": (2, "glm-data: --max-bad-fraction (nan) is"),
     "pack work/ids --tokenizer work/tokenizer --mask-rate 2 --out out": (2, "glm-data: --mask-rate 2.0 "),
     "pack work/ids --tokenizer work/tokenizer --mip-ratio 0.5 --out out": (2, "mip"),
     "filter shards --out out --runner sparc": (2, "sparc"),

@@ -19,6 +19,7 @@ from glm_data.text.repetition import (
     Work,
     count_keys,
     count_of,
+    is_first,
     point_at,
 )
 from glm_data.text.sets import BASE, spread
@@ -38,13 +39,13 @@ def count_character_repetition(scratch: Scratch, used: int, counts: NDArray[np.i
     places, slots, _, found, _, level, _ = work
     single: Any = 0
     if _number_grams_of_3(points, pointer(scratch.numbers), slots, used):
-        single, largest = _count_numbered(slots, pointer(scratch.numbered), level, histogram, used - 2)
+        single, largest = _count_numbered(slots, places, pointer(scratch.numbered), level, histogram, used - 2)
     else:
         repeated = _count_grams(work, points, 3, used - 2)
-        single, largest = used - 2 - repeated, _fill_histogram(found, slots, histogram, repeated)
+        single, largest = used - 2 - repeated, _fill_histogram(found, slots, places, histogram, repeated)
     counts[column + 1] = _take_most_frequent(histogram, single, largest)
     repeated = _count_grams(work, points, 10, _find_runs(level, places, used - 2))
-    largest = _fill_histogram(found, slots, histogram, repeated)
+    largest = _fill_histogram(found, slots, places, histogram, repeated)
     counts[column + 3] = _take_most_frequent(histogram, used - 9 - repeated, largest)
 
 
@@ -83,24 +84,32 @@ def _number_characters(points: Any, numbers: Any, grams: Any, used: int) -> bool
 
 
 @inlined
-def _count_numbered(grams: Any, numbered: Any, level: Any, histogram: Any, count: int) -> tuple[Any, Any]:
-    """Count numbered grams in a table that has a place for each, and how many are there how often, into ``histogram``.
+def _count_numbered(
+    grams: Any, distinct: Any, numbered: Any, level: Any, histogram: Any, count: int
+) -> tuple[Any, Any]:
+    """Count numbered grams in a table that has a place for each, and how many are there how often, into ``histogram``;
+    ``distinct`` is room for each gram once.
 
     Returns how many are there once, and how often the most frequent one is.
     """
     single: Any = 0
     largest: Any = 0
+    used = 0
     for at in range(count):
-        numbered[grams[at]] += 1
+        gram = grams[at]
+        times = np.int64(numbered[gram])
+        numbered[gram] = times + 1
+        distinct[used] = gram
+        used += times == 0
     for at in range(count):
-        times = np.int64(numbered[grams[at]])
-        level[at] = times > 1
+        level[at] = numbered[grams[at]] > 1
+    for index in range(used):
+        times = np.int64(numbered[distinct[index]])
+        numbered[distinct[index]] = 0
         single += times == 1
         # Most are single: if those counted in one place, each would wait for the one before.
-        histogram[times if times > 1 else CHARACTERS + 1 + (at & 7)] += 1
+        histogram[times if times > 1 else CHARACTERS + 1 + (index & 7)] += 1
         largest = max(largest, times)
-    for at in range(count):
-        numbered[grams[at]] = 0
     return single, largest
 
 
@@ -135,12 +144,13 @@ def _find_runs(level: Any, places: Any, count: int) -> int:
 
 
 @inlined
-def _fill_histogram(found: Any, slots: Any, histogram: Any, repeated: int) -> int:
-    """How many of the ``repeated`` places have a gram that is there so often; how often the most frequent one is."""
+def _fill_histogram(found: Any, slots: Any, places: Any, histogram: Any, repeated: int) -> int:
+    """How many of the grams at the ``repeated`` places are there so often; how often the most frequent one is."""
     largest: Any = 0
     for index in range(repeated):
-        times = count_of(found[slots[index]])
-        histogram[times] += 1
+        value = found[slots[index]]
+        times = count_of(value)
+        histogram[times] += is_first(value, places[index])
         largest = max(largest, times)
     return largest
 
@@ -152,10 +162,10 @@ def _take_most_frequent(histogram: Any, single: int, largest: int) -> int:
     distinct: Any = single
     frequent: Any = 0
     for times in range(2, largest + 1):
-        distinct += histogram[times] // times
+        distinct += histogram[times]
     left = np.int64(np.sqrt(max(distinct, 0)))
     for times in range(largest, 1, -1):
-        taken = min(left, np.int64(histogram[times] // times))
+        taken = min(left, np.int64(histogram[times]))
         frequent += taken * times
         left -= taken
         histogram[times] = 0

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glm_data.kernels import compiled
+from glm_data.kernels import inlined
 
 HAN, KANA, HANGUL, LATIN, LETTER, DIGIT, SPACE, PUNCTUATION, SYMBOL, GARBLED, CONTROL = range(11)
 """Classes. ``LETTER`` is a letter of any other script; ``GARBLED`` U+FFFD, private use and unassigned."""
@@ -139,9 +139,9 @@ def script_characters() -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(simplified - traditional), frozenset(traditional - simplified)
 
 
-@compiled
-def decode_at(data: NDArray[np.uint8], position: int) -> Any:
-    """The code point at ``position`` of valid UTF-8, and its number of bytes."""
+@inlined
+def decode_at(data: Any, position: int) -> Any:
+    """The code point at ``position`` of valid UTF-8, and its number of bytes; ``data`` is an array or a pointer."""
     first = np.uint32(data[position])
     if first < 0x80:
         return first, 1
@@ -154,8 +154,8 @@ def decode_at(data: NDArray[np.uint8], position: int) -> Any:
     return (first & 7) << 18 | second << 12 | third << 6 | np.uint32(data[position + 3]) & 0x3F, 4
 
 
-@compiled
-def entry_of(table: NDArray[np.uint16], point: Any) -> Any:
+@inlined
+def entry_of(table: Any, point: Any) -> Any:
     """The table's entry of a code point of any plane."""
     if point < 0x10000:
         return table[point]

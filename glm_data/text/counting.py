@@ -31,7 +31,7 @@ from glm_data.text.lines import (
     start_text,
 )  # fmt: skip
 from glm_data.text.machine import first_bytes, leading_letters, load_word, pointer, store_wide
-from glm_data.text.marks import Phrases, find_phrases
+from glm_data.text.marks import Phrases, find_first_phrase, find_phrases
 from glm_data.text.repetition import CHARACTERS, GRAM_CHARACTERS, TOKENS, Scratch
 from glm_data.text.sets import BASE, hash_bytes, hash_few_bytes, spread
 
@@ -67,12 +67,11 @@ OF_LINES = _OF_TOKENS + len(TOKEN_COUNTS)
 OF_MARKS = OF_LINES + len(LINE_COUNTS)
 """The columns where each kind of counts begins."""
 
-_BEFORE, _KIND, _SOLID_BEFORE, _STORED, _TEXT_END, _FIRST, _CONTROLS, _HAS_LETTER, _FOUND, _LINE, _LINE_FIRST = range(
-    FREE, FREE + 11
-)
+_BEFORE, _KIND, _SOLID_BEFORE, _STORED, _TEXT_END, _FIRST, _CONTROLS, _HAS_LETTER = range(FREE, FREE + 8)
+_FOUND, _LINE, _LINE_FIRST, _PHRASE = range(FREE + 8, FREE + 12)
 """Places of the state: the character before and its class, the solid one before; tokens kept, and characters up to the
 last of them; of the word so far its first character, the controls in it and whether it has a letter; the function words
-found, a bit each; the line's first byte and character."""
+found, a bit each; the line's first byte and character; where the next phrase may end."""
 
 STOP_SLOTS = 1 << 11
 """Slots of the table of function words, each of which has one to itself; its highest byte is the number."""
@@ -102,8 +101,8 @@ def count_text(
 @inlined
 def _point_at(phrases: Phrases) -> Any:
     return (
-        pointer(phrases.heads), pointer(phrases.following), pointer(phrases.starts), pointer(phrases.kinds),
-        pointer(phrases.folded),
+        pointer(phrases.near), pointer(phrases.heads), pointer(phrases.following), pointer(phrases.starts),
+        pointer(phrases.kinds), pointer(phrases.folded),
     )  # fmt: skip
 
 
@@ -114,13 +113,12 @@ def _walk(
     mask: int,
 ) -> tuple[int, int]:  # fmt: skip
     """:func:`count_text`, of pointers."""
-    heads, chain, starts, kinds, folded = phrases
-    state[_KIND], state[_LINE] = ch.SPACE, start
+    state[_KIND], state[_LINE], state[_PHRASE] = ch.SPACE, start, find_first_phrase(data, start, end, phrases)
     position, token, characters, solid = start, -1, 0, 0
     while position <= end:  # a newline stands at the end
         byte = data[position] if position < end else np.uint8(NEWLINE)
         if is_ascii_letter(byte):
-            if token < 0 and state[_KIND] == ch.SPACE and state[WORD_START] == characters:
+            if token < 0:
                 position, characters, solid = _read_plain_words(
                     data, end, stops, own, points, solids, tokens, lengths, state, position, characters,
                     solid,
@@ -143,8 +141,9 @@ def _walk(
             _end_word(data, limit, token, position, characters, table, stops, own, tokens, lengths, state)
             token = -1
         if kind == ch.SPACE and byte == NEWLINE:
-            line, state[_LINE] = state[_LINE], position + 1
-            seen = find_phrases(data, line, position, heads, chain, starts, kinds, folded, mark_counts)
+            line, state[_LINE], seen = state[_LINE], position + 1, 0
+            if state[_PHRASE] < position:
+                seen, state[_PHRASE] = find_phrases(data, state[_PHRASE], line, position, end, phrases, mark_counts)
             end_word_of_c4(state, characters)
             length, state[_LINE_FIRST] = characters - state[_LINE_FIRST], characters + 1
             end_line(data, limit, line, position, table, line_counts, mark_counts, state, said, mask, length, seen)
@@ -211,13 +210,17 @@ def _read_plain_words(
     data: Any, end: int, stops: Any, own: Any, points: Any, solids: Any, tokens: Any, lengths: Any, state: Any,
     position: int, characters: int, solid: int,
 ) -> tuple[int, int, int]:  # fmt: skip
-    """Count words of up to seven ASCII letters with a blank behind them, which most of English is made of, from the
-    first letter of one on: all that is done with a word and a blank at once. Returns where they end."""
-    before, words, longest, stored, text_end = solid, 0, state[LONGEST], state[_STORED], state[_TEXT_END]
+    """Count words of up to seven ASCII letters that end for certain, which most of English is made of, from the
+    first letter of one on: all that is done with a word and a blank behind it at once. Returns where they end."""
+    before, words, blanks, stored, text_end = solid, 0, 0, state[_STORED], state[_TEXT_END]
+    longest, word_start = state[LONGEST], state[WORD_START]
     while position + 8 <= end:
         word = load_word(data, position)
         letters = leading_letters(word)
-        if letters == 8 or letters == 0 or data[position + letters] != 0x20:
+        if letters == 8 or letters == 0:
+            break
+        behind = data[position + letters]
+        if not ends_word(behind):
             break
         packed = word & (~np.uint64(0) >> np.uint64(64 - 8 * letters))
         _count_function_word(packed, letters, stops, own, state)
@@ -226,26 +229,34 @@ def _read_plain_words(
         if stored < TOKENS:
             tokens[stored], lengths[stored] = hash_few_bytes(packed, letters), letters
             stored, text_end = stored + 1, characters + letters
-        longest = max(longest, letters)
-        position, characters, solid, words = (
-            position + letters + 1,
-            characters + letters + 1,
-            solid + letters,
-            words + 1,
-        )
+        position, characters, solid, words = position + letters, characters + letters, solid + letters, words + 1
+        if behind != 0x20:
+            break
+        longest = max(longest, characters - word_start)
+        position, characters, blanks = position + 1, characters + 1, blanks + 1
+        word_start = characters
     if words:
-        letters = solid - before
+        letters, at_blank = solid - before, blanks == words
         own[_WORDS] += words
         own[ch.LATIN] += letters
-        own[ch.SPACE] += words
+        own[ch.SPACE] += blanks
         own[_WORD_TOKENS] += words
         own[_WORD_CHARACTERS] += letters
         own[_LETTER_TOKENS] += words
-        state[WORDS] += words
-        state[LONGEST], state[_STORED], state[_TEXT_END] = longest, stored, text_end
-        state[_BEFORE], state[_SOLID_BEFORE], state[WORD_START] = 0x20, data[position - 2], characters
-        state[ENDS] = state[DOTTED] = 0
+        state[WORDS] += blanks
+        state[LONGEST], state[WORD_START], state[_STORED], state[_TEXT_END] = longest, word_start, stored, text_end
+        state[_SOLID_BEFORE] = data[position - 1 - at_blank]
+        state[_BEFORE], state[_KIND] = data[position - 1], ch.SPACE if at_blank else ch.LATIN
+        state[ENDS] = 0
+        state[DOTTED] *= blanks == 0
     return position, characters, solid
+
+
+@inlined
+def ends_word(byte: Any) -> bool:
+    """Whether a word ends before an ASCII character that is no letter, whatever follows: not before a digit, a dot, an
+    underscore or a control character."""
+    return bool(0x20 <= byte <= 0x2D or byte == 0x2F or 0x3A <= byte <= 0x5E or byte == NEWLINE)
 
 
 @inlined

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from glm_data.kernels import compiled, inlined
 from glm_data.text import characters as ch
 from glm_data.text.characters import decode_at, entry_of
+from glm_data.text.machine import LANES, count_ones, pointer, within
 from glm_data.text.marks import LOREM, POLICY, SCRIPT
 from glm_data.text.sets import BASE, empty_table, hash_bytes, put_once, spread
 
@@ -36,15 +37,33 @@ FREE = 11
 
 
 @compiled
+def count_newlines(data: NDArray[np.uint8], start: int, end: int) -> int:
+    """Newlines from byte ``start`` to ``end``."""
+    found, position = 0, start
+    while position + LANES <= end:
+        found += count_ones(within(pointer(data), position, 0, NEWLINE, 1))
+        position += LANES
+    for place in range(position, end):
+        found += data[place] == NEWLINE
+    return found
+
+
+@compiled
+def most_newlines(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> int:
+    """Newlines of the text that has most."""
+    most = 0
+    for row in range(offsets.shape[0] - 1):
+        most = max(most, count_newlines(data, offsets[row], offsets[row + 1]))
+    return most
+
+
+@compiled
 def start_text(
     data: NDArray[np.uint8], start: int, end: int, said: NDArray[np.uint64], state: NDArray[np.int64]
 ) -> int:
     """Make the state ready, and a table of what was said with room for the lines; returns its mask."""
     state[:] = 0
-    newlines = 0
-    for position in range(start, end):
-        newlines += data[position] == NEWLINE
-    return empty_table(said, 2 * newlines + 2)
+    return empty_table(said, 2 * count_newlines(data, start, end) + 2)
 
 
 @inlined

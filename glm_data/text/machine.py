@@ -152,5 +152,10 @@ def first_bytes(data: Any, start: int, size: int, limit: int) -> Any:
 @inlined
 def has_byte(word: Any, eight: Any) -> bool:
     """Whether one of the eight bytes of ``word`` is the byte that ``eight`` repeats."""
-    apart = word ^ eight
-    return bool((apart - _ONES) & ~apart & _HIGH != 0)
+    return has_zero_byte(word ^ eight)
+
+
+@inlined
+def has_zero_byte(word: Any) -> bool:
+    """Whether one of eight bytes is 0."""
+    return bool((word - _ONES) & ~word & _HIGH != 0)

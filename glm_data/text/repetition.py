@@ -6,7 +6,8 @@ at places that the size before left over, and in ordinary text the long grams co
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import threading
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ LONGEST_GRAM = int(HAN_SIZES.max())
 
 
 class Scratch(NamedTuple):
-    """Arrays that all documents of a block use in turn."""
+    """Arrays that all documents of a thread use in turn; 0 in all places to begin with."""
 
     characters: NDArray[np.uint32]
     """The first code points."""
@@ -96,8 +97,19 @@ class Scratch(NamedTuple):
     """What a walk over a document keeps in mind."""
 
 
-def new_scratch(newlines: int) -> Scratch:
-    """Arrays for documents of up to so many ``newlines``."""
+_of_thread = threading.local()
+
+
+def scratch_for(newlines: int) -> Scratch:
+    """Arrays for documents of up to so many ``newlines``: this thread's own, unless those are too small."""
+    if 2 * newlines + 2 > GRAM_CHARACTERS:
+        return _new_scratch(newlines)
+    if not hasattr(_of_thread, "scratch"):
+        _of_thread.scratch = _new_scratch(0)
+    return cast(Scratch, _of_thread.scratch)
+
+
+def _new_scratch(newlines: int) -> Scratch:
     hashes = max(2 * newlines + 2, GRAM_CHARACTERS)
     places = TOKENS + 1
     return Scratch(
@@ -229,31 +241,31 @@ def _hash_grams(
 @inlined
 def _tally(places: Any, keys: Any, slots: Any, found: Any, taken: int, mask: int) -> tuple[Any, Any]:
     """Count equal keys in the table; returns first place and number of the most frequent gram."""
-    best: Any = 0
-    most: Any = 1
+    rank = np.uint64(_ONE | _PLACE)  # of a gram that is there once, in the very first place
     for index in range(taken):
         key = keys[index]
         slot = np.int64(key) & mask
         value = found[slot]
-        while value != 0 and (value ^ key) & _TAG:
+        while (value != 0) & (((value ^ key) & _TAG) != 0):
             slot = (slot + 1) & mask
             value = found[slot]
-        slots[index] = slot
-        if value == 0:
-            found[slot] = key & _TAG | np.uint64(_ONE | places[index])
-            continue
-        value += np.uint64(_ONE)
-        found[slot] = value
-        count, first = count_of(value), np.int64(value) & _PLACE
-        if count > most or (count == most and first < best):
-            best, most = first, count
-    return best, most
+        # Whether a gram is new cannot be foreseen, so that nothing branches on it.
+        value = (value if value != 0 else key & _TAG | np.uint64(places[index])) + np.uint64(_ONE)
+        slots[index], found[slot] = slot, value
+        rank = max(rank, value & ~_TAG ^ np.uint64(_PLACE))
+    return _PLACE - (np.int64(rank) & _PLACE), count_of(rank)
 
 
 @inlined
 def count_of(value: Any) -> Any:
     """How often the gram of a slot is there."""
     return (np.int64(value) & 0xFFFFFFFF) >> _COUNT
+
+
+@inlined
+def is_first(value: Any, place: Any) -> Any:
+    """Whether the gram of a slot is there for the first time at a place."""
+    return np.int64(value) & _PLACE == place
 
 
 @inlined

@@ -133,10 +133,10 @@ def count(texts: pa.StringArray) -> NDArray[np.int64]:
     data, offsets = utf8_buffers(texts)
     counts = np.zeros((len(texts), len(COUNTS)), np.int64)
     if len(texts):
-        newlines = int(np.count_nonzero(data[offsets[0] : offsets[-1]] == ord("\n")))
+        newlines = lines.most_newlines(data, offsets)
         _count_all(
             data, offsets, character_table(), *_stop_tables(), marks.phrase_table(), counts,
-            repetition.new_scratch(newlines), repetition.WORD_SIZES, repetition.HAN_SIZES,
+            repetition.scratch_for(newlines), repetition.WORD_SIZES, repetition.HAN_SIZES,
         )  # fmt: skip
     return counts
 
@@ -196,8 +196,8 @@ def tokenize(texts: pa.StringArray) -> Tokens:
     sizes = np.minimum(np.diff(bounds), repetition.TOKENS)
     values, offsets = np.zeros(int(sizes.sum()), np.uint64), np.zeros(len(texts) + 1, np.int64)
     if len(texts):
-        newlines = int(np.count_nonzero(data[bounds[0] : bounds[-1]] == ord("\n")))
-        scratch = repetition.new_scratch(newlines)
+        newlines = lines.most_newlines(data, bounds)
+        scratch = repetition.scratch_for(newlines)
         _tokenize(data, bounds, character_table(), *_stop_tables(), marks.phrase_table(), scratch, values, offsets)
     return Tokens(values[: offsets[-1]], offsets)
 
