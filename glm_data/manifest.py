@@ -112,7 +112,7 @@ def read_success(folder: Path) -> Success:
     try:
         success: Success = files.read_json(folder / SUCCESS, Success)
         return success
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"'{folder}' is not a finished stage (no {SUCCESS}); run it to its end first.") from None
     except msgspec.DecodeError as error:
         raise InputError(f"'{folder / SUCCESS}' is damaged ({error}); run that stage again.") from None

@@ -397,7 +397,7 @@ def test_what_cannot_be_meant_is_one_sentence(glm, folder, tmp_path):
         glm.generate("a [MASK] b")
     with pytest.raises(UsageError, match="2048 fit"):
         glm.generate("the fox " * 3000)
-    with pytest.raises(InputError, match=r"config\.json is missing"):
+    with pytest.raises(UsageError, match=r"config\.json is missing"):
         Glm.load(tmp_path)
     for change in (
         {"temperature": -1.0},

@@ -268,7 +268,7 @@ def require_torch() -> None:
 
 
 def _explain_usage(error: click.ClickException) -> int:
-    said = error.format_message()
+    said = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     if isinstance(error, click.NoSuchOption) and context is not None:
         flags = [flag for item in context.command.get_params(context) for flag in item.opts if flag.startswith("-")]
