@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,24 @@ class Success(msgspec.Struct, frozen=True, kw_only=True):
     def ok(self) -> bool:
         """Whether no guard rail tripped."""
         return all(check.ok for check in self.checks)
+
+
+def unreadable_check(read: Iterable[ShardRecord | Success], most: float) -> Check:
+    """The guard rail on records that could not be read: at most the share ``most`` of all.
+
+    Among shards the worst input is named; what could not be read of it lies in the stage's ``unreadable/``.
+    """
+    items = list(read)
+    total = sum(item.records for item in items)
+    bad = sum(sum(item.unreadable.values()) for item in items)
+    share = bad / total if total else 0.0
+    sentence = f"{bad:,} of {total:,} records ({share:.2%}) are unreadable; the limit is {most:.2%}"
+    if share > most:
+        worst = max(items, key=lambda item: sum(item.unreadable.values()))
+        if isinstance(worst, ShardRecord):
+            sentence += f", worst is '{worst.input}': look at unreadable/"
+        sentence += ", or raise --max-bad-fraction with --overwrite"
+    return Check(name="unreadable", ok=share <= most, sentence=sentence + ".")
 
 
 def sealed(success: Success, records: Sequence[ShardRecord]) -> Success:

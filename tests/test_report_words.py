@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from glm_data.cli.output import _benchmark_rows
+from glm_data.manifest import ShardRecord, unreadable_check
 from glm_data.report.chinese import translate, with_gaps
 from glm_data.report.render import _environment, both
 
@@ -35,6 +36,24 @@ def test_labels_and_sentences_are_set_so() -> None:
     dropped = "Dropped by {stage}, of {records} read"
     assert "被 <bdi>dc</bdi> 丢弃（共读入 <bdi>7</bdi> 条）" in both(dropped, stage="dc", records="7")
     assert "被<bdi>过滤</bdi>丢弃（" in both(dropped, stage="filter", records="7")
+
+
+def test_the_guard_rail_on_unreadable_records_is_said_in_both_languages() -> None:
+    good = ShardRecord(shard=0, input="a", records=90, kept=90)
+    bad = ShardRecord(shard=1, input="b.jsonl", records=10, kept=5, unreadable={"truncated": 5})
+    held, tripped = (unreadable_check([good, bad], most) for most in (0.05, 0.01))
+    assert (held.ok, held.sentence) == (True, "5 of 100 records (5.00%) are unreadable; the limit is 5.00%.")
+    assert not tripped.ok
+    assert tripped.sentence == (
+        "5 of 100 records (5.00%) are unreadable; the limit is 1.00%, worst is 'b.jsonl': look at unreadable/, "
+        "or raise --max-bad-fraction with --overwrite."
+    )
+    assert translate(held.sentence) == "100 条记录中有 5 条（5.00%）无法读取；上限 5.00%。"
+    assert translate(tripped.sentence) == (
+        "100 条记录中有 5 条（5.00%）无法读取，上限 1.00%；“b.jsonl”最多：请查看 unreadable/，"
+        "或以 --overwrite 调高 --max-bad-fraction。"
+    )
+    assert unreadable_check([], 0.0).ok
 
 
 def test_evaluation_items_are_counted_alike_by_the_page_and_the_terminal() -> None:

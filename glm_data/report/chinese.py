@@ -333,17 +333,17 @@ SENTENCES = {
     "{count} documents kept by {earlier}, but {read} read by {later}.": (
         "{earlier}保留了 {count} 篇文档，{later}却读到 {read} 篇。"
     ),
+    "{bad} of {all} records ({share}) are unreadable; the limit is {limit}, worst is '{worst}': "
+    "look at unreadable/, or raise --max-bad-fraction with --overwrite.": (
+        "{all} 条记录中有 {bad} 条（{share}）无法读取，上限 {limit}；“{worst}”最多：请查看 unreadable/，"
+        "或以 --overwrite 调高 --max-bad-fraction。"
+    ),
+    "{bad} of {all} records ({share}) are unreadable; the limit is {limit}, "
+    "or raise --max-bad-fraction with --overwrite.": (
+        "{all} 条记录中有 {bad} 条（{share}）无法读取，上限 {limit}；可以 --overwrite 调高 --max-bad-fraction。"
+    ),
     "{bad} of {all} records ({share}) are unreadable; the limit is {limit}.": (
         "{all} 条记录中有 {bad} 条（{share}）无法读取；上限 {limit}。"
-    ),
-    "{bad} of {all} records could not be read ({share}, limit {limit}).": (
-        "{all} 条记录中有 {bad} 条无法读取（{share}，上限 {limit}）。"
-    ),
-    "{bad} of {all} records ({share}) could not be read; {limit} are allowed.": (
-        "{all} 条记录中有 {bad} 条（{share}）无法读取；允许 {limit}。"
-    ),
-    "{bad} of {all} ({share}) records could not be read; see unreadable/; {limit} are allowed.": (
-        "{all} 条记录中有 {bad} 条（{share}）无法读取，见 unreadable/；允许 {limit}。"
     ),
     "{bad} of {all} ({share}) renders failed; see refused/; {limit} are allowed.": (
         "{all} 次渲染中有 {bad} 次（{share}）失败，见 refused/；允许 {limit}。"
