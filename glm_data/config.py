@@ -186,7 +186,8 @@ def from_flags(values: Mapping[str, Any], kind: type[ConfigT]) -> ConfigT:
 def in_flags(message: str, kind: type[msgspec.Struct]) -> str:
     """An error's sentence with the fields of ``kind`` as a command line has them: ``top_p is 3`` as ``--top-p is 3``.
 
-    A name of one word is taken for a field only where the sentence begins with it, as it may be any word elsewhere.
+    A name is taken for a field where its value follows, one of a single word only where the sentence begins with it:
+    elsewhere it may be any word, or a key of some file.
     """
     flags = {option.name: option.flag for option in options(kind)}
     missing = re.fullmatch(r"Object missing required field `(\w+)`\.", message)
@@ -196,7 +197,7 @@ def in_flags(message: str, kind: type[msgspec.Struct]) -> str:
     if head and head.group() in flags:
         message = flags[head.group()] + message[head.end() :]
     return re.sub(
-        r"(?<![-'\"/.\w])\w+_\w+|`\$\.(\w+)`",
+        r"(?<![-'\"/.\w])\w+_\w+(?= is | -?\d| \(| \S+ -> )|`\$\.(\w+)`",
         lambda found: flags.get(found.group(1) or found.group(), found.group()),
         message,
     )

@@ -25,7 +25,7 @@ ERRORS = {
     "config": (ConfigError("demo.yaml: filter: unknown field."), 2),
     "extra": (MissingExtraError("needs the extra 'train': pip install 'glm-data[train]'"), 1),
     "stopped": (InterruptedRunError("stopped; run again to go on."), 130),
-    "tokenizer": (TokenizerError("'x/tokenizer.model' cannot be read; give a tokenizer's folder."), 1),
+    "tokenizer": (TokenizerError("'x/tokenizer.model' cannot be read; give a tokenizer's folder."), 2),
 }
 
 

@@ -225,8 +225,8 @@ def test_an_error_of_a_command_line_names_the_option_as_it_is_typed(values: dict
 def test_what_only_looks_like_an_option_is_left_alone() -> None:
     for sentence in ("'top_p.yaml': keep it.", "no top_p_2 here.", "nobody can keep: this.", "keep off."):
         assert in_flags(sentence, Typed) == sentence
-    assert in_flags("keep: no rule 'a'; 'b/top_p' and top_p clash.", Typed) == (
-        "--keep: no rule 'a'; 'b/top_p' and --top-p clash."
+    assert in_flags("keep: no rule 'a'; top_p 3 and 'b/top_p' clash. Known keys: top_p, seed.", Typed) == (
+        "--keep: no rule 'a'; --top-p 3 and 'b/top_p' clash. Known keys: top_p, seed."
     )
 
 

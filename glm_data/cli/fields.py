@@ -16,10 +16,21 @@ from glm_data.config import Option, from_flags, option_value, option_words, opti
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
 
-FOLDER = click.Path(file_okay=False, path_type=Path)
+
+class _Folder(click.Path):
+    """A folder, of which click's own words for a file would be that a directory is a file."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; a usage error for a file, or for nothing where something must exist."""
+        if Path(value).is_file():
+            self.fail(f"'{value}' is a file; give a folder.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FOLDER = _Folder(file_okay=False, path_type=Path)
 OPTIONS = Path(__file__).with_name("options.json")
 _KINDS = {kind.__name__: kind for kind in (bool, int, float, str)}
-EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+EXISTING_FOLDER = _Folder(exists=True, file_okay=False, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 

@@ -29,7 +29,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import glm_data
-from glm_data.errors import GlmDataError, InterruptedRunError, MissingExtraError, did_you_mean
+from glm_data.errors import GlmDataError, InterruptedRunError, MissingExtraError, UsageError, did_you_mean
 
 GUARD_RAIL_EXIT_CODE = 3
 INTERRUPTED_EXIT_CODE = InterruptedRunError.exit_code
@@ -233,7 +233,7 @@ def explain(error: BaseException) -> int:
 def _explain_foreign(error: BaseException) -> int:
     tokenizer = sys.modules.get("tokenizer")
     if tokenizer is not None and isinstance(error, tokenizer.TokenizerError):
-        return _say(str(error), GlmDataError.exit_code)
+        return _say(str(error), UsageError.exit_code)  # a folder or a model that was given
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in EXTRA_OF_MODULE:
         return _say(str(missing_extra(str(error.name).split(".")[0])), GlmDataError.exit_code)
     if isinstance(error, OSError) and error.errno in _ENVIRONMENT_ERRORS:
@@ -268,7 +268,7 @@ def require_torch() -> None:
 
 
 def _explain_usage(error: click.ClickException) -> int:
-    said = error.format_message()
+    said = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     if isinstance(error, click.NoSuchOption) and context is not None:
         flags = [flag for item in context.command.get_params(context) for flag in item.opts if flag.startswith("-")]
