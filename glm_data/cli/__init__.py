@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 _ALLOCATIONS = 10_000
-"""New objects between two looks for garbage: Python's 700 make a tenth of the start of a stage, in which none arises."""
+"""New objects between two looks for garbage: Python's 700 make a tenth of a stage's start, in which none arises."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
