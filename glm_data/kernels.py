@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numba
+from numba import types
 from numba.core.caching import FunctionCache
+from numba.core.registry import CPUDispatcher
 from numba.core.runtime.nrt import rtsys
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -40,14 +41,49 @@ def inlined(function: FunctionT) -> FunctionT:
 
 
 def _kernel(function: FunctionT, **flags: bool) -> FunctionT:
-    dispatcher = numba.njit(nogil=True, **flags)(function)
-    dispatcher._cache = _Cache(function)  # what cache=True does, with a cache of numba's own
-    drop_stale(function.__module__, Path(dispatcher.stats.cache_path))
-    return cast(FunctionT, dispatcher)
+    kernel = _Kernel(function, targetoptions={"nopython": True, "nogil": True, **flags})
+    kernel.enable_caching()
+    drop_stale(function.__module__, Path(kernel.stats.cache_path))
+    return cast(FunctionT, kernel)
+
+
+class _Kernel(CPUDispatcher):  # type: ignore[misc]
+    """A function that is compiled apart for Python and for the kernels that call it.
+
+    These need no way in from Python, which takes as long to compile as a small function does. And for them numba would
+    compile it once more for each constant that an argument has at first, as a counter has 0, to no use.
+    """
+
+    def enable_caching(self) -> None:
+        """Keep on disk what is compiled for Python."""
+        self._cache = _Cache(self.py_func, within=False)
+
+    @functools.cached_property
+    def _within(self) -> Any:
+        options = {**self.targetoptions, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+        within = CPUDispatcher(self.py_func, targetoptions=options)
+        within._cache = _Cache(self.py_func, within=True)
+        return within
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """The function as a kernel calls it with arguments of these types."""
+        plain = {name: types.unliteral(kind) for name, kind in kws.items()}
+        return self._within.get_call_template([types.unliteral(kind) for kind in args], plain)
+
+    def get_overload(self, sig: Any) -> Any:
+        """What a kernel calls for a signature of :meth:`get_call_template`."""
+        return self._within.get_overload(sig)
 
 
 class _Cache(FunctionCache):  # type: ignore[misc]
     """numba's cache, which brings a kernel back without the import of what only compiling needs (half a second)."""
+
+    def __init__(self, function: Any, *, within: bool) -> None:
+        super().__init__(function)
+        self._within = within
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return (*super()._index_key(sig, codegen), self._within)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The kernel for a signature as it was kept, or None."""

@@ -45,7 +45,7 @@ def main(listening: socket.socket, sys_path: list[str]) -> None:
     signal.set_wakeup_fd(notice.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     _set_up_logging()
-    _import("apache_beam.runners.worker.sdk_worker_main")
+    _import_beam()
     callers: dict[int, socket.socket] = {}
     while True:
         ready, _, _ = select.select([0, listening.fileno(), ended.fileno()], [], [])
@@ -87,6 +87,15 @@ def _prepare(order: Order) -> None:
 def _import(module: str) -> None:
     with contextlib.suppress(Exception):  # what is wrong with it, a worker says where it is heard
         importlib.import_module(module)
+
+
+def _import_beam() -> None:
+    with contextlib.suppress(ImportError):  # a worker says so where it is heard
+        from pipelines import lean, quiet
+
+        with lean.lean_imports():
+            _import("apache_beam.runners.worker.sdk_worker_main")
+        quiet.sample_often()
 
 
 def _fork(order: Order, sockets: tuple[socket.socket, ...]) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import types
 
 import click
 import msgspec
@@ -16,6 +18,7 @@ import pytest
 
 from glm_data.cli import shell
 from glm_data.errors import ConfigError, GlmDataError, InterruptedRunError, MissingExtraError
+from pipelines.lean import lean_imports
 from tokenizer import TokenizerError
 
 HEAVY = {"numpy", "pyarrow", "apache_beam", "torch", "msgspec", "numba", "rich", "yaml", "datasets", "sentencepiece"}
@@ -203,3 +206,15 @@ def test_doctor_prints_one_json_document(capsys: pytest.CaptureFixture[str]) -> 
 def test_doctor_is_silent_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
     assert shell.run(["doctor", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_command_does_without_what_its_libraries_need_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "datasets", raising=False)
+    monkeypatch.delitem(sys.modules, "pandas", raising=False)
+    before = list(sys.meta_path)
+    with lean_imports():
+        with pytest.raises(ModuleNotFoundError, match="'pandas' is left out"):
+            importlib.import_module("pandas")
+        monkeypatch.setitem(sys.modules, "datasets", types.ModuleType("datasets"))
+        assert importlib.util.find_spec("pandas") is not None, "who reads data sets needs it"
+    assert sys.meta_path == before

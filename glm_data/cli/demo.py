@@ -41,10 +41,12 @@ _TWINS = ("exact_copy", "traditional_twin", "full_width_twin")
 def demo(folder: Path, workers: int | None, overwrite: bool, as_json: bool, quiet: bool) -> int:
     """Run the demo's recipe and tell what it shows."""
     import manifests
+    from pipelines.lean import lean_imports
 
     output = Output(as_json=as_json, quiet=quiet)
-    loaded = recipes.load(manifests.path("demo.yaml"))
-    outcome = run_recipe(loaded, folder, output, workers=workers, overwrite=overwrite)
+    with lean_imports():
+        loaded = recipes.load(manifests.path("demo.yaml"))
+        outcome = run_recipe(loaded, folder, output, workers=workers, overwrite=overwrite)
     fates = find_fates(folder)
     checks = judge(fates)
     ok = outcome.ok and all(check.ok for check in checks)

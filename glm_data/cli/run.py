@@ -64,8 +64,11 @@ class Outcome:
 @output_options
 def run(recipe: str, out: Path, as_json: bool, quiet: bool, **given: Any) -> int:
     """Run and print the summary."""
+    from pipelines.lean import lean_imports
+
     output = Output(as_json=as_json, quiet=quiet)
-    outcome = run_recipe(recipes.load(find_recipe(recipe)), out, output, **given)
+    with lean_imports():
+        outcome = run_recipe(recipes.load(find_recipe(recipe)), out, output, **given)
     show_outcome(output, outcome)
     return 0 if outcome.ok else GUARD_RAIL_EXIT_CODE
 

@@ -55,8 +55,11 @@ def stage_command(
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         def command(**given: Any) -> int:
+            from pipelines.lean import lean_imports
+
             output = Output(as_json=given.pop("as_json"), quiet=given.pop("quiet"))
-            return _command(stage, function, given, output, after)
+            with lean_imports():
+                return _command(stage, function, given, output, after)
 
         decorated = _stage_options(stage, command)
         # Click shows what was added last first.

@@ -101,7 +101,7 @@ def to_batch(shard: ShardRows, kind: str) -> pa.RecordBatch:
 
 def _lists(offsets: np.ndarray, values: np.ndarray, kind: pa.DataType) -> pa.Array:
     width = values.shape[1] if values.ndim == 2 else 1
-    flat = pa.array(values.reshape(-1).astype(kind.to_pandas_dtype()), kind)
+    flat = pa.array(values.reshape(-1).astype(str(kind)), kind)
     return pa.ListArray.from_arrays(pa.array((offsets * width).astype(np.int32)), flat)
 
 
