@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.caching import FunctionCache
+from numba.core.runtime.nrt import rtsys
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -38,9 +40,20 @@ def inlined(function: FunctionT) -> FunctionT:
 
 
 def _kernel(function: FunctionT, **flags: bool) -> FunctionT:
-    dispatcher = numba.njit(cache=True, nogil=True, **flags)(function)
+    dispatcher = numba.njit(nogil=True, **flags)(function)
+    dispatcher._cache = _Cache(function)  # what cache=True does, with a cache of numba's own
     drop_stale(function.__module__, Path(dispatcher.stats.cache_path))
     return cast(FunctionT, dispatcher)
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """numba's cache, which brings a kernel back without the import of what only compiling needs (half a second)."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The kernel for a signature as it was kept, or None."""
+        rtsys.initialize(target_context)  # memory is counted by it; the compiler fetches the rest itself
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
 
 
 @functools.cache

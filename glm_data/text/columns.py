@@ -36,20 +36,8 @@ OF_LINES = _OF_TOKENS + len(TOKEN_COUNTS)
 OF_MARKS = OF_LINES + len(LINE_COUNTS)
 """The columns where each kind of counts begins."""
 
-(
-    BEFORE,
-    KIND,
-    SOLID_BEFORE,
-    STORED,
-    TEXT_END,
-    FIRST,
-    CONTROLS,
-    HAS_LETTER,
-    FOUND,
-    LINE,
-    LINE_FIRST,
-    PHRASE,
-) = range(FREE, FREE + 12)
+BEFORE, KIND, SOLID_BEFORE, STORED, TEXT_END, FIRST, CONTROLS, HAS_LETTER = range(FREE, FREE + 8)
+FOUND, LINE, LINE_FIRST, PHRASE = range(FREE + 8, FREE + 12)
 """Places of the state: the character before and its class, the solid one before; tokens kept, and characters up to the
 last of them; of the word so far its first character, the controls in it and whether it has a letter; the function words
 found, a bit each; the line's first byte and character; where the next phrase may end."""
