@@ -14,6 +14,7 @@ from signal_twin import LETTERS, twin
 from glm_data.text import characters as ch
 from glm_data.text import statistics
 from glm_data.text.characters import character_table, classify, script_characters
+from glm_data.text.marks import LINKS, advertisements
 
 
 def measure(text: str) -> dict[str, float]:
@@ -28,7 +29,7 @@ PIECES = [
     "。www.",
     "a line of five words.", "three short words.[1][edit]", "{", "JavaScript ", "Privacy Policy ", "lorem ipsum ",
     "一段长一点的中文，会重复很多次的那一种。", "a sentence that repeats.", "again and again and again. ",
-    "\x00\n", "\x00\x00\n",
+    "\x00\n", "\x00\x00\n", "sentence ", "extraordinarily, ", "misunderstanding ", "counterrevolutionary ",
 ]  # fmt: skip
 pieces = st.sampled_from(PIECES) | st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 
@@ -40,6 +41,14 @@ def test_signals_are_those_of_the_twin(some: list[str], times: int) -> None:
     expected = twin(text)
     assert set(expected) == set(statistics.SIGNALS)
     assert measure(text) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("phrase", [*advertisements(), *LINKS, "Privacy Policy", "lorem ipsum"])
+def test_a_phrase_is_found_wherever_it_stands(phrase: str) -> None:
+    texts = ["w" * number + f" {phrase}" + tail for number in range(7) for tail in ("", "\n", " and more of it")]
+    measured = statistics.measure(pa.array(["no phrase", *texts]))
+    for name in ("advertisement_marks", "links"):
+        assert measured[name].tolist() == [0, *(twin(text)[name] for text in texts)]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glm_data.text.edits import edit_texts
+from glm_data.text.edits import begin_with, edit_texts
 from glm_data.text.statistics import utf8_buffers
 
 Edit = tuple[int, int, str]
@@ -48,3 +48,11 @@ def test_edits_of_a_block_are_those_of_each_text(some: list[tuple[str, list[Edit
     assert found.stripped.tolist() == [
         len(after) < len(before) for before, after in zip(unstripped, found.texts.to_pylist(), strict=True)
     ]
+
+
+@given(st.lists(st.tuples(st.text("ab", max_size=4), st.text("ab", max_size=4)), max_size=8))
+@settings(deadline=None)
+def test_beginnings_are_those_of_python(pairs: list[tuple[str, str]]) -> None:
+    texts = pa.array(["", *(text for text, _ in pairs)], pa.string())
+    found = begin_with(texts, np.arange(1, len(pairs) + 1), pa.array([start for _, start in pairs], pa.string()))
+    assert found.tolist() == [text.startswith(start) for text, start in pairs]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,12 +28,15 @@ from glm_data.filters.clean_text import (
     title_line,
 )
 from glm_data.filters.options import Step
+from glm_data.filters.personal import find_personal
 from glm_data.text import defects, edits
 from glm_data.text.statistics import utf8_buffers
 
 _TITLED_SOURCES = "WuDao"
 _BLANK_LINES = re.compile(rb"\n{3,}")
 _BY_BYTES = (defects.LAYOUT, defects.BLANK_LINES)
+_DONE = (0, *_BY_BYTES)
+"""Flags of lines that need no more than their bytes looked at."""
 
 
 class _Titled(msgspec.Struct):
@@ -60,7 +64,7 @@ def clean_block(block: pa.RecordBatch, steps: Sequence[Step]) -> tuple[pa.Record
         cleaned["last_fragment"] += len(changes)
         texts = replace_texts(texts, changes)
     if "title" in steps:
-        texts = _join_titles(texts, _titled_rows(block), cleaned)
+        texts = _join_titles(texts, *_titled_rows(block), cleaned)
     return (block if texts is block.column("text") else replace_column(block, "text", texts)), cleaned
 
 
@@ -78,6 +82,21 @@ def _fix_line_ends(
     return texts, defects.find_defects(texts)
 
 
+class _Edits(NamedTuple):
+    """The edits of a block, as they are gathered."""
+
+    spans: NDArray[np.int64]
+    """As :func:`edits.edit_texts` takes them, one for each line with a flag."""
+    replaced: dict[int, bytes]
+    """What comes in place of the spans that are replaced, by number."""
+    strip: NDArray[np.bool_]
+    """Whether blank lines at both ends of a document go."""
+    spaced: NDArray[np.bool_]
+    """Whether white space of a document changed."""
+    emptied: list[int]
+    """Documents of which a line was emptied, so that blank lines may follow one another."""
+
+
 def _clean(
     texts: pa.StringArray, found: defects.Defects, steps: Sequence[Step], cleaned: Counter[str]
 ) -> pa.StringArray:
@@ -89,36 +108,73 @@ def _clean(
     if not found.documents.any():
         return texts
     data, offsets = utf8_buffers(texts)
-    spans = np.empty((len(found.lines), 4), np.int64)
-    spaces = "white_space" in steps
-    edits.cut_blanks(data, found.lines, *(_BY_BYTES if spaces else (0, 0)), spans)
-    strip = spaces & ((found.documents & ~np.uint32(defects.PERSONAL)) != 0)
-    spaced = np.zeros(len(texts), bool)
-    spaced[spans[spans[:, 1] < spans[:, 2], 0]] = True
+    gathered = _cut_blanks(data, found, steps)
+    flags = _leave_out_impersonal(data, found.lines, steps)
     firsts = np.searchsorted(found.lines[:, 0], np.arange(len(texts) + 1))
-    replaced: dict[int, bytes] = {}
-    emptied: list[int] = []
-    for row in np.unique(found.lines[~np.isin(found.lines[:, 3], _BY_BYTES), 0]).tolist():
-        first, behind, flags = int(firsts[row]), int(firsts[row + 1]), int(found.documents[row])
-        start, end = int(offsets[row]), int(offsets[row + 1])
-        changes: Counter[str] = Counter()
-        lines = found.lines[first:behind, 1:].tolist()
-        changed = None if flags & WHOLE else _clean_lines(data.data, start, end, lines, flags, steps, changes)
-        if changed is None:
-            changes.clear()
-            whole = clean_text(bytes(data.data[start:end]).decode(), flags, steps, changes).encode()
-            spans[first:behind, 1:] = end, end, 0
-            spans[first, 1:] = start, end, len(whole)
-            replaced[first], strip[row], spaced[row] = whole, False, False
-        for place, line in (changed or {}).items():
-            spans[first + place, 1:] = *lines[place][:2], len(line)
-            replaced[first + place] = line
-        if changed and strip[row] and not all(changed.values()):
-            emptied.append(row)
-        spaced[row] |= changes.pop("white_space", 0) > 0
-        cleaned.update({name: count if "/" in name else 1 for name, count in changes.items()})
-    edited = edits.edit_texts(texts, spans, b"".join(replaced.values()), strip)
-    return _close_up(edited.texts, emptied, spaced | edited.stripped, cleaned)
+    for row in np.unique(found.lines[~np.isin(flags, _DONE), 0]).tolist():
+        own = slice(int(firsts[row]), int(firsts[row + 1]))
+        lines = np.column_stack([found.lines[own, 1:3], flags[own]]).tolist()
+        bounds = int(offsets[row]), int(offsets[row + 1])
+        _clean_document(data.data, bounds, row, own, lines, int(found.documents[row]), steps, gathered, cleaned)
+    edited = edits.edit_texts(texts, gathered.spans, b"".join(gathered.replaced.values()), gathered.strip)
+    return _close_up(edited.texts, gathered.emptied, gathered.spaced | edited.stripped, cleaned)
+
+
+def _cut_blanks(data: NDArray[np.uint8], found: defects.Defects, steps: Sequence[Step]) -> _Edits:
+    """The edits that take no look at the text: blanks at line ends and needless blank lines."""
+    spans, spaced = np.empty((len(found.lines), 4), np.int64), np.zeros(len(found.documents), bool)
+    has_spaces = "white_space" in steps
+    edits.cut_blanks(data, found.lines, *(_BY_BYTES if has_spaces else (0, 0)), spans)
+    spaced[spans[spans[:, 1] < spans[:, 2], 0]] = True
+    strip = has_spaces & ((found.documents & ~np.uint32(defects.PERSONAL)) != 0)
+    return _Edits(spans, {}, strip, spaced, [])
+
+
+def _leave_out_impersonal(
+    data: NDArray[np.uint8], lines: NDArray[np.int64], steps: Sequence[Step]
+) -> NDArray[np.int64]:
+    """The flags of ``lines``; 0 for those that can hold nothing but personal data, and do not.
+
+    Most are such. They are searched together, as what one line holds does not depend on others.
+    """
+    flags = lines[:, 3].copy()
+    for kinds in np.unique(flags[flags & ~defects.PERSONAL == 0]).tolist():
+        places = np.flatnonzero(flags == kinds)
+        flags[places] = 0
+        if "personal" in steps:
+            flags[places[_find_personal_lines(data, lines[places], kinds)]] = kinds
+    return flags
+
+
+def _find_personal_lines(data: NDArray[np.uint8], lines: NDArray[np.int64], kinds: int) -> NDArray[np.int64]:
+    """Which of ``lines`` hold what has the form of personal data of ``kinds``."""
+    joined = b"\n".join([data.data[first:last] for first, last in lines[:, 1:3].tolist()]).decode()
+    ends = np.cumsum([len(line) + 1 for line in joined.split("\n")])
+    starts = [start for start, _, _ in find_personal(joined, kinds)]
+    return np.unique(np.searchsorted(ends, starts, side="right")).astype(np.int64)
+
+
+def _clean_document(
+    view: memoryview, bounds: tuple[int, int], row: int, own: slice, lines: Sequence[Sequence[int]], flags: int,
+    steps: Sequence[Step], gathered: _Edits, cleaned: Counter[str],
+) -> None:  # fmt: skip
+    """Gather the edits of the document of ``row``; its ``lines`` (first byte, end, flags) have the numbers ``own``."""
+    spans, changes = gathered.spans, Counter[str]()
+    changed = None if flags & WHOLE else _clean_lines(view, *bounds, lines, flags, steps, changes)
+    if changed is None:
+        changes.clear()
+        whole = clean_text(bytes(view[slice(*bounds)]).decode(), flags, steps, changes).encode()
+        spans[own, 1:] = bounds[1], bounds[1], 0
+        spans[own.start, 1:] = *bounds, len(whole)
+        gathered.replaced[own.start] = whole
+        gathered.strip[row] = gathered.spaced[row] = False
+    for place, line in (changed or {}).items():
+        spans[own.start + place, 1:] = *lines[place][:2], len(line)
+        gathered.replaced[own.start + place] = line
+    if changed and gathered.strip[row] and not all(changed.values()):
+        gathered.emptied.append(row)
+    gathered.spaced[row] |= changes.pop("white_space", 0) > 0
+    cleaned.update({name: count if "/" in name else 1 for name, count in changes.items()})
 
 
 def _close_up(
@@ -143,7 +199,7 @@ def _clean_lines(
     changed: dict[int, bytes] = {}
     has_html = False
     for place, (first, last, of_line) in enumerate(lines):
-        if of_line in _BY_BYTES:
+        if of_line in _DONE:
             continue
         line, html_before = bytes(view[first:last]).decode(), changes["html"]
         after = clean_line(line, of_line, steps, changes)
@@ -161,15 +217,15 @@ def _clean_lines(
     return changed
 
 
-def _join_titles(texts: pa.StringArray, titled: Sequence[tuple[int, str]], cleaned: Counter[str]) -> pa.StringArray:
-    """The texts with the titles of ``titled`` rows before them, where they do not begin with these."""
+def _join_titles(
+    texts: pa.StringArray, titled: NDArray[np.int64], titles: Sequence[str], cleaned: Counter[str]
+) -> pa.StringArray:
+    """The texts with the titles of the rows ``titled`` before them, where they do not begin with these."""
     data, offsets = utf8_buffers(texts)
     view, rows, lines = data.data, [], []
-    for row, title in titled:
+    for number in np.flatnonzero(~edits.begin_with(texts, titled, pa.array(titles, pa.string()))).tolist():
+        row, title = int(titled[number]), titles[number]
         start, end = int(offsets[row]), int(offsets[row + 1])
-        encoded = title.encode()
-        if view[start : min(start + len(encoded), end)] == encoded:  # most
-            continue
         line = title_line(bytes(view[start : min(end, start + head_bytes(title))]), title)
         if line:
             rows.append(row)
@@ -182,15 +238,15 @@ def _join_titles(texts: pa.StringArray, titled: Sequence[tuple[int, str]], clean
     return edits.edit_texts(texts, spans, b"".join(lines), np.zeros(len(texts), bool)).texts
 
 
-def _titled_rows(block: pa.RecordBatch) -> list[tuple[int, str]]:
-    """Rows of WuDao documents that have a title, and the title."""
+def _titled_rows(block: pa.RecordBatch) -> tuple[NDArray[np.int64], list[str]]:
+    """Rows of WuDao documents, and their titles, empty where there is none."""
     rows = pc.indices_nonzero(pc.starts_with(block.column("source"), _TITLED_SOURCES))
     metas = block.column("meta").take(rows).to_pylist()
     try:
         titles = [of.title or "" for of in _titles_decoder.decode(f"[{','.join(metas)}]")]
     except msgspec.DecodeError:  # one of them is none, or has no such title
         titles = [title_of(meta) for meta in metas]
-    return [(row, title) for row, title in zip(rows.to_pylist(), titles, strict=True) if title]
+    return rows.to_numpy().astype(np.int64), titles
 
 
 def title_of(meta: str) -> str:

@@ -10,7 +10,6 @@ from glm_data.kernels import compiled, inlined
 from glm_data.text.machine import load_word
 from glm_data.text.repetition import (
     CHARACTERS,
-    GRAMS_OF_3,
     NUMBER_BITS,
     PLANE,
     SECOND,
@@ -28,8 +27,10 @@ _MOST_NUMBERS = (1 << NUMBER_BITS) - 1
 
 @compiled
 def count_character_repetition(scratch: Scratch, used: int, counts: Any, column: int) -> None:
-    """ROOTS's repetition of the first ``used`` characters, all of them pointers: for grams of 3 and of 10 all grams, and those that are among
-    the ``sqrt(distinct grams)`` most frequent and not single.
+    """ROOTS's repetition of the first ``used`` characters; all arrays are pointers.
+
+    For grams of 3 and of 10 it is all grams, and those that are among the ``sqrt(distinct grams)`` most frequent and
+    not single.
     """
     counts[column], counts[column + 2] = max(0, used - 2), max(0, used - 9)
     if used < 3:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from glm_data.kernels import compiled, inlined
 from glm_data.text.characters import FIRST_OF_HAN, LAST_OF_HAN, decode_at, misread_characters
-from glm_data.text.counting import is_ascii_letter
 from glm_data.text.machine import (
     LANES,
     count_ones,
@@ -26,6 +25,7 @@ from glm_data.text.machine import (
     trailing_zeros,
     within,
 )
+from glm_data.text.runs import is_ascii_letter
 from glm_data.text.statistics import utf8_buffers
 
 CONTROL, NEWLINES, ODD_SPACE, LAYOUT, MOJIBAKE, REPEATS, JOINER = 1, 2, 4, 8, 16, 32, 64

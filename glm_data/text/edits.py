@@ -77,6 +77,28 @@ def _strip(edited: Any, first: int, end: int) -> int:
     return _copy(edited, start, end, edited, first) if start > first else end
 
 
+def begin_with(texts: pa.StringArray, rows: NDArray[np.int64], starts: pa.StringArray) -> NDArray[np.bool_]:
+    """Whether the text of each of ``rows`` begins with its own of ``starts``: ``bool[rows]``."""
+    found = np.zeros(len(rows), np.bool_)
+    _begin_with(*utf8_buffers(texts), rows, *utf8_buffers(starts), found)
+    return found
+
+
+@compiled
+def _begin_with(
+    data: NDArray[np.uint8], offsets: NDArray[np.int64], rows: NDArray[np.int64], starts: NDArray[np.uint8],
+    bounds: NDArray[np.int64], found: NDArray[np.bool_],
+) -> None:  # fmt: skip
+    for number in range(rows.shape[0]):
+        at, size = offsets[rows[number]], bounds[number + 1] - bounds[number]
+        same = size <= offsets[rows[number] + 1] - at
+        for place in range(size):
+            if not same:
+                break
+            same = data[at + place] == starts[bounds[number] + place]
+        found[number] = same
+
+
 @compiled
 def cut_blanks(
     data: NDArray[np.uint8], lines: NDArray[np.int64], layout: int, blank_lines: int, spans: NDArray[np.int64]

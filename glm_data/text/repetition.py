@@ -277,7 +277,7 @@ def _tally(places: Any, keys: Any, slots: Any, found: Any, taken: int, mask: int
 
 @inlined
 def _is_other(value: Any, key: Any) -> bool:
-    """Whether a slot is taken by another gram. Seldom; whether it is free cannot be foreseen, and is not branched on."""
+    """Whether a slot is taken by another gram, which is seldom; nothing branches on whether it is free."""
     if_taken = np.int64(value << np.uint64(32)) >> np.int64(63)
     return bool(np.int64((value ^ key) & _TAG) & if_taken)
 
@@ -325,9 +325,7 @@ def count_passed(work: Work, lengths: Any, repeated: int, size: int) -> int:
 
 
 @compiled
-def count_repetition(
-    scratch: Scratch, used: int, sizes: Any, counts: Any, column: int
-) -> None:
+def count_repetition(scratch: Scratch, used: int, sizes: Any, counts: Any, column: int) -> None:
     """The repetition of a document's ``used`` tokens, into ``counts`` from ``column`` on; all of them pointers.
 
     Three characters of top n-grams (count times length, joined by blanks), six of duplicate n-grams; then places of

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from glm_data.kernels import compiled
-from glm_data.text import character_grams, counting, lines, marks, repetition
+from glm_data.text import character_grams, columns, counting, lines, marks, repetition
 from glm_data.text.characters import character_table
 from glm_data.text.machine import further, pointer
 
@@ -28,8 +28,8 @@ REPETITION_COUNTS = (
 )
 CHARACTER_REPETITION_COUNTS = ("grams_of_3", "frequent_of_3", "grams_of_10", "frequent_of_10")
 COUNTS = (
-    *counting.CHARACTER_COUNTS,
-    *counting.TOKEN_COUNTS,
+    *columns.CHARACTER_COUNTS,
+    *columns.TOKEN_COUNTS,
     *lines.LINE_COUNTS,
     *marks.MARK_COUNTS,
     *repetition.GRAM_COUNTS,
@@ -155,16 +155,16 @@ def _stop_tables() -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
         for multiplier in multipliers
         if len(np.unique(places := packed * multiplier >> np.uint64(64 - _STOP_BITS))) == len(words)
     )
-    table = np.zeros(1 + counting.STOP_SLOTS, np.uint64)
+    table = np.zeros(1 + columns.STOP_SLOTS, np.uint64)
     table[0] = slots[0]
-    numbered = np.array([numbers.get(word, counting.GOPHER) for word in words], np.uint64)
+    numbered = np.array([numbers.get(word, columns.GOPHER) for word in words], np.uint64)
     table[1 + slots[1].astype(np.int64)] = packed | numbered << np.uint64(56)
     han = np.full(0x10000, 0, np.uint8)
-    han[[ord(character) for character in CHINESE_STOPS]] = np.arange(len(CHINESE_STOPS)) + counting.FIRST_CHINESE
+    han[[ord(character) for character in CHINESE_STOPS]] = np.arange(len(CHINESE_STOPS)) + columns.FIRST_CHINESE
     return table, han
 
 
-_STOP_BITS = counting.STOP_SLOTS.bit_length() - 1
+_STOP_BITS = columns.STOP_SLOTS.bit_length() - 1
 
 
 @compiled
@@ -179,7 +179,7 @@ def _count_all(
     for row in range(counts.shape[0]):
         start, end, own = offsets[row], offsets[row + 1], further(pointer(counts), row * counts.shape[1])
         solid, tokens = counting.count_text(*text, start, end, *tables, found, own, work)
-        is_han = 2 * own[counting.HAN_TOKENS] > own[counting.ALL_TOKENS]
+        is_han = 2 * own[columns.HAN_TOKENS] > own[columns.ALL_TOKENS]
         is_long = end - start > repetition.LONG_BYTES
         repetition.count_grams_of_13(work, solid, is_long, further(own, _GRAMS))
         repetition.count_repetition(work, tokens, of_han if is_han else of_words, own, _REPETITION)
@@ -212,7 +212,11 @@ def _tokenize(
     han_stops: NDArray[np.uint8], phrases: Any, scratch: Any, values: NDArray[np.uint64], offsets: NDArray[np.int64],
 ) -> None:  # fmt: skip
     text, tables = (pointer(data), data.shape[0]), (pointer(table), pointer(stops), pointer(han_stops))
-    found, work, unused = counting.point_at_phrases(phrases), repetition.point_at(scratch), np.zeros(len(COUNTS), np.int64)
+    found, work, unused = (
+        counting.point_at_phrases(phrases),
+        repetition.point_at(scratch),
+        np.zeros(len(COUNTS), np.int64),
+    )
     for row in range(offsets.shape[0] - 1):
         first = offsets[row]
         _, used = counting.count_text(*text, bounds[row], bounds[row + 1], *tables, found, pointer(unused), work)
@@ -226,7 +230,7 @@ def _tokenize(
 def derive(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
     """The signals of :data:`SIGNALS`, by name, from :func:`count`'s counts: ``float64[documents]`` each."""
     column = dict(zip(COUNTS, counts.T.astype(np.float64), strict=True))
-    characters = _sum(column, counting.CLASSES)
+    characters = _sum(column, columns.CLASSES)
     signals = {
         **{name: column[name] for name in ("han", "words", "lines", "paragraphs", "longest_line", "links")},
         **{name: column[name] for name in marks.MARK_COUNTS if name in SIGNALS},
