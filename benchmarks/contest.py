@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 Work = Callable[[], object]
-Setup = Callable[[Path], tuple[Work, float]]
-"""Takes the folder of inputs; returns the work to time and its amount in the contest's unit times seconds."""
+Timed = tuple[Work, float]
+"""The work to time and its amount in the contest's unit times seconds."""
+Setup = Callable[[Path], Timed | list[Timed]]
+"""Takes the folder of inputs; a list has one work for each case of the contest, in their order."""
 
 Prepare = Callable[[Path], object]
 """Takes the folder of inputs and puts further ones there."""
@@ -51,20 +53,27 @@ class Contest:
     """For a column with the time of one unit of the work: its head, and the parts of a second that it counts."""
     prepare: Prepare | None = None
     """Runs first of all, in our environment."""
+    cases: tuple[str, ...] = ()
+    """What is measured with the same set-up, in one process; a contestant may leave out the last ones."""
 
 
 def measure(contestant: Contestant, folder: Path, repeats: int) -> dict[str, Any]:
-    """Median CPU time of ``repeats`` runs after one that warms caches and compiles, of all threads and processes that
-    were waited for. ``peak_bytes`` is of the whole process.
-    """
-    work, amount = contestant.setup(folder)
+    """``rates`` of the cases, or of the one there is, and ``peak_bytes`` of the whole process."""
+    made = contestant.setup(folder)
+    cases = made if isinstance(made, list) else [made]
+    return {"rates": [_rate(*case, repeats) for case in cases], "peak_bytes": peak_bytes()}
+
+
+def _rate(work: Work, amount: float, repeats: int) -> float:
+    """By the median CPU time of ``repeats`` runs after one that warms caches and compiles, of all threads and processes
+    that were waited for."""
     work()
     seconds = []
     for _ in range(repeats):
         started = cpu_seconds()
         work()
         seconds.append(cpu_seconds() - started)
-    return {"rate": amount / statistics.median(seconds), "seconds": seconds, "peak_bytes": peak_bytes()}
+    return amount / statistics.median(seconds)
 
 
 def cpu_seconds() -> float:

@@ -23,16 +23,23 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_TH
 
 
 @dataclass(frozen=True)
-class Score:
-    """One contestant over all rounds."""
+class Case:
+    """One contestant in one case, over all rounds."""
 
-    name: str
     rate: float
     """Median of the rounds."""
     spread: tuple[float, float]
     """Slowest and fastest round."""
     ours_to_it: float
     """Median over the rounds of our rate by its."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One contestant over all rounds."""
+
+    name: str
+    cases: tuple[Case, ...]
     peak_bytes: int
 
 
@@ -48,7 +55,7 @@ def run_contest(module: str, contest: Contest, folder: Path, peers: Path, rounds
         for contestant in contest.contestants:
             said = _run(module, contestant, folder, peers, str(repeats))
             results[contestant.name].append(json.loads(said.splitlines()[-1]))
-    return [_score(name, results[name], results[names[0]]) for name in names]
+    return [score(name, results[name], results[names[0]]) for name in names]
 
 
 def _run(module: str, item: Contest | Contestant, folder: Path, peers: Path, repeats: str) -> str:
@@ -74,37 +81,56 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
-def _score(name: str, results: list[dict[str, Any]], ours: list[dict[str, Any]]) -> Score:
-    rates = [result["rate"] for result in results]
-    ratios = [mine["rate"] / its["rate"] for mine, its in zip(ours, results, strict=True)]
+def score(name: str, results: list[dict[str, Any]], ours: list[dict[str, Any]]) -> Score:
+    """Of what a contestant and ours said in each round."""
+    rates = zip(*(result["rates"] for result in results), strict=True)
+    our_rates = zip(*(result["rates"] for result in ours), strict=True)
     return Score(
         name=name,
-        rate=statistics.median(rates),
-        spread=(min(rates), max(rates)),
-        ours_to_it=statistics.median(ratios),
+        cases=tuple(_case(*both) for both in zip(rates, our_rates, strict=False)),  # the last cases may be left out
         peak_bytes=max(result["peak_bytes"] for result in results),
     )
 
 
+def _case(rates: Sequence[float], ours: Sequence[float]) -> Case:
+    ratios = [mine / its for mine, its in zip(ours, rates, strict=True)]
+    return Case(statistics.median(rates), (min(rates), max(rates)), statistics.median(ratios))
+
+
 def contest_table(contest: Contest, scores: Sequence[Score]) -> list[tuple[str, ...]]:
     """Rows of a contest's table, the head first."""
+    if contest.cases:
+        return _table_of_cases(contest, scores)
     head = ["", contest.unit, "slowest - fastest round", "first to this", "peak MB"]
+    cases = [score.cases[0] for score in scores]
     rows = [
-        [
-            score.name,
-            _rate(score.rate),
-            f"{_rate(score.spread[0])} - {_rate(score.spread[1])}",
-            f"{score.ours_to_it:.3g} x",
-            f"{score.peak_bytes / 1e6:.0f}",
-        ]
-        for score in scores
+        [score.name, _rate(case.rate), _spread(case), f"{case.ours_to_it:.3g} x", _megabytes(score)]
+        for score, case in zip(scores, cases, strict=True)
     ]
     if contest.time:
         name, parts = contest.time
         head.insert(2, name)
-        for row, score in zip(rows, scores, strict=True):
-            row.insert(2, f"{parts / score.rate:,.3g}")
+        for row, case in zip(rows, cases, strict=True):
+            row.insert(2, f"{parts / case.rate:,.3g}")
     return [tuple(head), *map(tuple, rows)]
+
+
+def _table_of_cases(contest: Contest, scores: Sequence[Score]) -> list[tuple[str, ...]]:
+    """A column a case: the rate, the slowest and fastest round in brackets, and the first contestant to this one."""
+    rows = []
+    for score in scores:
+        cells = [f"{_rate(case.rate)} ({_spread(case)}), {case.ours_to_it:.3g} x" for case in score.cases]
+        missing = [""] * (len(contest.cases) - len(cells))
+        rows.append((score.name, *cells, *missing, _megabytes(score)))
+    return [("", *contest.cases, "peak MB"), *rows]
+
+
+def _spread(case: Case) -> str:
+    return f"{_rate(case.spread[0])} - {_rate(case.spread[1])}"
+
+
+def _megabytes(score: Score) -> str:
+    return f"{score.peak_bytes / 1e6:.0f}"
 
 
 def _rate(rate: float) -> str:

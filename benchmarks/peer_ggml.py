@@ -6,14 +6,15 @@ Imports nothing of ours: it runs in the environment of the peers.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 _CONTEXT_BYTES = 16 << 20
 
 
-def products(rows: int, columns: int, copies: int, tokens: int) -> Callable[[], None]:
-    """A function that multiplies ``tokens`` activations by each of ``copies`` Q4_0 matrices, on one thread."""
+def products(rows: int, columns: int, copies: int, tokens: Sequence[int]) -> list[Callable[[], None]]:
+    """Functions that multiply so many ``tokens`` each by each of ``copies`` Q4_0 matrices, on one thread."""
     import ggml
     import numpy as np
 
@@ -27,19 +28,23 @@ def products(rows: int, columns: int, copies: int, tokens: int) -> Callable[[], 
         raise SystemExit("ggml has no buffer that repacks weights on this CPU")
     for matrix in matrices:
         ggml.ggml_backend_tensor_set(matrix, packed.ctypes.data_as(ctypes.c_void_p), 0, packed.nbytes)
+    return [partial(ggml.ggml_backend_graph_compute, backend, _graph(ggml, backend, matrices, m)) for m in tokens]
+
+
+def _graph(ggml: Any, backend: Any, matrices: Sequence[Any], tokens: int) -> Any:
+    """The products of ``tokens`` random activations and each of the matrices."""
+    import numpy as np
+
     plain = _context(ggml)
+    columns = matrices[0].contents.ne[0]
     x = ggml.ggml_new_tensor_2d(plain, ggml.GGML_TYPE_F32, columns, tokens)
     graph = ggml.ggml_new_graph(plain)
     for matrix in matrices:
         ggml.ggml_build_forward_expand(graph, ggml.ggml_mul_mat(plain, matrix, x))
     ggml.ggml_backend_alloc_ctx_tensors(plain, backend)
-    values = rng.standard_normal((tokens, columns), np.float32)
+    values = np.random.default_rng(tokens).standard_normal((tokens, columns), np.float32)
     ggml.ggml_backend_tensor_set(x, values.ctypes.data_as(ctypes.c_void_p), 0, values.nbytes)
-
-    def work() -> None:
-        ggml.ggml_backend_graph_compute(backend, graph)
-
-    return work
+    return graph
 
 
 def _context(ggml: Any) -> Any:

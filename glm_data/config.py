@@ -171,6 +171,38 @@ def from_mapping(values: Any, kind: type[ConfigT], where: str) -> ConfigT:
         raise ConfigError(f"{where}: {_explain(str(error), kind)}") from None
 
 
+def from_flags(values: Mapping[str, Any], kind: type[ConfigT]) -> ConfigT:
+    """As :func:`from_mapping`, for options of a command line: an error names them as they are typed there."""
+    if place := _not_finite(values):
+        raise ConfigError(in_flags(f"{place} is not a finite number; give one.", kind))
+    try:
+        return msgspec.convert(values, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise ConfigError(in_flags(_explain(str(error), kind), kind)) from None
+    except ConfigError as error:
+        raise ConfigError(in_flags(str(error), kind)) from None
+
+
+def in_flags(message: str, kind: type[msgspec.Struct]) -> str:
+    """An error's sentence with the fields of ``kind`` as a command line has them: ``top_p is 3`` as ``--top-p is 3``.
+
+    A name is taken for a field where its value follows, one of a single word only where the sentence begins with it:
+    elsewhere it may be any word, or a key of some file.
+    """
+    flags = {option.name: option.flag for option in options(kind)}
+    missing = re.fullmatch(r"Object missing required field `(\w+)`\.", message)
+    if missing:
+        return f"the option {flags.get(missing.group(1), missing.group(1))} is missing; give it, or see --help."
+    head = re.match(r"(\w+)(?= is |: | '| must | \(| -?\d)", message)
+    if head and head.group() in flags:
+        message = flags[head.group()] + message[head.end() :]
+    return re.sub(
+        r"(?<![-'\"/.\w])\w+_\w+(?= is | -?\d| \(| \S+ -> )|`\$\.(\w+)`",
+        lambda found: flags.get(found.group(1) or found.group(), found.group()),
+        message,
+    )
+
+
 def _not_finite(values: Any, place: str = "") -> str:
     """Where the first NaN or infinity among plain ``values`` stands, such as ``stages[0].lr``; empty: nowhere."""
     if isinstance(values, float):
@@ -260,6 +292,10 @@ _PLAIN = {
 
 def _explain(message: str, kind: type[msgspec.Struct]) -> str:
     """A validation message as a sentence; an unknown key gets the nearest known one at its place."""
+    beyond = re.fullmatch(r"Expected `\w+` ([<>]=) ([-\d.]+) - at `(?:\$\.)?(.+)`", message)
+    if beyond:
+        sign, bound, place = beyond.groups()
+        return f"{place} must be at {'most' if sign == '<=' else 'least'} {bound.removesuffix('.0')}."
     message = _PLAIN.get(message, message)
     unknown = re.search(r"unknown field `([^`]+)`(?: - at `([^`]+)`)?", message)
     if not unknown:

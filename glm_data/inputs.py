@@ -16,13 +16,24 @@ _WILDCARDS = "*?["
 def describe_input(path: Path, name: str, *, digest: bool = True) -> InputFile:
     """Measure one input file: size and, if wanted, xxh3-128 of its bytes (read once, at disk speed).
 
-    Raises :class:`InputError` if it cannot be read.
+    Raises :class:`InputError` if it cannot be read, or if its name, which stands in ids, is not UTF-8.
     """
+    if not is_utf8(name):
+        raise InputError(f"'{path}' has a name that is not UTF-8, and the ids of documents are made of it; rename it.")
     try:
         found = files.digest_file(path) if digest else ""
         return InputFile(name=name, path=str(path.absolute()), bytes=path.stat().st_size, digest=found)
     except OSError as error:
         raise InputError(f"'{path}' cannot be read ({error.strerror}); check the file and its permissions.") from error
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file's name, as the system gave it, is UTF-8; other bytes come as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def files_inside(folder: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,24 @@ class Success(msgspec.Struct, frozen=True, kw_only=True):
         return all(check.ok for check in self.checks)
 
 
+def unreadable_check(read: Iterable[ShardRecord | Success], most: float) -> Check:
+    """The guard rail on records that could not be read: at most the share ``most`` of all.
+
+    Among shards the worst input is named; what could not be read of it lies in the stage's ``unreadable/``.
+    """
+    items = list(read)
+    total = sum(item.records for item in items)
+    bad = sum(sum(item.unreadable.values()) for item in items)
+    share = bad / total if total else 0.0
+    sentence = f"{bad:,} of {total:,} records ({share:.2%}) are unreadable; the limit is {most:.2%}"
+    if share > most:
+        worst = max(items, key=lambda item: sum(item.unreadable.values()))
+        if isinstance(worst, ShardRecord):
+            sentence += f", worst is '{worst.input}': look at unreadable/"
+        sentence += ", or raise --max-bad-fraction with --overwrite"
+    return Check(name="unreadable", ok=share <= most, sentence=sentence + ".")
+
+
 def sealed(success: Success, records: Sequence[ShardRecord]) -> Success:
     """``success`` with the seal that its other fields and the records of its shards, in their order, give."""
     rest = msgspec.structs.replace(success, seal="")
@@ -112,7 +130,7 @@ def read_success(folder: Path) -> Success:
     try:
         success: Success = files.read_json(folder / SUCCESS, Success)
         return success
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"'{folder}' is not a finished stage (no {SUCCESS}); run it to its end first.") from None
     except msgspec.DecodeError as error:
         raise InputError(f"'{folder / SUCCESS}' is damaged ({error}); run that stage again.") from None

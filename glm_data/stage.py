@@ -248,9 +248,9 @@ def open_stage(
 ) -> Iterator[Stage]:
     """Begin or resume the stage ``name`` in ``folder``; holds a lock until the block ends.
 
-    Raises :class:`StageMismatchError` when the folder was begun with another key (unless ``overwrite``, which empties
-    it; with the same key it is resumed either way), :class:`UsageError` when it holds something else or another process
-    is at work in it, :class:`OutputError` when it cannot be written.
+    Raises :class:`StageMismatchError` when the folder was begun with another key and holds work of it (unless
+    ``overwrite``, which empties it; with the same key it is resumed either way), :class:`UsageError` when it holds
+    something else or another process is at work in it, :class:`OutputError` when it cannot be written.
     """
     plan = make_plan(name, options, inputs)
     _refuse_foreign(folder)
@@ -269,7 +269,7 @@ def _settle(folder: Path, plan: Mapping[str, Any], overwrite: bool) -> None:
     if (folder / PLAN).exists():
         old = _read_plan(folder)
         if old is None or old["key"] != plan["key"]:
-            if not overwrite:
+            if not overwrite and not _is_bare(folder):
                 raise StageMismatchError(
                     f"'{folder}' was begun with other settings ({explain_difference(old, plan)}); "
                     "give another output folder, or --overwrite to start afresh."
@@ -280,6 +280,11 @@ def _settle(folder: Path, plan: Mapping[str, Any], overwrite: bool) -> None:
         (folder / SUCCESS).unlink()
     if not (folder / PLAN).exists():
         files.write_json(folder / PLAN, plan)
+
+
+def _is_bare(folder: Path) -> bool:
+    """Whether a begun folder holds no work yet, as where its options or a list that they name were refused."""
+    return all(path.name in (PLAN, RUN) or path.name.startswith(files.TEMPORARY_PREFIX) for path in folder.iterdir())
 
 
 def _note_places(folder: Path, inputs: Sequence[InputFile]) -> None:
@@ -371,11 +376,12 @@ def _read_plan(folder: Path) -> dict[str, Any] | None:
 
 
 def explain_difference(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> str:
-    """Name what differs between two plans, in a few words: options, inputs, version."""
+    """Name what differs between two plans, in a few words: another stage, or version, options and inputs."""
     if old is None:
         return "its plan is damaged"
-    heads = [field for field in ("stage", "version") if old.get(field) != new[field]]
-    changes = [f"{field} {old.get(field)} -> {new[field]}" for field in heads]
+    if old["stage"] != new["stage"]:
+        return f"stage {old['stage']} -> {new['stage']}"
+    changes = [f"version {old['version']} -> {new['version']}"] if old["version"] != new["version"] else []
     changes += _option_changes(old.get("options", {}), new["options"])
     before = {item["name"]: item["digest"] for item in old.get("inputs", [])}
     after = {item["name"]: item["digest"] for item in new["inputs"]}

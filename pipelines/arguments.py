@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
-from glm_data.config import ConfigT, Option, from_mapping, option_value, options
+from glm_data.config import ConfigT, Option, from_flags, in_flags, option_value, options
 from glm_data.errors import GlmDataError, InterruptedRunError, UsageError
 from glm_data.progress import in_lines
 from glm_data.stage import Success
@@ -64,7 +64,7 @@ def from_arguments(namespace: argparse.Namespace, kind: type[ConfigT]) -> Config
     """The struct of what was given; raises :class:`ConfigError` for values it does not take."""
     known = [option for option in options(kind) if hasattr(namespace, option.name)]
     given = {option.name: option_value(option, getattr(namespace, option.name)) for option in known}
-    return from_mapping(given, kind, "options")
+    return from_flags(given, kind)
 
 
 def _spellings(option: Option) -> list[str]:
@@ -179,7 +179,8 @@ def stage_main(
         with in_lines(given.output, lambda now: print(f"{name}: {now}", file=sys.stderr)):  # noqa: T201
             success = run(given.inputs, given.output, given.options, given.runner, given.overwrite)
     except GlmDataError as error:
-        sys.stderr.write(f"error: {error}\n")
+        said = in_flags(str(error), kind) if isinstance(error, UsageError) else error
+        sys.stderr.write(f"error: {said}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("stopped; run the same command again to go on.\n")

@@ -17,7 +17,7 @@ import numpy as np
 from glm_data import files
 from glm_data.config import to_mapping
 from glm_data.formats.parquet import parquet_writer
-from glm_data.packing.tokenized import unreadable_check
+from glm_data.manifest import unreadable_check
 from glm_data.stage import (
     InputFile,
     ShardRecord,
@@ -87,7 +87,7 @@ class _Counting:
         parts = 1 + size // TEXT_IN_PARTITION
         self._step("words", words_shard, parts=parts, survey=str(self._work / "survey"))
         self._merge(stage, parts, size, surveyed)
-        lost = unreadable_check(surveyed.unreadable, surveyed.records, self._options.max_bad_fraction)
+        lost = unreadable_check([surveyed], self._options.max_bad_fraction)
         facts = {"rare_below": bound, "groups": _groups(surveyed.counts), "documents": surveyed.kept}
         success = stage.succeed(parts + 1, [lost], facts)
         shutil.rmtree(self._work / "words", ignore_errors=True)

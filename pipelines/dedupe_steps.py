@@ -33,6 +33,7 @@ from glm_data.dedupe.sign import sign_shard
 from glm_data.dedupe.spool import remove_bulk
 from glm_data.dedupe.verdicts import multiplicities, read_copies, read_selected, read_weights, settle
 from glm_data.dedupe.work import WORK, Array, Layout, input_folder, load, lsh_of, make_task, save, write_layout
+from glm_data.manifest import unreadable_check
 from glm_data.stage import Check, InputFile, ShardRecord, ShardTask, Stage, Success, open_stage
 from pipelines.runner import Feed, RunnerOptions, run_and_record, run_tasks
 
@@ -158,9 +159,8 @@ class Steps:
         for record in records.values():
             for name, count in record.counts.items():
                 totals[name] = totals.get(name, 0) + count
-        read = sum(record.records for record in records.values())
-        bad = sum(sum(record.unreadable.values()) for record in records.values())
-        checks = [source_check(totals, self._options), unreadable_check(read, bad, self._options)]
+        unreadable = unreadable_check(records.values(), self._options.max_bad_fraction)
+        checks = [source_check(totals, self._options), unreadable]
         named = name_giants(self._work, layout, giants)
         checks += [giant_check(giants.size, named, self._options)] if named else []
         lsh = lsh_of(self._options)
@@ -214,10 +214,3 @@ def source_check(counts: dict[str, int], options: DedupeOptions) -> Check:
     what = f"source '{source}' loses {worst:.1%} of its documents" if source else "no source is large enough to judge"
     limit = options.max_source_loss
     return Check(name="source-loss", ok=worst <= limit, sentence=f"{what} (limit {limit:.1%}).")
-
-
-def unreadable_check(records: int, unreadable: int, options: DedupeOptions) -> Check:
-    """Guard rail: no more than the allowed share of records could not be read."""
-    share, limit = unreadable / max(records, 1), options.max_bad_fraction
-    sentence = f"{unreadable:,} of {records:,} records could not be read ({share:.2%}, limit {limit:.2%})."
-    return Check(name="unreadable", ok=share <= limit, sentence=sentence)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from glm_data.config import Doc, from_mapping, to_mapping
+from glm_data.config import Doc, from_flags, to_mapping
 from glm_data.errors import UsageError
 from glm_data.packing.options import PackOptions
 from glm_data.packing.stage import NAME, pack_stage
@@ -55,7 +55,7 @@ def _run_arguments(
         raise UsageError(f"{len(inputs)} inputs; give one folder of a finished tokenize stage.")
     values = to_mapping(options)
     tokenizer, mip = Path(values.pop("tokenizer")), values.pop("mip")
-    given = from_mapping(values, PackOptions, "options")
+    given = from_flags(values, PackOptions)
     folder = Path(mip) if mip else None
     return run(Path(inputs[0]), out, given, runner, tokenizer=tokenizer, mip=folder, overwrite=overwrite)
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from glm_data.config import Doc, from_mapping, to_mapping
-from glm_data.packing.tokenized import TokenizeOptions, tokenize_shard, tokenize_stage_plan, unreadable_check
+from glm_data.config import Doc, from_flags, to_mapping
+from glm_data.manifest import unreadable_check
+from glm_data.packing.tokenized import TokenizeOptions, tokenize_shard, tokenize_stage_plan
 from glm_data.stage import ShardTask, Success, find_inputs, finished, open_stage
 from pipelines.arguments import stage_main
 from pipelines.runner import RunnerOptions, run_tasks
@@ -37,9 +38,7 @@ def run(
     tasks = [ShardTask(shard=i, folder=str(out), input=item, options=task_options) for i, item in enumerate(found)]
     with open_stage(out, *plan, overwrite=overwrite) as stage:
         run_tasks(stage, tokenize_shard, tasks, runner or RunnerOptions())
-        records = stage.records().values()
-        lost = {str(record.shard): sum(record.unreadable.values()) for record in records}
-        check = unreadable_check(lost, sum(record.records for record in records), options.max_bad_fraction)
+        check = unreadable_check(stage.records().values(), options.max_bad_fraction)
         return stage.succeed(len(tasks), [check], facts)
 
 
@@ -57,7 +56,7 @@ def _run_arguments(
 ) -> Success:
     values = to_mapping(options)
     folder = Path(values.pop("tokenizer"))
-    return run(inputs, folder, out, from_mapping(values, TokenizeOptions, "options"), runner, overwrite)
+    return run(inputs, folder, out, from_flags(values, TokenizeOptions), runner, overwrite)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "foreign" / "thesis.doc").touch()
     (folder / "no.yaml").write_text("inputs: [", encoding="utf-8")
     (folder / "typo.yaml").write_text("inputs: [shards]\nfilter: {profil: gopher}\n", encoding="utf-8")
+    (folder / "none.yaml").write_text("tasks: []\n", encoding="utf-8")
     (folder / "twice.yaml").write_text("filter: {}\nfilter: {}\n", encoding="utf-8")
     (folder / "nothing.yaml").write_text("inputs: [shards]\n", encoding="utf-8")
     (folder / "order.yaml").write_text("inputs: [shards]\npack: {}\n", encoding="utf-8")
@@ -95,13 +96,24 @@ WRONG = {
     "mip render mixture.yaml --out out": (2, "mixture.yaml"),
     "filter shards --profile gofer --out out": (2, "Did you mean 'gopher'?"),
     "decontaminate shards --evaluation nobody.yaml --out out": (2, "nobody.yaml"),
+    "verify shards/a.jsonl": (2, "'shards/a.jsonl' is a file; give a folder."),
+    "dedupe shards --against shards/a.jsonl --out out": (2, "'shards/a.jsonl' is not a finished stage"),
+    "quantize run/filter --out out": (2, "holds no model: config.json is missing; give a train or quantize folder."),
+    "import shards --out out": (2, "give the folder of a checkpoint's parts"),
+    "eval run/filter --task none.yaml": (2, "none.yaml: lists no task"),
     # options
+    "completion": (2, "Missing argument"),
+    "filter shards --max-record-bytes 0 --out out": (2, "glm-data: --max-record-bytes must be at least 1."),
     "filtre shards": (2, "Did you mean 'filter'?"),
     "filter shards --profil x --out out": (2, "Did you mean '--profile'?"),
     "filter shards --format wudoa --out out": (2, "wudoa"),
     "dedupe shards --threshold much --out out": (2, "'much' is not a valid float"),
-    "dedupe shards --threshold 7 --out out": (2, "threshold"),
-    "pack work/ids --tokenizer work/tokenizer --mask-rate 2 --out out": (2, "mask-rate"),
+    "dedupe shards --threshold 7 --out out": (2, "glm-data: --threshold 7.0: "),
+    "dedupe shards --keep longets --out out": (2, "glm-data: --keep: there is no rule"),
+    "filter shards --max-bad-fraction 2 --out out": (2, "glm-data: --max-bad-fraction must be at most 1."),
+    "filter shards --workers -3 --out out": (2, "glm-data: --workers -3: "),
+    "tokenize shards --tokenizer other --max-bad-fraction nan --out out": (2, "glm-data: --max-bad-fraction (nan) is"),
+    "pack work/ids --tokenizer work/tokenizer --mask-rate 2 --out out": (2, "glm-data: --mask-rate 2.0 "),
     "pack work/ids --tokenizer work/tokenizer --mip-ratio 0.5 --out out": (2, "mip"),
     "filter shards --out out --runner sparc": (2, "sparc"),
     "plan train --model 13b": (2, "Known: tiny"),
@@ -110,6 +122,8 @@ WRONG = {
     "completion tcsh": (2, "'tcsh' is not one of"),
     # tokenizers
     "pack work/ids --tokenizer other --out out": (2, "give the one it was made with, or tokenise again"),
+    "pack work/ids --tokenizer model --out out": (2, "not a SentencePiece model"),
+    "pack work/ids --tokenizer empty --out out": (2, "'empty/tokenizer.model' cannot be read"),
     "tokenize shards --tokenizer empty --out out": (2, "'empty/tokenizer.model' cannot be read"),
 }  # fmt: skip
 
@@ -147,6 +161,13 @@ def test_a_missing_extra_is_named_with_its_pip_line(
     )
     assert_one_sentence(shell.run(line.split()), 1, said := capsys.readouterr().err)
     assert "pip install 'glm-data[train]'" in said
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert_one_sentence(shell.run(["train", "shards", "--device", "cuda", "--out", "out"]), 2, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
@@ -202,6 +223,12 @@ def test_every_command_refuses_what_is_not_there_or_holds_nothing(
         code = shell.run([*name.split(), *given])
         assert code in (1, 2), (name, given)
         assert_one_sentence(code, code, capsys.readouterr().err)
+
+
+def test_those_commands_resume_that_work_in_a_stages_folder() -> None:
+    for name, command in ALL.items():
+        works_in_stage = name != "init" and any(item.name == "overwrite" for item in command.params)
+        assert getattr(command, "resumes", False) == works_in_stage, name
 
 
 def _given(command: click.Command, kind: str, out: str) -> Iterator[str]:

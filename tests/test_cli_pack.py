@@ -53,7 +53,7 @@ def test_other_options_are_refused_and_overwrite_starts_afresh(
     arguments = ["pack", str(ids), "--tokenizer", str(tokenizer), "--out", str(tmp_path / "pack"), "-q"]
     assert run([*arguments, "--seq-length", "256"]) == 0
     assert run([*arguments, "--seq-length", "512"]) == 2
-    assert "seq_length 256 -> 512" in capsys.readouterr().err
+    assert "--seq-length 256 -> 512" in capsys.readouterr().err
     assert run([*arguments, "--seq-length", "512", "--overwrite"]) == 0
     assert read_success(tmp_path / "pack").facts["seq_length"] == 512
     assert capsys.readouterr() == ("", "")

@@ -28,7 +28,7 @@ ERRORS = {
     "config": (ConfigError("demo.yaml: filter: unknown field."), 2),
     "extra": (MissingExtraError("needs the extra 'train': pip install 'glm-data[train]'"), 1),
     "stopped": (InterruptedRunError("stopped; run again to go on."), 130),
-    "tokenizer": (TokenizerError("'x/tokenizer.model' cannot be read; give a tokenizer's folder."), 1),
+    "tokenizer": (TokenizerError("'x/tokenizer.model' cannot be read; give a tokenizer's folder."), 2),
 }
 
 
@@ -159,8 +159,16 @@ def test_a_command_returns_its_exit_code(code: int) -> None:
 def test_signals_end_with_130_and_restore_the_handler(how: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGTERM)
     assert shell.run(["fail", how]) == 130
-    assert "run the same command again to go on" in capsys.readouterr().err
+    assert capsys.readouterr().err == "glm-data: interrupted before it was done; there is nothing to resume.\n"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_stage_that_is_interrupted_says_how_it_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fail, "resumes", True)
+    assert shell.run(["fail", "sigint"]) == 130
+    assert capsys.readouterr().err.endswith("what is finished is kept: run the same command again to go on.\n")
 
 
 def test_no_color_is_honoured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

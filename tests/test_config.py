@@ -1,3 +1,4 @@
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +10,9 @@ from glm_data.config import (
     Config,
     Doc,
     Option,
+    from_flags,
     from_mapping,
+    in_flags,
     load_yaml,
     option_value,
     option_words,
@@ -166,7 +169,7 @@ def test_a_number_out_of_its_range_is_refused_with_the_range():
         share: Annotated[float, Doc("a share", 0, 1)] = 0.5
 
     assert from_mapping({"share": 1}, Ranged, "here").share == 1
-    with pytest.raises(ConfigError, match=r"here: .*<= 1.*share"):
+    with pytest.raises(ConfigError, match=r"here: share must be at most 1\."):
         from_mapping({"share": 7}, Ranged, "here")
 
 
@@ -192,6 +195,39 @@ class Share(Config, frozen=True):
 class Mixed(Config, frozen=True):
     languages: Annotated[dict[str, float], Doc("shares")] = msgspec.field(default_factory=lambda: {"zh": 0.5})
     mix: dict[str, Share] = msgspec.field(default_factory=dict)
+
+
+class Typed(Config, frozen=True):
+    top_p: float = 1.0
+    keep: tuple[str, ...] = ()
+    seed: Annotated[int, Doc("seed", 0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.top_p > 1:
+            raise ConfigError(f"top_p is {self.top_p}; give less.")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"top_p": 2.0}, "--top-p is 2.0; give less."),
+        ({"top_p": math.nan}, "--top-p (nan) is not a finite number; give one."),
+        ({"top_p": "x"}, "Expected `float`, got `str` - at --top-p."),
+        ({"seed": -1}, "--seed must be at least 0."),
+    ],
+)
+def test_an_error_of_a_command_line_names_the_option_as_it_is_typed(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_flags(values, Typed)
+    assert str(caught.value) == said
+
+
+def test_what_only_looks_like_an_option_is_left_alone() -> None:
+    for sentence in ("'top_p.yaml': keep it.", "no top_p_2 here.", "nobody can keep: this.", "keep off."):
+        assert in_flags(sentence, Typed) == sentence
+    assert in_flags("keep: no rule 'a'; top_p 3 and 'b/top_p' clash. Known keys: top_p, seed.", Typed) == (
+        "--keep: no rule 'a'; --top-p 3 and 'b/top_p' clash. Known keys: top_p, seed."
+    )
 
 
 def test_mappings_of_numbers_are_given_entry_by_entry() -> None:

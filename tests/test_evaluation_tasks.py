@@ -397,6 +397,35 @@ def test_texts_are_measured_by_source_and_weight(glm: Glm, tmp_path: Path) -> No
     assert found.weighted.value == pytest.approx((each_bits["A"] + 3 * each_bits["B"]) / 4, rel=1e-4)
 
 
+def test_how_far_a_task_is_is_said_and_changes_nothing(
+    glm: Glm, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "long.txt").write_text("the fox " * 40, encoding="utf-8")
+    text = Task(name="Text", kind="text", files=("long.txt",))
+    plain = [run_task(glm, text, Setup(data=tmp_path, longest=16)), run_task(glm, task(), Setup(data=data))]
+    for name, value in {"LOG_SECONDS": 0.0, "_WINDOWS": 2, "_QUESTIONS": 3}.items():
+        monkeypatch.setattr(f"glm_data.evaluation.suite.{name}", value)
+    said: list[str] = []
+    told = [
+        run_task(glm, text, Setup(data=tmp_path, longest=16), said.append),
+        run_task(glm, task(), Setup(data=data), said.append),
+    ]
+    shares = [int(line[6:].removesuffix("% done")) for line in said if line.startswith("Text: ") and "done" in line]
+    assert len(shares) > 3
+    assert shares == sorted(shares)
+    assert shares[-1] == 100
+    assert said[-4:] == [f"T: {share}% done" for share in (25, 50, 75, 100)]
+    for before, after in zip(plain, told, strict=True):
+        assert after.median == pytest.approx(before.median, rel=1e-5)
+
+
+@pytest.mark.parametrize("given", ["", "**x"])
+def test_an_entry_that_is_no_pattern_is_one_sentence(given: str, glm: Glm, data: Path) -> None:
+    for each in (task(files=(given,)), Task(name="T", kind="text", files=(given,)), task(examples=(given,), shots=1)):
+        with pytest.raises(UsageError, match=r"is no file or pattern .* mend its files"):
+            run_task(glm, each, Setup(data=data))
+
+
 def test_items_that_stand_in_the_corpus_are_found_and_the_rest_is_scored_apart(
     glm: Glm, data: Path, tmp_path: Path
 ) -> None:

@@ -60,6 +60,12 @@ def test_elements_are_those_of_a_json_parser(elements: list[object], indent: obj
         assert data[item.offset : item.offset + len(item.data)] == item.data
 
 
+def test_blanks_inside_the_object_around_an_array_may_be_many() -> None:
+    blanks = b"\r\n \t" * 20_000
+    data = b'{"total": 1,' + blanks + b'"data": [{"id": 1}]' + blanks + b'}\n{"id": 2}'
+    assert contents(split(data, 5_000)) == [{"id": 1}, {"id": 2}] == contents(split(data))
+
+
 @pytest.mark.parametrize("key", ["RECORDS", "records", "data"])
 @pytest.mark.parametrize("step", [1, 7, 1000])
 def test_an_object_around_the_array_is_looked_through(key: str, step: int) -> None:

@@ -35,6 +35,14 @@ def test_pile_records(tmp_path: Path, name: str) -> None:
     assert [json.loads(row["meta"]) for row in rows] == [{"stars": 3}, {"stars": 3}, {"url": "u"}]
 
 
+@pytest.mark.parametrize("ahead", [0, 1, 40])
+def test_lines_of_any_length_end_where_they_end(ahead: int) -> None:
+    lines = [b"x" * size for size in (*range(1, 140), 1, 1, 63, 64, 65)]
+    data = b"\n" * ahead + b"\n".join(lines) + b"\n"
+    found = [record.data for records in LineSplitter(1000).feed(data) for record in records.each()]
+    assert found == lines
+
+
 @pytest.mark.parametrize(
     ("meta", "expected"),
     [
@@ -202,7 +210,9 @@ def test_blocks_stay_small(tmp_path: Path, record: dict[str, object]) -> None:
         ("a.jsonl", b"[]", "wudao"),
         ("a", b'{"RECORDS": [{"id": 1}]}', "wudao"),
         ("a", b'{"total": 2, "data": [ {"id": 1}]}', "wudao"),
+        pytest.param("a", b'{"n": 1,' + b"\r\n \t" * 20_000 + b'"data": [{"id": 1}]}', "wudao", id="blanks in a head"),
         ("a", b'{"data": [{"id": 1}], "text": "x"}\n', "jsonl"),
+        pytest.param("a", b'{"text": "' + b" " * 80_000 + b'"}\n', "jsonl", id="blanks in a text"),
         ("a.json", b"\xff\xfe damaged", "wudao"),
         ("a.jsonl.gz", b"damaged", "jsonl"),
         ("a.txt", b'{"text": "x"}', "text"),

@@ -11,6 +11,7 @@ from small_model import write_small_model
 
 from glm_data.errors import ConfigError, InputError, UsageError
 from glm_data.generation.beam import search
+from glm_data.generation.blanks import GMASK, MASK
 from glm_data.generation.decoder import Decoder
 from glm_data.generation.glm import Glm, load_model
 from glm_data.generation.options import GenerationOptions
@@ -23,7 +24,7 @@ from glm_data.model.attention import PieceAttention, lay_out
 from glm_data.model.config import ModelConfig
 from glm_data.model.model import build
 from glm_data.model.store import Description, read_description, read_tensors, save_model
-from tokenizer import SPECIAL
+from tokenizer import SPECIAL, SPECIAL_PIECES
 
 
 @pytest.fixture(scope="module")
@@ -396,7 +397,7 @@ def test_what_cannot_be_meant_is_one_sentence(glm, folder, tmp_path):
         glm.generate("a [MASK] b")
     with pytest.raises(UsageError, match="2048 fit"):
         glm.generate("the fox " * 3000)
-    with pytest.raises(InputError, match=r"config\.json is missing"):
+    with pytest.raises(UsageError, match=r"config\.json is missing"):
         Glm.load(tmp_path)
     for change in (
         {"temperature": -1.0},
@@ -426,3 +427,7 @@ def test_what_cannot_be_meant_is_one_sentence(glm, folder, tmp_path):
     tables = build(ModelConfig(vocab=576, layers=1, hidden=8, heads=1, ffn=8, positions="learned-2d"), 0)
     with pytest.raises(InputError, match="rotary positions"):
         Glm(tables, glm.tokenizer)
+
+
+def test_blanks_are_written_as_the_task_tokens_are_called():
+    assert (SPECIAL_PIECES[SPECIAL.mask], SPECIAL_PIECES[SPECIAL.gmask]) == (MASK, GMASK)

@@ -280,9 +280,9 @@ def test_stage_writes_a_self_describing_folder(tmp_path, options):
 def test_stage_refuses_what_it_cannot_quantise(tmp_path):
     source = saved(tmp_path / "train")
     quantize_stage(source, tmp_path / "q", QuantizeOptions())
-    with pytest.raises(InputError, match="already"):
+    with pytest.raises(UsageError, match="already"):
         quantize_stage(tmp_path / "q", tmp_path / "q2", QuantizeOptions())
-    with pytest.raises(InputError, match="no model"):
+    with pytest.raises(UsageError, match="no model"):
         quantize_stage(tmp_path, tmp_path / "q3", QuantizeOptions())
     with pytest.raises(UsageError, match="scale 'mse' -> 'absmax'"):
         quantize_stage(source, tmp_path / "q", QuantizeOptions(scale="absmax"))

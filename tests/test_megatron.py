@@ -346,7 +346,7 @@ def test_models_that_are_of_neither_kind_are_refused(tmp_path):
     with pytest.raises(InputError, match="which is not there"):
         import_stage(checkpoint, tmp_path / "out", ImportOptions(heads=HEADS))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no 'mp_rank_00"):
+    with pytest.raises(UsageError, match="holds no 'mp_rank_00"):
         import_stage(tmp_path / "empty", tmp_path / "out", ImportOptions())
     (tmp_path / "rms").mkdir()
     config = msgspec.structs.replace(GLM_130B, norm="rms")

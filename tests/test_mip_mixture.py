@@ -206,7 +206,7 @@ def test_rows_and_templates_may_lie_in_folders_of_their_own(tmp_path: Path) -> N
     ("change", "message"),
     [
         ({"shots": {"zero": 0}}, "shares of shots are all 0"),
-        ({"shots": {"zero": -1}}, "Expected `float` >= 0"),
+        ({"shots": {"zero": -1}}, "shots.zero must be at least 0"),
         ({"options": 2}, "must be from 0 to 1"),
         ({"templates": "pack:zh/sentimant"}, "Did you mean 'zh/sentiment'"),
         ({"train": "none.jsonl"}, "none.jsonl' does not exist"),

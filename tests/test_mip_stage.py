@@ -185,7 +185,7 @@ def test_all_sources_give_the_same_rows(tmp_path: Path) -> None:
 def test_sources_that_hold_no_rows(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no rows"):
+    with pytest.raises(InputError, match="is plain text, which has no rows with fields; give JSON lines"):
         read_rows(tmp_path / "a.txt")
     with pytest.raises(InputError, match="save_to_disk"):
         read_rows(tmp_path / "empty")

@@ -86,6 +86,6 @@ def test_help_shows_doc_lines_and_defaults(capsys: pytest.CaptureFixture[str]) -
 def test_values_the_struct_refuses_are_config_errors() -> None:
     parser = argparse.ArgumentParser()
     add_options(parser, Options)
-    with pytest.raises(ConfigError, match="missing required field `must`"):
+    with pytest.raises(ConfigError, match="the option --must is missing"):
         from_arguments(argparse.Namespace(), Options)
     assert from_arguments(parser.parse_args(["--must", "2"]), Options) == Options(must=2)

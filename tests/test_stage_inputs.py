@@ -209,3 +209,9 @@ def test_a_file_that_grows_while_the_stage_runs_is_noticed(tmp_path: Path) -> No
     Path(item.path).unlink()
     with pytest.raises(InputError, match="0 now"):
         check_unchanged(item)
+
+
+def test_a_name_that_is_not_utf8_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"na\xffme.jsonl")).write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match=r"has a name that is not UTF-8, .*; rename it\."):
+        find_inputs([tmp_path])

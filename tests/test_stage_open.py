@@ -105,7 +105,7 @@ def test_tuples_and_lists_are_the_same_option(tmp_path: Path, options: dict[str,
     with open_stage(tmp_path / "out", "s", {"a": (1, 2)}, ()):
         pass
     with open_stage(tmp_path / "out", "s", options, ()):
-        pass
+        files.write_bytes(tmp_path / "out" / "data" / "part", b"work")
     assert refusal(tmp_path / "out", "s", {**options, "b": 1}, ()) == "b None -> 1"
 
 
@@ -123,7 +123,13 @@ def test_tuples_and_lists_are_the_same_option(tmp_path: Path, options: dict[str,
             "t",
             {"seed": 2, "in": {}},
             ("w", "y!", "z"),
-            "stage s -> t; in.a 1 -> None; seed 1 -> 2; input x is gone; and 3 more",
+            "stage s -> t",
+        ),
+        (
+            "s",
+            {"seed": 2, "in": {}},
+            ("w", "y!", "z"),
+            "in.a 1 -> None; seed 1 -> 2; input x is gone; input w is new; and 2 more",
         ),
     ],
 )
@@ -132,16 +138,24 @@ def test_a_mismatch_names_what_differs(
 ) -> None:
     folder = tmp_path / "out"
     with open_stage(folder, "s", {"seed": 1, "in": {"a": 1}}, (item("x"), item("y"))):
-        pass
+        files.write_bytes(folder / "data" / "part", b"work")
     before = contents(folder)
     given = tuple(item(word.rstrip("!"), "other" if "!" in word else "d") for word in inputs)
     assert refusal(folder, name, options, given) == said
     assert contents(folder) == before
 
 
+def test_a_stage_that_was_refused_before_it_did_anything_is_begun_with_other_settings(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    with pytest.raises(UsageError, match="mend the list"), open_stage(folder, "s", {"list": 1}, ()):
+        raise UsageError("mend the list.")
+    with open_stage(folder, "s", {"list": 2}, ()) as stage:
+        assert stage.plan == files.read_json(folder / PLAN) == make_plan("s", {"list": 2}, ())
+
+
 def test_another_version_is_another_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_stage(tmp_path / "out", "s", {}, ()):
-        pass
+        files.write_bytes(tmp_path / "out" / "data" / "part", b"work")
     before = glm_data.__version__
     monkeypatch.setattr(glm_data, "__version__", "9.9")
     assert refusal(tmp_path / "out", "s", {}, ()) == f"version {before} -> 9.9"

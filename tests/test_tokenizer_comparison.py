@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from glm_data.cli import main
 from glm_data.cli.tokenizer_report import report as command
 from glm_data.stage import find_inputs
-from glm_data.vocabulary.report import kind_of, page, sample, visible
+from glm_data.vocabulary.report import kind_of, page, sample, show_piece
 from glm_data.vocabulary.report import report as make_report
 from tokenizer import Tokenizer, TokenizerError, TrainOptions, train
 from tokenizer.comparison import OtherModel, Text, by_script, han_coverage, measure, smaller, spans, worst_documents
@@ -108,7 +108,7 @@ def test_spans_are_the_text_and_bytes_stand_together(folder: Path) -> None:
     parts = spans(Tokenizer.load(folder), "The 龘 of\n  it𠮷")
     assert "".join(piece for piece, _ in parts) == "The 龘 of\n  it𠮷"
     assert [piece for piece, is_byte in parts if is_byte] == ["龘", "𠮷"]
-    assert visible("a b\t\n\x00") == "a·b⇥⏎\n\\u0000"
+    assert show_piece("a b\t\n\x00") == "a·b⇥⏎\n\\u0000"
 
 
 def test_kinds_of_text() -> None:

@@ -129,5 +129,5 @@ def test_bad_numbers_and_folders_are_refused(tmp_path, tokenizer_folder):  # noq
         with pytest.raises(ConfigError, match=next(iter(bad))):
             TrainOptions(**bad)
     options = msgspec.structs.replace(TOY, teacher=str(tmp_path / "none"))
-    with pytest.raises(InputError, match="holds no model"):
+    with pytest.raises(UsageError, match="holds no model"):
         train_rows(data_of(8, tokenizer_folder), tmp_path / "student", options)

@@ -10,11 +10,10 @@ import click
 import msgspec
 
 from glm_data.cli.output import visible
+from glm_data.generation.blanks import GMASK, MASK
 
 if TYPE_CHECKING:
     from glm_data.generation.options import GenerationOptions
-
-MASK, GMASK = "[MASK]", "[gMASK]"
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):

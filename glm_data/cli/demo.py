@@ -29,6 +29,7 @@ _TWINS = ("exact_copy", "traditional_twin", "full_width_twin")
 @click.command(
     "demo",
     cls=Command,
+    resumes=True,
     help="The whole job on the bundled corpus: raw Pile and WuDao shards, filtered, de-duplicated, tokenised, mixed "
     "with MIP, packed; a tiny GLM trained on them, quantised to INT4, and filling in blanks in English and Chinese.",
     example="glm-data demo my-demo",

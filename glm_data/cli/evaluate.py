@@ -44,7 +44,11 @@ if TYPE_CHECKING:
 )
 @click.option("--task", "-t", "tasks", multiple=True, help="A task to measure in; may be given several times.")
 @click.option("--data", type=EXISTING_FOLDER, default=".", help="Folder that the tasks' files lie in.")
-@click.option("--limit", type=click.IntRange(min=1), help="Items of a task at most, spread evenly over all.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Items of a task at most, spread evenly over all; of tasks on running text (pile, wikitext) documents.",
+)
 @click.option("--shots", type=click.IntRange(min=0), help="Solved examples before a question  [default: the task's]")
 @click.option(
     "--max-tokens",

@@ -16,6 +16,7 @@ from glm_data.cli.shell import Command
 @click.command(
     "export",
     cls=Command,
+    resumes=True,
     help="Write the rows of PACK, assembled, in a format that another trainer reads: input_ids, targets, position_ids, "
     "loss_mask and segments (and pieces) of every row.",
     example="""

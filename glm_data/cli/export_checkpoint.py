@@ -15,6 +15,7 @@ from glm_data.cli.shell import Command, require_torch
 @click.command(
     "export-checkpoint",
     cls=Command,
+    resumes=True,
     help="Write a model as a checkpoint of GLM-130B's or GLM-10B's form, cut into tensor-parallel parts; INT4 and INT8 "
     "to the bit. MODEL is a finished train, import or quantize stage.",
     example="glm-data export-checkpoint run/glm-130b --parts 4 --out glm-130b-sat-4",

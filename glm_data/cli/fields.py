@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,16 +11,26 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from glm_data.config import Option, from_mapping, option_value, option_words, options
-from glm_data.errors import ConfigError
+from glm_data.config import Option, from_flags, option_value, option_words, options
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
 
-FOLDER = click.Path(file_okay=False, path_type=Path)
+
+class _Folder(click.Path):
+    """A folder, of which click's own words for a file would be that a directory is a file."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; a usage error for a file, or for nothing where something must exist."""
+        if Path(value).is_file():
+            self.fail(f"'{value}' is a file; give a folder.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FOLDER = _Folder(file_okay=False, path_type=Path)
 OPTIONS = Path(__file__).with_name("options.json")
 _KINDS = {kind.__name__: kind for kind in (bool, int, float, str)}
-EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+EXISTING_FOLDER = _Folder(exists=True, file_okay=False, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -126,24 +135,7 @@ def build(kind: type[ConfigT], given: Mapping[str, Any], base: Mapping[str, Any]
         value = given.get(option.name)
         if value is not None and value != ():
             values[option.name] = option_value(option, value)
-    try:
-        return from_mapping(values, kind, "options")
-    except ConfigError as error:
-        raise ConfigError(_as_flags(str(error))) from None
-
-
-def _as_flags(message: str) -> str:
-    """``… - at `$.top_p```, msgspec's place, as ``… - at --top-p``."""
-    message = re.sub(
-        r"Object missing required field `(\w+)`",
-        lambda match: f"the option {_flag(match)} is missing; give it, or see --help",
-        message,
-    )
-    return re.sub(r"`\$\.(\w+)`", _flag, message)
-
-
-def _flag(match: re.Match[str]) -> str:
-    return "--" + match.group(1).replace("_", "-")
+    return from_flags(values, kind)
 
 
 def flags(config: msgspec.Struct) -> list[str] | None:

@@ -17,6 +17,7 @@ from glm_data.megatron.options import ImportOptions
 @click.command(
     "import",
     cls=Command,
+    resumes=True,
     help="Read a checkpoint of GLM-130B's or GLM-10B's form, its tensor-parallel parts merged, INT4 and INT8 to the "
     "bit. CHECKPOINT is the folder with 'latest', that of the mp_rank files, or one such file.",
     example="""

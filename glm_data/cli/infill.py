@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from glm_data.cli.completions import MASK, complete
+from glm_data.cli.completions import complete
 from glm_data.cli.fields import EXISTING_FOLDER, build, config_options, device_option
 from glm_data.cli.output import Output, output_options
 from glm_data.cli.shell import Command, require_torch
 from glm_data.errors import UsageError
+from glm_data.generation.blanks import MASK
 from glm_data.generation.options import GenerationOptions
 
 

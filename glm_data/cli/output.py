@@ -122,10 +122,11 @@ def stage_rows(folder: Path, success: Success) -> list[tuple[str, str]]:
 
 def _benchmark_rows(success: Success) -> list[tuple[str, str]]:
     """What decontamination found of each benchmark, with its fullest finding."""
+    from glm_data.report.funnel import items_looked_for
+
     rows = []
     for name, fact in success.facts.get("benchmarks", {}).items():
-        looked_for = fact["items"] - fact["copies"] - fact["too_short"] - fact["common"]
-        said = f"{fact['items_found']:,} of {looked_for:,} items in {fact['documents']:,} documents"
+        said = f"{fact['items_found']:,} of {items_looked_for(fact):,} items in {fact['documents']:,} documents"
         left_out = (("too short", fact["too_short"]), ("nothing but boilerplate", fact["common"]))
         said += "".join(f", {count:,} {what}" for what, count in left_out if count)
         if fact["spared_documents"]:

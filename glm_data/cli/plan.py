@@ -88,6 +88,9 @@ def _recipe_lines(found: Estimate, workers: int, free: int | None) -> Iterator[s
     total = megabytes(found.disk_bytes)
     yield from table([*rows, ("in all", "", "", total, "", f"{found.core_seconds / 3600:,.3g}")])
     yield f"\ntime    about {duration(found.seconds(workers))} with {workers} workers, good to a factor of two"
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    if load > cores / 2:
+        yield f"        other work now asks for {load:.1f} of {cores} cores: longer, as long as that lasts"
     if free is not None:
         room = "there is room" if free > found.disk_bytes else "too little: give another --out or leave stages out"
         yield f"disk    {total} of {megabytes(free)} free: {room}"

@@ -17,6 +17,7 @@ from glm_data.training.options import PruneOptions
 @click.command(
     "prune",
     cls=Command,
+    resumes=True,
     help="Set the least of a trained model's weights to zero; the loss is told before and after. MODEL is a finished "
     "train stage, PACK a pack made with the same tokenizer.",
     example="""

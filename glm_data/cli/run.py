@@ -47,6 +47,7 @@ class Outcome:
 @click.command(
     "run",
     cls=Command,
+    resumes=True,
     help="Run a recipe: its stages in order, each in a folder of its own below --out. RECIPE is a YAML file, or the "
     "name of a bundled one. Run again to go on after an interruption: what is finished is kept.",
     example="""

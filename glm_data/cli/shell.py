@@ -7,7 +7,7 @@ code  meaning
 1     failed (one sentence on standard error; a traceback only for a bug of ours)
 2     usage: the command, an option, a recipe or a path cannot be meant
 3     finished, but a guard rail tripped (said in the table and in ``--json``)
-130   interrupted by SIGINT or SIGTERM; run the same command again to go on
+130   interrupted by SIGINT or SIGTERM; a stage goes on when the same command is run again
 ====  =======================================================
 """
 
@@ -29,10 +29,12 @@ import click
 from click.shell_completion import CompletionItem
 
 import glm_data
-from glm_data.errors import GlmDataError, InterruptedRunError, MissingExtraError, did_you_mean
+from glm_data.errors import GlmDataError, InterruptedRunError, MissingExtraError, UsageError, did_you_mean
 
 GUARD_RAIL_EXIT_CODE = 3
 INTERRUPTED_EXIT_CODE = InterruptedRunError.exit_code
+_KEPT = "interrupted; what is finished is kept: run the same command again to go on."
+_NOTHING_KEPT = "interrupted before it was done; there is nothing to resume."
 
 EXTRA_OF_MODULE = {"torch": "train", "safetensors": "train", "starlette": "web", "uvicorn": "web"}
 """Top-level modules that an optional extra brings."""
@@ -44,15 +46,29 @@ class Command(click.Command):
     """A command whose help opens with a sentence, then an example to paste, then usage and options.
 
     ``branches`` are commands of their own that its first word may name, as in ``glm-data dedupe plan``; they are given
-    as those of a :class:`LazyGroup`. A file of that name is given as ``./plan``.
+    as those of a :class:`LazyGroup`. A file of that name is given as ``./plan``. ``resumes`` says that it works in
+    stage folders, so that what was finished before an interruption is not done again.
     """
 
     def __init__(
-        self, *args: Any, example: str = "", branches: Mapping[str, tuple[str, str]] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        example: str = "",
+        branches: Mapping[str, tuple[str, str]] | None = None,
+        resumes: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.example = example
         self.branches = dict(branches or {})
+        self.resumes = resumes
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an interruption that nothing below has put into words says what is left of it."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise InterruptedRunError(_KEPT if self.resumes else _NOTHING_KEPT) from None
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -206,8 +222,7 @@ def explain(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return _explain_system_exit(error)
     if isinstance(error, (KeyboardInterrupt, click.Abort, InterruptedRunError)):
-        said = str(error) or "interrupted; what is finished is kept: run the same command again to go on."
-        return _say(said, INTERRUPTED_EXIT_CODE)
+        return _say(str(error) or "interrupted before it began.", INTERRUPTED_EXIT_CODE)
     if isinstance(error, click.ClickException):
         return _explain_usage(error)
     if isinstance(error, GlmDataError):
@@ -218,7 +233,7 @@ def explain(error: BaseException) -> int:
 def _explain_foreign(error: BaseException) -> int:
     tokenizer = sys.modules.get("tokenizer")
     if tokenizer is not None and isinstance(error, tokenizer.TokenizerError):
-        return _say(str(error), GlmDataError.exit_code)
+        return _say(str(error), UsageError.exit_code)  # a folder or a model that was given
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in EXTRA_OF_MODULE:
         return _say(str(missing_extra(str(error.name).split(".")[0])), GlmDataError.exit_code)
     if isinstance(error, OSError) and error.errno in _ENVIRONMENT_ERRORS:
@@ -253,7 +268,7 @@ def require_torch() -> None:
 
 
 def _explain_usage(error: click.ClickException) -> int:
-    said = error.format_message()
+    said = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     if isinstance(error, click.NoSuchOption) and context is not None:
         flags = [flag for item in context.command.get_params(context) for flag in item.opts if flag.startswith("-")]

@@ -16,8 +16,9 @@ from glm_data.cli.fields import EXISTING_FILE, FOLDER, build, flags, listed_opti
 from glm_data.cli.output import Output, output_options, show_stage
 from glm_data.cli.progress import follow
 from glm_data.cli.shell import Command
+from glm_data.config import in_flags
 from glm_data.config import options as options_of
-from glm_data.errors import GlmDataError
+from glm_data.errors import GlmDataError, UsageError
 from glm_data.manifest import RUN
 from glm_data.recipe import Step
 from glm_data.stage import read_success
@@ -63,7 +64,8 @@ def stage_command(
         decorated = _stage_options(stage, command)
         # Click shows what was added last first.
         decorated.__click_params__ += _own_parameters(function)  # type: ignore[attr-defined]
-        made = click.command(name, cls=Command, help=help, example=example, branches=branches)(decorated)
+        settings = {"help": help, "example": example, "branches": branches, "resumes": True}
+        made: click.Command = click.command(name, cls=Command, **settings)(decorated)
         if group is not None:
             group.add_command(made)
         return made
@@ -104,8 +106,11 @@ def _command(
     options = build(recipes.options_type(stage), given, base)
     step = Step(stage=stage, out=given["out"], options=options, **inputs)
     runner = build(runner_type(), given) if stage in recipes.CORPUS_STAGES else None
-    with follow(output, step.out, stage):
-        success = recipes.perform(step, runner, overwrite=given["overwrite"])
+    try:
+        with follow(output, step.out, stage):
+            success = recipes.perform(step, runner, overwrite=given["overwrite"])
+    except UsageError as error:
+        raise type(error)(in_flags(str(error), type(options))) from None
     by_flag = [item.name for item in options_of(type(options)) if given.get(item.name) not in (None, ())]
     note_origin(step, base, by_flag, str(given["recipe"] or ""))
     more = after.find(step, given) if after else {}

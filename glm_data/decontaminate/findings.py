@@ -13,7 +13,7 @@ from glm_data.decontaminate.index import COUNTS, Index
 from glm_data.decontaminate.options import DecontaminateOptions
 from glm_data.decontaminate.shard import LEDGER
 from glm_data.formats.parquet import read_batches
-from glm_data.manifest import Check, ShardRecord
+from glm_data.manifest import Check, ShardRecord, unreadable_check
 
 EXAMPLES = 5
 """Findings that the manifest shows of each benchmark, those with the highest containment."""
@@ -58,9 +58,7 @@ def checks(counts: Mapping[str, int], records: Sequence[ShardRecord], options: D
     """The guard rails: no source and no benchmark touches many documents, and few records are unreadable."""
     total = sum(record.records for record in records)
     lost = sum(sum(record.unreadable.values()) for record in records)
-    share, limit = _share(lost, total), options.max_bad_fraction
-    sentence = f"{lost:,} of {total:,} records could not be read ({share:.2%}, limit {limit:.2%})."
-    unreadable = Check(name="unreadable", ok=share <= limit, sentence=sentence)
+    unreadable = unreadable_check(records, options.max_bad_fraction)
     return [_source_check(counts, options), _benchmark_check(counts, total - lost, options), unreadable]
 
 

@@ -31,7 +31,7 @@ class DecontaminateOptions(Config, frozen=True, kw_only=True):
     common_items: Annotated[int, Doc("items of one benchmark beyond which a gram is its boilerplate", 1)] = 10
     common_documents: Annotated[int, Doc("documents beyond which a gram is boilerplate of the corpus", 1)] = 100
     format: Annotated[str, Doc("format of the input files, or auto")] = "auto"
-    max_record_bytes: Annotated[int, Doc("longest record to read")] = DEFAULT_MAX_RECORD_BYTES
+    max_record_bytes: Annotated[int, Doc("longest record to read", 1)] = DEFAULT_MAX_RECORD_BYTES
     max_source_hits: Annotated[float, Doc("guard rail: largest share of a source's documents to touch", 0, 1)] = 0.05
     max_benchmark_hits: Annotated[
         float, Doc("guard rail: largest share of documents to touch for a benchmark", 0, 1)

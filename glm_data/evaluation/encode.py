@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from glm_data.evaluation.items import MASK, Question
+from glm_data.evaluation.items import Question
 from glm_data.evaluation.tasks import Task
+from glm_data.generation.blanks import MASK
 from glm_data.generation.scoring import Query
 from tokenizer import SPECIAL, Tokenizer
 

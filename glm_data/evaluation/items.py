@@ -16,11 +16,10 @@ from glm_data.errors import InputError, UsageError
 from glm_data.evaluation.tasks import Prompt, Task
 from glm_data.formats import Unreadable
 from glm_data.formats.rows import read_rows
+from glm_data.generation.blanks import MASK
 from glm_data.inputs import find_inputs
 from glm_data.manifest import InputFile
 from glm_data.mip import Rendered, Renderer, Template, prepare_row
-
-MASK = "[MASK]"
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,19 @@ class Asked:
 def task_files(task: Task, data: Path, files: Sequence[str]) -> tuple[InputFile, ...]:
     """The files of ``files`` below the folder ``data``; raises :class:`UsageError` if one of them is nowhere."""
     for given in files:
-        if not Path(given).is_absolute() and not any(data.glob(given)):
+        if not Path(given).is_absolute() and not _stands_below(task, data, given):
             raise UsageError(
                 f"task '{task.name}' reads '{given}', and there is none below '{data}'; give the folder that its files "
                 "lie in with --data."
             )
     return find_inputs([data / given for given in files], digest=False)
+
+
+def _stands_below(task: Task, data: Path, given: str) -> bool:
+    try:
+        return any(data.glob(given))
+    except ValueError as error:  # an empty one, or ** beside other letters
+        raise UsageError(f"task '{task.name}': '{given}' is no file or pattern ({error}); mend its files.") from None
 
 
 def read_items(task: Task, data: Path, files: Sequence[str]) -> list[Item]:

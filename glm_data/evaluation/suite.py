@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import statistics
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -21,13 +22,18 @@ from glm_data.evaluation.spans import f1, is_exact
 from glm_data.evaluation.statistics import Estimate, accuracy, bits_per_byte, mean_share, weighted_bits_per_byte
 from glm_data.evaluation.tasks import Prompt, Task
 from glm_data.formats import read_blocks
-from glm_data.generation.glm import MAX_TOKENS, Glm
+from glm_data.generation.glm import MAX_TOKENS, MOST_TEXTS, Glm
 from glm_data.generation.options import GenerationOptions
 from glm_data.generation.scoring import Query, losses
 from glm_data.generation.texts import text_of
 from glm_data.generation.write import Task as Writing
+from glm_data.progress import LOG_SECONDS
 
 _DOCUMENTS = 64
+_QUESTIONS, _WINDOWS = 512, 32
+"""Questions, and windows of documents, that are measured between two words on how far it is."""
+ItemT = TypeVar("ItemT")
+DoneT = TypeVar("DoneT")
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 
 
@@ -74,7 +80,7 @@ class Setup:
 
     data: Path = Path()
     limit: int | None = None
-    """Items of a task at most, spread evenly over all."""
+    """Items of a task at most, spread evenly over all; of a text task documents."""
     longest: int = MAX_TOKENS
     """Tokens of a question or window at most."""
     corpus: tuple[Path, ...] = ()
@@ -100,7 +106,7 @@ def run_task(glm: Glm, task: Task, setup: Setup, say: Callable[[str], None] = la
     results = []
     for prompt, each in zip(task.prompts, asked, strict=True):
         say(f"{task.name}: {prompt.name or 'prompt'}, {len(each.questions):,} questions")
-        results.append(_run_prompt(glm, task, prompt, items, each.questions, dict(each.refused), found, setup))
+        results.append(_run_prompt(glm, task, prompt, items, each.questions, dict(each.refused), found, setup, say))
     values = [result.score.value for result in results if result.score.items]
     shares = [1 / len(question.choices) for each in asked for question in each.questions if question.choices]
     return TaskResult(
@@ -143,6 +149,7 @@ def _run_prompt(
     refused: dict[str, int],
     found: Any,
     setup: Setup,
+    say: Callable[[str], None],
 ) -> PromptResult:
     encoded = [encode_question(task, each, glm.tokenizer, setup.longest, task.max_length + 1) for each in questions]
     kept = [(question, pair[0]) for question, pair in zip(questions, encoded, strict=True) if pair is not None]
@@ -150,10 +157,13 @@ def _run_prompt(
         refused = {**refused, "too_long": len(questions) - len(kept)}
     fitting, queries = [question for question, _ in kept], [query for _, query in kept]
     shares: list[float] = []
+    tell = _teller(say, task.name)
     if task.kind == "choice":
-        right = _choose(glm, fitting, queries)
+        nats = _in_parts(queries, _QUESTIONS, lambda part: losses(glm.model, part), tell)
+        right = _choose(fitting, nats)
     else:
-        answers = list(zip(_write(glm, task, queries), fitting, strict=True))
+        texts = _in_parts(queries, MOST_TEXTS, lambda part: _write(glm, task, part), tell)
+        answers = list(zip(texts, fitting, strict=True))
         right = [_is_right(task, text, question) for text, question in answers]
         shares = [f1(text, question.accepted) for text, question in answers] if task.match == "span" else []
     correct = np.array(right, bool)
@@ -172,9 +182,32 @@ def _run_prompt(
     )
 
 
-def _choose(glm: Glm, questions: Sequence[Question], queries: Sequence[Query]) -> list[bool]:
+def _teller(say: Callable[[str], None], name: str) -> Callable[[float], None]:
+    """Says what share of the task ``name`` is done, every ten seconds at most."""
+    last = time.monotonic()
+
+    def tell(share: float) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LOG_SECONDS:
+            last = time.monotonic()
+            say(f"{name}: {share:.0%} done")
+
+    return tell
+
+
+def _in_parts(
+    items: Sequence[ItemT], size: int, work: Callable[[Sequence[ItemT]], list[DoneT]], tell: Callable[[float], None]
+) -> list[DoneT]:
+    """``work(items)``, ``size`` of them at a time; ``tell`` is told what share is done."""
+    done: list[DoneT] = []
+    for first in range(0, len(items), size):
+        done += work(items[first : first + size])
+        tell(len(done) / len(items))
+    return done
+
+
+def _choose(questions: Sequence[Question], nats: Sequence[Sequence[float]]) -> list[bool]:
     """Whether the likeliest choice is the right one; of equally likely ones the first counts."""
-    nats = losses(glm.model, queries)
     return [int(np.argmin(own)) == question.label for own, question in zip(nats, questions, strict=True)]
 
 
@@ -209,8 +242,7 @@ def _run_text(glm: Glm, task: Task, setup: Setup, say: Callable[[str], None]) ->
         raise InputError(f"task '{task.name}': its files hold no document; check 'files'.")
     sizes = np.array([float(len(text.encode())) for _, text in documents])
     say(f"{task.name}: {len(documents):,} documents of {int(sizes.sum()):,} bytes")
-    starts = range(0, len(documents), _DOCUMENTS)
-    nats = np.concatenate([_document_nats(glm, documents[first : first + _DOCUMENTS], setup) for first in starts])
+    nats = _document_nats(glm, documents, sizes, setup, _teller(say, task.name))
     sources = np.array([source for source, _ in documents])
     parts = {name: (nats[sources == name], sizes[sources == name]) for name in np.unique(sources).tolist()}
     found = find_in_corpus([text for _, text in documents], setup.corpus) if setup.corpus else None
@@ -238,7 +270,22 @@ def _run_text(glm: Glm, task: Task, setup: Setup, say: Callable[[str], None]) ->
     )
 
 
-def _document_nats(glm: Glm, documents: Sequence[tuple[str, str]], setup: Setup) -> Any:
-    windows = [encode_windows(text, glm.tokenizer, setup.longest) for _, text in documents]
-    each = iter(losses(glm.model, [window for own in windows for window in own]))
-    return np.array([sum(next(each)[0] for _ in own) for own in windows], np.float64)
+def _document_nats(
+    glm: Glm, documents: Sequence[tuple[str, str]], sizes: Any, setup: Setup, tell: Callable[[float], None]
+) -> Any:
+    """``float64[documents]``: nats of each, some at a time; ``tell`` is told what share of their bytes is done."""
+    nats: list[float] = []
+    for first in range(0, len(documents), _DOCUMENTS):
+        some = slice(first, first + _DOCUMENTS)
+        windows = [encode_windows(text, glm.tokenizer, setup.longest) for _, text in documents[some]]
+        before, own = sizes[:first].sum() / sizes.sum(), sizes[some].sum() / sizes.sum()
+        each = iter(
+            _in_parts(
+                [window for parts in windows for window in parts],
+                _WINDOWS,
+                lambda part: losses(glm.model, part),
+                lambda share, before=before, own=own: tell(before + share * own),  # type: ignore[misc]
+            )
+        )
+        nats += [sum(next(each)[0] for _ in parts) for parts in windows]
+    return np.array(nats, np.float64)

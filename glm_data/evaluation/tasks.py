@@ -110,6 +110,8 @@ def load_tasks(name: str) -> tuple[Task, ...]:
         hint = did_you_mean(name, bundled_tasks()) or f" Tasks: {', '.join(bundled_tasks())}, or a path."
         raise ConfigError(f"there is no task '{name}'.{hint}")
     tasks = load_yaml(path, TaskFile).tasks
+    if not tasks:
+        raise ConfigError(f"{path}: lists no task; give 'tasks' at least one.")
     names = [task.name for task in tasks]
     doubled = next((item for item in names if names.count(item) > 1), None)
     if doubled is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from glm_data.errors import UsageError
 from glm_data.files import digest_file
 from glm_data.filters.options import FilterOptions
+from glm_data.manifest import unreadable_check
 from glm_data.stage import Check, ShardRecord
 
 FEWEST = 20
@@ -30,20 +31,7 @@ def digest_files(options: FilterOptions) -> dict[str, str]:
 
 def check_shards(records: Sequence[ShardRecord], options: FilterOptions) -> tuple[Check, ...]:
     """Check the shards of a finished run against the options' limits."""
-    return check_unreadable(records, options.max_bad_fraction), check_sources(records, options.max_source_loss)
-
-
-def check_unreadable(records: Sequence[ShardRecord], limit: float) -> Check:
-    """Whether at most ``limit`` of all records were unreadable."""
-    total = sum(record.records for record in records)
-    bad = sum(sum(record.unreadable.values()) for record in records)
-    share = bad / total if total else 0.0
-    ok = share <= limit
-    sentence = f"{bad:,} of {total:,} records ({share:.2%}) are unreadable; the limit is {limit:.2%}"
-    if not ok:
-        worst = max(records, key=lambda record: sum(record.unreadable.values()))
-        sentence += f", worst is '{worst.input}': look at unreadable/, or raise --max-bad-fraction with --overwrite"
-    return Check(name="unreadable", ok=ok, sentence=sentence + ".")
+    return unreadable_check(records, options.max_bad_fraction), check_sources(records, options.max_source_loss)
 
 
 def check_sources(records: Sequence[ShardRecord], limit: float) -> Check:

@@ -37,5 +37,5 @@ class FilterOptions(Config, frozen=True, kw_only=True):
     keep_signals: Annotated[bool, Doc("write the signals of every document, for 'glm-data filter tune'")] = True
     max_bad_fraction: Annotated[float, Doc("largest share of unreadable records, else exit code 3", 0, 1)] = 0.01
     max_source_loss: Annotated[float, Doc("largest share of a source to lose, else exit code 3", 0, 1)] = 0.98
-    max_record_bytes: Annotated[int, Doc("longest record to read")] = DEFAULT_MAX_RECORD_BYTES
+    max_record_bytes: Annotated[int, Doc("longest record to read", 1)] = DEFAULT_MAX_RECORD_BYTES
     output_format: Annotated[OutputFormat, Doc("format of the documents written")] = "parquet"

@@ -31,6 +31,7 @@ _KEY = rb'"[^"\\]{1,64}"\s*:'
 _FIRST_KEY = re.compile(rb'\{\s*("[^"\\]{1,64}")\s*:')
 _ANY_ELEMENT = re.compile(rb"(?P<element>\{\s*" + _KEY + rb")")
 _LONGEST_HEAD = 1 << 16
+"""Bytes of an object around an array, blanks left out, before or behind it."""
 _LONGEST_MARK = 1 << 12
 """Bytes kept while searching for the next element, so that its mark may lie across two chunks."""
 _BETWEEN, _INSIDE, _SEARCHING = "between arrays", "inside an array", "searching the next element"
@@ -94,7 +95,7 @@ class ArraySplitter:
                 self._drop(max(0, len(self._buffer) - _LONGEST_MARK))
 
     def _open_array(self, at_end: bool) -> Iterator[Unreadable]:
-        wait = not at_end and len(self._buffer) < _LONGEST_HEAD
+        wait = not at_end and self._may_be_head()
         if self._wrapped:
             end = _WRAPPER_END.match(self._buffer)
             if end is None and (wait or (at_end and _BLANK.fullmatch(self._buffer))):
@@ -105,7 +106,7 @@ class ArraySplitter:
         self._drop(blank.end() if blank else 0)
         if not self._buffer:
             return
-        wait = not at_end and len(self._buffer) < _LONGEST_HEAD
+        wait = not at_end and self._may_be_head()
         self._anything = True
         if self._buffer[0] == ord("["):
             self._enter(1, bracket=True)
@@ -116,6 +117,13 @@ class ArraySplitter:
             self._enter(wrapper.end(), bracket=True)
         elif not wait:
             self._enter(0, bracket=False)
+
+    def _may_be_head(self) -> bool:
+        """Whether what is held may still be the beginning of a head; blanks do not count, as long as they fit."""
+        size = len(self._buffer)
+        if _LONGEST_HEAD <= size < self._limit:
+            size = len(self._buffer.translate(None, b" \t\r\n"))
+        return size < _LONGEST_HEAD
 
     def _enter(self, count: int, *, bracket: bool) -> None:
         self._drop(count)

@@ -77,7 +77,10 @@ def _read(path: Path, split: str, form: TableForm, wanted: Wanted | None) -> Ite
     except OSError as error:
         raise InputError(f"'{path}' cannot be read ({error.strerror or error}); check the file.") from None
     if kind == "text":
-        raise InputError(f"'{path}' holds no rows; give JSON lines, a JSON array, parquet, CSV or a datasets folder.")
+        raise InputError(
+            f"'{path}' is plain text, which has no rows with fields; give JSON lines or a JSON array (plain, .gz or "
+            ".zst), parquet, CSV or TSV, or a folder of datasets."
+        )
     return _read_json(path, kind, wanted)
 
 

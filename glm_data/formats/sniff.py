@@ -14,6 +14,7 @@ FORMATS = ("pile", "wudao", "jsonl", "parquet", "text")
 """Names that readers take; ``pile`` and ``jsonl`` are JSON lines, ``wudao`` is one JSON array."""
 
 _HEAD_BYTES = 1 << 16
+_LONG_BLANK = re.compile(rb"[ \t\r\n]{256,}")
 _ARRAY = re.compile(rb"\[\s*(?:[{\]]|$)")
 _COMPRESSIONS = (".gz", ".zst", ".zstd")
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "wudao", ".txt": "text", ".md": "text"}
@@ -39,11 +40,12 @@ def sniff(path: Path) -> str:
 
 
 def _head(path: Path) -> bytes:
-    """What the file begins with, after a byte order mark and blanks, however many."""
+    """What the file begins with, after a byte order mark and blanks, however many; long ones inside stand for one."""
     head = b""
     try:
         for chunk in read_chunks(path):
-            head = (head + chunk).removeprefix(b"\xef\xbb\xbf").lstrip()[:_HEAD_BYTES]
+            head = (head + chunk).removeprefix(b"\xef\xbb\xbf").lstrip()
+            head = _LONG_BLANK.sub(lambda run: b"\n" if b"\n" in run.group() else b" ", head)[:_HEAD_BYTES]
             if len(head) == _HEAD_BYTES:
                 break
     except BrokenStreamError:

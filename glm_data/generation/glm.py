@@ -23,11 +23,13 @@ import torch
 
 from glm_data.errors import InputError, UsageError
 from glm_data.generation.beam import search
+from glm_data.generation.blanks import MASK
 from glm_data.generation.options import GenerationOptions
 from glm_data.generation.scoring import Query, losses
-from glm_data.generation.texts import MASK, Masked, TextStream, continuation, cut_at, stops_in, text_of, with_space
+from glm_data.generation.texts import Masked, TextStream, continuation, cut_at, stops_in, text_of, with_space
 from glm_data.generation.write import Job, Rules, Task, write
 from glm_data.int4.linear import for_gpu, prepare, with_quantized_layers
+from glm_data.model.device import find_device
 from glm_data.model.model import GLM, valueless
 from glm_data.model.store import TOKENIZER_FILES, read_description, read_tensors
 from tokenizer import SPECIAL, Tokenizer
@@ -203,18 +205,6 @@ class Glm:
                 f"the text has {context} tokens and its answers may take {answers}, but only "
                 f"{MAX_TOKENS} fit together; shorten the text or ask for shorter answers."
             )
-
-
-def find_device(name: str) -> torch.device:
-    """The device called ``name``; raises :class:`UsageError` if this machine has none."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"there is no device '{name}'; give cpu, cuda, or one GPU of several, as cuda:1.") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        why = f"only {torch.cuda.device_count()} GPUs" if torch.cuda.is_available() else "no GPU that torch can use"
-        raise UsageError(f"device '{name}': this machine has {why}; use --device cpu, or see 'glm-data doctor'.")
-    return device
 
 
 def load_model(folder: Path, device: torch.device | None = None) -> GLM:

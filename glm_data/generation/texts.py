@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from glm_data.errors import UsageError
+from glm_data.generation.blanks import GMASK, MASK
 from glm_data.generation.write import Task
 from tokenizer import SPECIAL, Tokenizer
-
-MASK, GMASK = "[MASK]", "[gMASK]"
 
 
 @dataclass(frozen=True)

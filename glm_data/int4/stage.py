@@ -68,7 +68,7 @@ def quantize_stage(
     """
     description = read_description(model)
     if description.quantization is not None:
-        raise InputError(f"'{model}' is quantised already; give the folder that training wrote.")
+        raise UsageError(f"'{model}' is quantised already; give the folder that training wrote.")
     names = (WEIGHTS, DESCRIPTION, *(name for name in TOKENIZER_FILES if (model / name).is_file()))
     missing = [name for name in names if not (model / name).is_file()]
     if missing:

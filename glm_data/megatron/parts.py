@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glm_data.errors import InputError
+from glm_data.errors import InputError, UsageError
 from glm_data.megatron.layout import FREQUENCIES, our_name
 
 PART = "mp_rank_{:02d}_model_states.pt"
@@ -32,7 +32,7 @@ def find_parts(checkpoint: Path) -> list[Path]:
     folder = _newest(checkpoint)
     ranks = {int(match[1]): path for path in folder.glob("mp_rank_*") if (match := _PART.fullmatch(path.name))}
     if not ranks:
-        raise InputError(f"'{folder}' holds no '{PART.format(0)}'; give the folder of a checkpoint's parts.")
+        raise UsageError(f"'{folder}' holds no '{PART.format(0)}'; give the folder of a checkpoint's parts.")
     missing = sorted(set(range(max(ranks) + 1)) - set(ranks))
     if missing:
         raise InputError(f"'{folder}' has no '{PART.format(missing[0])}', but later parts; fetch all of them.")

@@ -23,6 +23,7 @@ import msgspec
 from glm_data.bans import Bans, check_bans, find_banned, load_bans
 from glm_data.config import to_mapping
 from glm_data.formats.rows import count_rows
+from glm_data.manifest import unreadable_check
 from glm_data.mip.mixture import Found, Source, read_mixture, source_templates
 from glm_data.mip.options import MipOptions
 from glm_data.mip.shard import Part, cap_limit, make_renderer, render_shard
@@ -107,17 +108,10 @@ def _parts(source: Source, templates: int, options: MipOptions) -> list[Part]:
 def _checks(records: Sequence[ShardRecord], options: MipOptions) -> list[Check]:
     total = sum(record.records for record in records)
     failed = sum(record.dropped.get(reason, 0) for record in records for reason in ("error", "over_limit"))
-    lost = sum(sum(record.unreadable.values()) for record in records)
-    return [
-        _check("template_errors", failed, total, options.max_error_fraction, "renders failed; see refused/"),
-        _check("unreadable", lost, total, options.max_bad_fraction, "records could not be read; see unreadable/"),
-    ]
-
-
-def _check(name: str, bad: int, total: int, most: float, what: str) -> Check:
-    share = bad / total if total else 0.0
-    sentence = f"{bad:,} of {total:,} ({share:.2%}) {what}; {most:.2%} are allowed."
-    return Check(name=name, ok=share <= most, sentence=sentence)
+    share, most = failed / total if total else 0.0, options.max_error_fraction
+    said = f"{failed:,} of {total:,} ({share:.2%}) renders failed; see refused/; {most:.2%} are allowed."
+    errors = Check(name="template_errors", ok=share <= most, sentence=said)
+    return [errors, unreadable_check(records, options.max_bad_fraction)]
 
 
 def _facts(found: Found, records: Sequence[ShardRecord], bans: Bans) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from glm_data import files
 from glm_data.config import Config, Doc, from_mapping
-from glm_data.errors import InputError
+from glm_data.errors import InputError, UsageError
 from glm_data.model.config import ModelConfig
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
@@ -69,12 +69,13 @@ def copy_files(paths: Iterable[Path], folder: Path) -> None:
 
 
 def read_description(folder: Path) -> Description:
-    """Read ``config.json``; raises :class:`InputError` if the folder holds no model of this format."""
+    """Read ``config.json``; raises :class:`UsageError` if the folder holds no model, :class:`InputError` if the file is
+    damaged or of another format."""
     path = folder / DESCRIPTION
     try:
         values = files.read_json(path)
     except FileNotFoundError:
-        raise InputError(
+        raise UsageError(
             f"'{folder}' holds no model: {DESCRIPTION} is missing; give a train or quantize folder."
         ) from None
     except (OSError, msgspec.DecodeError) as error:

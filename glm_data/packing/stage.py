@@ -34,7 +34,8 @@ from glm_data.packing.sentences import sentence_table
 from glm_data.packing.shard import DOCUMENTS, RATIO_COLUMNS, SIDE_FILES, pack_shard
 from glm_data.packing.shares import language_shares, source_shares
 from glm_data.packing.sources import DOCUMENTS_SUFFIX, TextStream, Tokenized, map_ids, read_tokenized, stream_order
-from glm_data.stage import PLAN, Check, InputFile, ShardRecord, ShardTask, Stage, Success
+from glm_data.packing.tokenized import load_tokenizer
+from glm_data.stage import Check, InputFile, ShardRecord, ShardTask, Stage, Success
 from tokenizer import Tokenizer
 
 NAME = "pack"
@@ -89,7 +90,7 @@ def pack_stage(
     if mip is None and (options.mip_ratio or options.mip_ramp):
         given = f"--mip-ratio {options.mip_ratio}" if options.mip_ratio else f"--mip-ramp {options.mip_ramp}"
         raise UsageError(f"{given} needs rendered MIP rows; give their stage folder with --mip.")
-    model = Tokenizer.load(tokenizer)
+    model = load_tokenizer(tokenizer)
     _check_fingerprint(_finished(tokenized, "tokenize"), model, tokenized)
     bans, allowed = load_bans(recipe.bans if mip else NONE), {}
     if mip is not None:
@@ -103,11 +104,7 @@ def pack_stage(
         job = load_job(out, tokenized, stage.key)
         if job is None:
             _check_inputs(files)
-            try:
-                made = _prepare(_Inputs(tokenized, mip, model, recipe, files, bans, allowed), stage)
-            except UsageError:  # nothing was begun: the next try, with other options, finds the folder as this one did
-                (out / PLAN).unlink()
-                raise
+            made = _prepare(_Inputs(tokenized, mip, model, recipe, files, bans, allowed), stage)
             save_job(made, out, (DOCUMENTS, *SIDE_FILES))
             job = load_job(out, tokenized, stage.key)
         assert job is not None  # noqa: S101 - it was just written

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
@@ -27,7 +27,6 @@ from glm_data.errors import InputError, UsageError
 from glm_data.formats import Unreadable, read_blocks
 from glm_data.formats.parquet import parquet_writer
 from glm_data.stage import (
-    Check,
     OutputFile,
     ShardRecord,
     ShardTask,
@@ -80,17 +79,6 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 def ids_type(vocab_size: int) -> np.dtype[Any]:
     """Type of stored ids: uint16 if every id of the padded vocabulary fits, else int32."""
     return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.int32)
-
-
-def unreadable_check(success_counts: Mapping[str, int], records: int, most: float) -> Check:
-    """The guard rail on unreadable records."""
-    bad = sum(success_counts.values())
-    share = bad / records if records else 0.0
-    return Check(
-        name="unreadable",
-        ok=share <= most,
-        sentence=f"{bad:,} of {records:,} records ({share:.2%}) could not be read; {most:.2%} are allowed.",
-    )
 
 
 def tokenize_shard(task: ShardTask) -> ShardRecord:

@@ -10,8 +10,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from glm_data.hidden import spell_hidden
 from glm_data.report.chinese import LABELS, NAMES
-from glm_data.report.text import SPACE, percent, size, visible
+from glm_data.report.text import SPACE, percent, size
 
 _WIDTH = 1000
 _LABELS, _VALUES = 150, 250
@@ -103,5 +104,5 @@ def _bars(seen: Sequence[float], expected: Sequence[float], names: Sequence[str]
 
 
 def _both(name: str, x: float, y: float) -> Markup:
-    shown = visible(name)
+    shown = spell_hidden(name)
     return _NAME.format("en", x, y, shown) + _NAME.format("zh", x, y, LABELS.get(name, NAMES.get(name, shown)))

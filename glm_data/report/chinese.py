@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
+from typing import Any
+
+_HOLE = re.compile(r"(?P<before>[\u4e00-\u9fff]?)\{(?P<name>\w+)\}(?=(?P<after>[\u4e00-\u9fff]?))")
+_LATIN = re.compile(r"[0-9A-Za-z]")
 
 LABELS = {
     "auto": "自动",
@@ -108,7 +113,7 @@ LABELS = {
     "giant buckets": "巨型桶",
     # evaluation items
     "Benchmark": "评测集",
-    "Items": "题目",
+    "Items looked for": "查找的题目",
     "Too short or common": "过短或太常见",
     "Items found": "找到的题目",
     "In documents": "所在文档",
@@ -328,17 +333,17 @@ SENTENCES = {
     "{count} documents kept by {earlier}, but {read} read by {later}.": (
         "{earlier}保留了 {count} 篇文档，{later}却读到 {read} 篇。"
     ),
+    "{bad} of {all} records ({share}) are unreadable; the limit is {limit}, worst is '{worst}': "
+    "look at unreadable/, or raise --max-bad-fraction with --overwrite.": (
+        "{all} 条记录中有 {bad} 条（{share}）无法读取，上限 {limit}；“{worst}”最多：请查看 unreadable/，"
+        "或以 --overwrite 调高 --max-bad-fraction。"
+    ),
+    "{bad} of {all} records ({share}) are unreadable; the limit is {limit}, "
+    "or raise --max-bad-fraction with --overwrite.": (
+        "{all} 条记录中有 {bad} 条（{share}）无法读取，上限 {limit}；可以 --overwrite 调高 --max-bad-fraction。"
+    ),
     "{bad} of {all} records ({share}) are unreadable; the limit is {limit}.": (
         "{all} 条记录中有 {bad} 条（{share}）无法读取；上限 {limit}。"
-    ),
-    "{bad} of {all} records could not be read ({share}, limit {limit}).": (
-        "{all} 条记录中有 {bad} 条无法读取（{share}，上限 {limit}）。"
-    ),
-    "{bad} of {all} records ({share}) could not be read; {limit} are allowed.": (
-        "{all} 条记录中有 {bad} 条（{share}）无法读取；允许 {limit}。"
-    ),
-    "{bad} of {all} ({share}) records could not be read; see unreadable/; {limit} are allowed.": (
-        "{all} 条记录中有 {bad} 条（{share}）无法读取，见 unreadable/；允许 {limit}。"
     ),
     "{bad} of {all} ({share}) renders failed; see refused/; {limit} are allowed.": (
         "{all} 次渲染中有 {bad} 次（{share}）失败，见 refused/；允许 {limit}。"
@@ -378,8 +383,22 @@ def translate(sentence: str) -> str | None:
     """A check's sentence in Chinese, or None if it is not known."""
     for pattern, chinese in _patterns():
         if found := pattern.fullmatch(sentence):
-            return chinese.format(**{name: NAMES.get(value, value) for name, value in found.groupdict().items()})
+            values = {name: NAMES.get(value, value) for name, value in found.groupdict().items()}
+            return with_gaps(chinese, values).format(**values)
     return None
+
+
+def with_gaps(chinese: str, values: Mapping[str, Any]) -> str:
+    """A template with a blank between its Han and the Latin letters or digits that ``values`` bring beside them, as
+    printers set it: ``被 dc 丢弃``, but ``被过滤丢弃``."""
+
+    def place(found: re.Match[str]) -> str:
+        value = str(values[found["name"]])
+        before = " " if found["before"] and _LATIN.match(value[:1]) else ""
+        after = " " if found["after"] and _LATIN.match(value[-1:]) else ""
+        return f"{found['before']}{before}{{{found['name']}}}{after}"
+
+    return _HOLE.sub(place, chinese)
 
 
 @functools.cache

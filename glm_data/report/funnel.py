@@ -25,6 +25,12 @@ def funnel(stages: Stages) -> list[dict[str, Any]]:
     return steps
 
 
+def items_looked_for(fact: Mapping[str, int]) -> int:
+    """Of a benchmark's items in a decontaminate stage's facts, those that could be found: all different ones but such
+    as are too short for a gram or have none that is not common."""
+    return fact["items"] - fact["copies"] - fact["too_short"] - fact["common"]
+
+
 def sources(stages: Stages) -> list[dict[str, Any]]:
     """By source: documents read by the first stage that counts them and kept by each, and what was packed of it."""
     documents = {name: stage["counts"] for name, stage in stages.items() if stage["stage"] in DOCUMENT_STAGES}

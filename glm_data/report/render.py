@@ -18,9 +18,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from glm_data.hidden import sign_blanks, spell_hidden
 from glm_data.report import charts, svg, text
-from glm_data.report.chinese import LABELS, NAMES, translate
-from glm_data.report.funnel import part
+from glm_data.report.chinese import LABELS, NAMES, translate, with_gaps
+from glm_data.report.funnel import items_looked_for, part
 
 _MASK = re.compile(r"\[(?:MASK|gMASK|sMASK)\]")
 _FACT_LABELS = {
@@ -79,8 +80,9 @@ def _environment() -> jinja2.Environment:
         "below": part,
         "by_count": by_count,
         "filled": filled,
+        "items_looked_for": items_looked_for,
         "label": label,
-        "space": text.show_space,
+        "space": sign_blanks,
     }
     environment.globals |= {
         "t": both,
@@ -97,7 +99,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _show(value: Any) -> Any:
-    return text.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return spell_hidden(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def contents(report: Mapping[str, Any], by_kind: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -176,9 +178,10 @@ def both(english: str, **values: Any) -> Markup:
     chinese = LABELS.get(english, NAMES.get(english))
     if chinese is None or chinese == english:
         return Markup("<bdi>{}</bdi>").format(_show(english.format(**values) if values else english))
+    named = {name: NAMES.get(value, LABELS.get(value, value)) for name, value in values.items()}
     return _pair(
         _fill(english, {name: _show(value) for name, value in values.items()}),
-        _fill(chinese, {name: _show(NAMES.get(value, LABELS.get(value, value))) for name, value in values.items()}),
+        _fill(with_gaps(chinese, named), {name: _show(value) for name, value in named.items()}),
     )
 
 

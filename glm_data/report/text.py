@@ -1,38 +1,11 @@
-"""Foreign text made safe to look at, and numbers as people read them."""
+"""Numbers as people read them."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
-
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\U000e0000-\U000e007f]"
-)
 
 SPACE = "\u202f"
 """Between a number and its unit: narrow, and no place to break the line."""
-
-
-def visible(value: str) -> str:
-    """``value`` with control characters, invisible ones and overrides of the writing direction spelled out.
-
-    C0 controls become their picture (U+2400 on), the rest ``⟨U+202E⟩``; tabs and line ends stay, and so do the joiners
-    that scripts and emoji are written with.
-    """
-    return _HIDDEN.sub(_spell, value)
-
-
-def _spell(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
-
-
-def show_space(value: str) -> str:
-    """``value`` with spaces, tabs and line ends as signs."""
-    return value.translate({ord(" "): "·", ord("\t"): "⇥", ord("\n"): "⏎"})
 
 
 def number(value: Any) -> str:

@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from glm_data.generation.blanks import MASK
 from glm_data.generation.options import GenerationOptions
-from glm_data.generation.texts import MASK, Masked, continuation
+from glm_data.generation.texts import Masked, continuation
 from glm_data.generation.write import Job
 from glm_data.serving.answers import Answer, events
 from glm_data.serving.engine import Engine, Event

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from glm_data.config import from_mapping
+from glm_data.generation.blanks import GMASK, MASK
 from glm_data.generation.glm import Glm
 from glm_data.generation.options import GenerationOptions
-from glm_data.generation.texts import GMASK, MASK, Masked, continuation
+from glm_data.generation.texts import Masked, continuation
 from glm_data.serving.answers import Answer, events
 from glm_data.serving.engine import Engine
 from glm_data.web import RequestError

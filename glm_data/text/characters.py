@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glm_data.kernels import compiled
+from glm_data.kernels import inlined
 
 HAN, KANA, HANGUL, LATIN, LETTER, DIGIT, SPACE, PUNCTUATION, SYMBOL, GARBLED, CONTROL = range(11)
 """Classes. ``LETTER`` is a letter of any other script; ``GARBLED`` U+FFFD, private use and unassigned."""
@@ -54,6 +54,9 @@ _COMMON = (
 )
 CLOSERS = "\"'”’»)]}」』）】》〉］｝"
 BULLETS = "•-*+·●○■□▪◆◇▶►–—※★☆"
+
+FIRST_OF_HAN, LAST_OF_HAN = 0xE4, 0xE9
+"""First bytes of U+4000 to U+9FFF in UTF-8: of most Han characters, and a few symbols."""
 
 _IDEOGRAPHS = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF))
 _HAN_RANGES = ((0x3005, 0x3005), (0x3007, 0x3007), *_IDEOGRAPHS, (0xF900, 0xFAFF))
@@ -152,9 +155,9 @@ def script_characters() -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(simplified - traditional), frozenset(traditional - simplified)
 
 
-@compiled
-def decode_at(data: NDArray[np.uint8], position: int) -> Any:
-    """The code point at ``position`` of valid UTF-8, and its number of bytes."""
+@inlined
+def decode_at(data: Any, position: int) -> Any:
+    """The code point at ``position`` of valid UTF-8, and its number of bytes; ``data`` is an array or a pointer."""
     first = np.uint32(data[position])
     if first < 0x80:
         return first, 1
@@ -167,8 +170,8 @@ def decode_at(data: NDArray[np.uint8], position: int) -> Any:
     return (first & 7) << 18 | second << 12 | third << 6 | np.uint32(data[position + 3]) & 0x3F, 4
 
 
-@compiled
-def entry_of(table: NDArray[np.uint16], point: Any) -> Any:
+@inlined
+def entry_of(table: Any, point: Any) -> Any:
     """The table's entry of a code point of any plane."""
     if point < 0x10000:
         return table[point]

@@ -37,6 +37,16 @@ def pointer(_: Any, array: Any) -> Any:
 
 
 @intrinsic
+def further(_: Any, values: Any, count: Any) -> Any:
+    """The pointer to what stands ``count`` values behind a pointer's first."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return values(values, types.int64), generate
+
+
+@intrinsic
 def load_word(_: Any, values: Any, index: Any) -> Any:
     """The eight bytes from ``values[index]`` (a pointer) on as one ``uint64``, little-endian."""
 
@@ -152,5 +162,10 @@ def first_bytes(data: Any, start: int, size: int, limit: int) -> Any:
 @inlined
 def has_byte(word: Any, eight: Any) -> bool:
     """Whether one of the eight bytes of ``word`` is the byte that ``eight`` repeats."""
-    apart = word ^ eight
-    return bool((apart - _ONES) & ~apart & _HIGH != 0)
+    return has_zero_byte(word ^ eight)
+
+
+@inlined
+def has_zero_byte(word: Any) -> bool:
+    """Whether one of eight bytes is 0."""
+    return bool((word - _ONES) & ~word & _HIGH != 0)

@@ -1,7 +1,7 @@
-"""Phrases that tell pages apart, links, and the lines that C4 keeps: one walk over a document's bytes.
+"""Phrases that tell pages apart, and links, looked up by the four bytes that they end with.
 
-The phrases are built into one automaton (Aho and Corasick 1975) whose table knows the next state for every byte, so
-that each byte costs one look-up however many phrases there are; ASCII letters match in either case.
+However many phrases there are, two bytes cost one look-up: a bit says whether a phrase may end at a place or at the one
+behind it. ASCII letters match in either case.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glm_data.kernels import compiled, inlined
-from glm_data.text.machine import load_word
+from glm_data.text.machine import has_zero_byte, load_word
 
 LOREM, SCRIPT, POLICY, ADVERTISEMENT, LINK = 1, 2, 4, 8, 16
 """What a phrase is."""
@@ -28,19 +28,24 @@ MARK_COUNTS = (
 """What :func:`count_marks` counts: sentences of the lines that C4 keeps and lines that make it drop the page, by the
 paper (lines of 3 words or more) and by the code of TensorFlow Datasets (5); links, their characters; marks."""
 
-SLOTS, _SHORTEST = 1 << 13, 4
-"""Slots of the table of phrases by their last ``_SHORTEST`` bytes, which none is shorter than."""
+_SLOT_BITS, _SHORTEST = 13, 4
+"""The logarithm of the slots of phrases by their last ``_SHORTEST`` bytes, which none is shorter than."""
+_NEAR_BITS = 16
+"""The logarithm of the bits that say whether four bytes are the last ones of a phrase, or those before its last."""
 _FOLD, _FOLD_ALL, _MIX = np.uint64(0x20202020), np.uint64(0x2020202020202020), np.uint64(0x9E3779B97F4A7C15)
-_PLACES = 5
+_PLACES = 6
 """Places at which a phrase may end that eight bytes tell about."""
 _FOUR_BYTES = np.uint64(0xFFFFFFFF)
+_WS, _NO_PAIR = np.uint64(0x7777777777777777), np.uint64(0xFF << 56)
 
 
 class Phrases(NamedTuple):
     """All phrases, numbered from 1; a number 0 stands for none."""
 
+    near: NDArray[np.uint8]
+    """A bit for each hash of four bytes that end a phrase, or stand before its last byte."""
     heads: NDArray[np.uint8]
-    """``[SLOTS]``: the first phrase whose last four bytes, letters in lower case, fall into a slot."""
+    """The first phrase whose last four bytes, letters in lower case, fall into a slot."""
     following: NDArray[np.uint8]
     """The next one of the same slot."""
     starts: NDArray[np.int64]
@@ -67,27 +72,38 @@ def phrase_table() -> Phrases:
         (LINK, LINKS),
     )
     phrases = [(kind, phrase.lower().encode()) for kind, some in by_kind for phrase in some]
-    heads, following = np.zeros(SLOTS, np.uint8), np.zeros(len(phrases) + 1, np.uint8)
+    near = np.zeros(1 << _NEAR_BITS, np.uint8)
+    heads, following = np.zeros(1 << _SLOT_BITS, np.uint8), np.zeros(len(phrases) + 1, np.uint8)
     for number, (_, phrase) in enumerate(phrases, 1):
-        slot = _slot_of(np.uint64(int.from_bytes(phrase[-_SHORTEST:], "little")))
+        slot = _hash_of(_packed(phrase[-_SHORTEST:]), _SLOT_BITS)
         following[number], heads[slot] = heads[slot], number
+        for four in (phrase[-_SHORTEST:], phrase[-_SHORTEST - 1 : -1]):
+            near[_hash_of(_packed(four), _NEAR_BITS)] |= len(four) == _SHORTEST  # of www. a pair of w tells
+    near = np.packbits(near, bitorder="little")
     starts = np.cumsum([0, 0, *(len(phrase) for _, phrase in phrases)])
     kinds = np.array([0, *(kind for kind, _ in phrases)], np.uint8)
-    return Phrases(heads, following, starts, kinds, np.frombuffer(b"".join(p for _, p in phrases), np.uint8).copy())
+    folded = np.frombuffer(b"".join(phrase for _, phrase in phrases), np.uint8).copy()
+    return Phrases(near, heads, following, starts, kinds, folded)
+
+
+def _packed(four: bytes) -> np.uint64:
+    return np.uint64(int.from_bytes(four, "little"))
 
 
 @inlined
-def _slot_of(last: Any) -> Any:
-    return ((last & _FOUR_BYTES | _FOLD) * _MIX) >> np.uint64(51)
+def _hash_of(last: Any, bits: int) -> Any:
+    """A hash, of so many bits, of the lowest four bytes, ASCII letters in lower case."""
+    return ((last & _FOUR_BYTES | _FOLD) * _MIX) >> np.uint64(64 - bits)
 
 
 @compiled
 def find_phrases(
-    data: Any, start: int, end: int, heads: Any, following: Any,
-    starts: Any, kinds: Any, folded: Any, counts: Any,
-) -> int:  # fmt: skip
-    """Count links and advertisement marks of a line; returns the kinds of phrases in it, or-ed."""
-    seen, link_end, position = 0, start, _next_place(data, start + _SHORTEST - 1, end, heads)
+    data: Any, position: int, start: int, end: int, text_end: int, phrases: Any, counts: Any
+) -> tuple[int, int]:
+    """Count links and advertisement marks of the line from byte ``start`` to ``end``, from ``position`` on, where the
+    first may end; returns the kinds of phrases in it, or-ed, and where the next of the text may end."""
+    near, heads, following, starts, kinds, folded = phrases
+    seen, link_end = 0, start
     while position < end:
         found = _kinds_at(data, start, position + 1, heads, following, starts, kinds, folded)
         seen |= found
@@ -96,26 +112,41 @@ def find_phrases(
             link_end = _end_of_link(data, position + 1, end)
             counts[4] += 1
             counts[5] += link_end - position - 1 + _scheme_length(data, position)
-        position = _next_place(data, position + 1, end, heads)
-    return seen
+        position = _next_place(data, position + 1, text_end, near, heads)
+    return seen, position
+
+
+@inlined
+def find_first_phrase(data: Any, start: int, end: int, phrases: Any) -> int:
+    """Where the first phrase of a text may end; ``phrases`` are pointers to the arrays of :class:`Phrases`."""
+    return _next_place(data, start + _SHORTEST - 1, end, phrases[0], phrases[1])
 
 
 @compiled
-def _next_place(data: Any, start: int, end: int, heads: Any) -> int:
-    """The first byte from ``start`` on, three bytes behind the beginning of the line at least, at which a phrase may
-    end, or ``end``. A loop of its own, that asks for five places at a time."""
+def _next_place(data: Any, start: int, end: int, near: Any, heads: Any) -> int:
+    """The first byte from ``start`` on, three bytes behind the beginning of the text at least, at which a phrase may
+    end, or ``end`` or beyond. Six places are asked for at a time."""
     position = start
-    while position + _PLACES <= end:
-        word = load_word(data, position - _SHORTEST + 1) | _FOLD_ALL
-        found = 0
-        for place in range(_PLACES):
-            found |= heads[_slot_of(word >> np.uint64(8 * place))]
-        if found:
-            break
-        position += _PLACES
-    while position < end and heads[_slot_of(_last_bytes(data, position + 1))] == 0:
-        position += 1
+    while position < end:
+        while position + _PLACES <= end and not _is_near(load_word(data, position - _SHORTEST + 1), near):
+            position += _PLACES
+        behind = min(position + _PLACES, end)
+        while position < behind:
+            if heads[_hash_of(_last_bytes(data, position + 1), _SLOT_BITS)]:
+                return position
+            position += 1
     return position
+
+
+@inlined
+def _is_near(word: Any, near: Any) -> bool:
+    """Whether a phrase may end with the fourth of eight bytes, or with one of the four bytes behind it, or the next."""
+    found = np.uint64(0)
+    for place in (0, 2, 4):
+        four = _hash_of(word >> np.uint64(8 * place), _NEAR_BITS)
+        found |= np.uint64(near[four >> np.uint64(3)]) >> (four & np.uint64(7))
+    apart = (word | _FOLD_ALL) ^ _WS
+    return bool(found & np.uint64(1)) or has_zero_byte(apart | apart >> np.uint64(8) | _NO_PAIR)
 
 
 @compiled
@@ -127,7 +158,7 @@ def _kinds_at(
     found = 0
     if end - start < _SHORTEST:
         return found
-    number = heads[_slot_of(_last_bytes(data, end))]
+    number = heads[_hash_of(_last_bytes(data, end), _SLOT_BITS)]
     while number:
         first, size = starts[number], starts[number + 1] - starts[number]
         same = end - start >= size

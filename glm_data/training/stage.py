@@ -15,6 +15,7 @@ from glm_data.errors import UsageError
 from glm_data.inputs import stage_files
 from glm_data.loading import PackedRows
 from glm_data.model.config import ModelConfig, count_parameters
+from glm_data.model.device import find_device
 from glm_data.model.model import GLM, build
 from glm_data.model.store import (
     DESCRIPTION,
@@ -78,8 +79,10 @@ def train_stage(
     """Train on a finished pack; see :func:`train_rows`.
 
     ``tokenizer`` is the folder of the tokenizer that made the pack; by default the pack's own folder if it holds
-    one, else ``tokenizer`` beside it. Raises :class:`UsageError` if it is another tokenizer than the pack's.
+    one, else ``tokenizer`` beside it. Raises :class:`UsageError` if it is another tokenizer than the pack's, or if
+    there is no such device.
     """
+    find_device(options.device)
     data = pack_data(pack, tokenizer)
     return train_rows(data, out, options, overwrite=overwrite, report=report)
 

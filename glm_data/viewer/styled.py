@@ -21,17 +21,14 @@ not show become their escapes, so that no painter has to know of them.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-_HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
-_BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
+from glm_data.hidden import is_hidden, is_plain, spell
+
 _WHITE = {"\n": "line", "\t": "tab"}
 _SIGNS = {"line": "⏎", "tab": "⇥"}
-_JOINER = "\u200d"
-"""Scripts and emoji are written with it."""
 
 
 class Span(NamedTuple):
@@ -43,7 +40,7 @@ class Span(NamedTuple):
 
 def reveal(text: str, style: str = "") -> list[Span]:
     """``text`` as spans: ``⏎`` for line ends, ``⇥`` for tabs, escapes such as ``\\u202e`` for hidden characters."""
-    if text.isprintable() and _BLANK_LETTERS.isdisjoint(text):
+    if is_plain(text):
         return [Span(text, style)] if text else []
     spans = []
     for kind, letters in groupby(text, _kind_of):
@@ -51,7 +48,7 @@ def reveal(text: str, style: str = "") -> list[Span]:
         if kind in _SIGNS:
             spans += [Span(_SIGNS[kind], _both(style, kind))] * len(found)
         else:
-            spans.append(Span(_escape(found) if kind else found, _both(style, kind)))
+            spans.append(Span(spell(found) if kind else found, _both(style, kind)))
     return spans
 
 
@@ -87,12 +84,7 @@ def clip(spans: Iterable[Span], characters: int) -> list[Span]:
 def _kind_of(letter: str) -> str:
     if letter in _WHITE:
         return _WHITE[letter]
-    is_hidden = unicodedata.category(letter) in _HIDDEN_CATEGORIES or letter in _BLANK_LETTERS
-    return "hidden" if is_hidden and letter != _JOINER else ""
-
-
-def _escape(letters: str) -> str:
-    return "".join(f"\\u{ord(letter):04x}" for letter in letters)
+    return "hidden" if is_hidden(letter) else ""
 
 
 def _both(style: str, kind: str) -> str:

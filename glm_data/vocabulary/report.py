@@ -12,6 +12,7 @@ import xxhash
 
 from glm_data.errors import InputError, UsageError
 from glm_data.formats import read_blocks
+from glm_data.hidden import sign_blanks, spell
 from glm_data.stage import InputFile
 from glm_data.text.characters import script_characters
 from tokenizer import Tokenizer, TokenizerError
@@ -130,11 +131,11 @@ def page(found: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["visible"] = visible
+    environment.filters["show_piece"] = show_piece
     return environment.get_template("report.html").render(found=found)
 
 
-def visible(piece: str) -> str:
-    """White space and control characters of a piece, made visible."""
-    marked = piece.replace(" ", "·").replace("\t", "⇥").replace("\n", "⏎\n")
-    return "".join(letter if letter.isprintable() or letter == "\n" else f"\\u{ord(letter):04x}" for letter in marked)
+def show_piece(piece: str) -> str:
+    """A piece with its spaces, tabs and line ends as signs, and what else is no letter that shows spelt out."""
+    signed = "⏎\n".join(map(sign_blanks, piece.split("\n")))
+    return "".join(letter if letter.isprintable() or letter == "\n" else spell(letter) for letter in signed)
