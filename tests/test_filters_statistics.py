@@ -13,7 +13,7 @@ from signal_twin import LETTERS, twin
 
 from glm_data.text import characters as ch
 from glm_data.text import statistics
-from glm_data.text.characters import character_table, classify, script_characters
+from glm_data.text.characters import classify, script_characters
 
 
 def measure(text: str) -> dict[str, float]:
@@ -98,7 +98,7 @@ def test_classes_of_characters(characters: str, kind: int) -> None:
 
 
 def test_the_table_holds_the_class_of_every_character() -> None:
-    table = character_table() & ch.CLASS_BITS
+    table = ch.character_table() & ch.CLASS_BITS
     assert table.tolist() == [classify(chr(point)) for point in range(0x10000)]
 
 
