@@ -25,7 +25,7 @@ class _Refusal:
 @contextlib.contextmanager
 def lean_imports() -> Iterator[None]:
     """Leave them out within the block, until :func:`end_lean_imports`; for a program that is all ours."""
-    sys.meta_path.insert(0, _Refusal())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Refusal())
     try:
         yield
     finally:

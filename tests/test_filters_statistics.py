@@ -107,7 +107,7 @@ def test_classes_of_characters(characters: str, kind: int) -> None:
 
 
 def test_the_table_holds_the_class_of_every_character() -> None:
-    table = character_table() & ch.CLASS_BITS
+    table = ch.character_table() & ch.CLASS_BITS
     assert table.tolist() == [classify(chr(point)) for point in range(0x10000)]
 
 

@@ -275,7 +275,8 @@ def _count(
             begin = ends[words]
             if words == len(hashes) or begin + stop - at > len(letters):
                 return at, words
-            letters[begin : begin + stop - at] = text[at:stop]
+            for place in range(at, stop):  # not a slice: numba would spend two seconds on the error of one that fails
+                letters[begin + place - at] = text[place]
             hashes[words], groups[words], counts[words], ends[words + 1] = hashed, group, 1, begin + stop - at
             words += 1
             slots[where] = words

@@ -121,7 +121,7 @@ def _count_numbered(
     return single, largest
 
 
-@compiled
+@inlined  # once for 3 and once for 10 characters: with a size that is known the loops are unrolled
 def _count_grams(work: Work, points: Any, size: int, candidates: int) -> int:
     """Count the grams of 3 characters, or those of 10 at ``candidates`` of ``places``, as :func:`count_grams`."""
     places, _, keys, _, _, level, _ = work
