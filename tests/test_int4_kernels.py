@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from glm_data.int4 import cpu, cuda
 from glm_data.int4.kernel_ir import ISAS
 from glm_data.int4.linear import QuantizedEmbedding, QuantizedLinear, prepare
+from glm_data.int4.memory import in_huge_pages
 from glm_data.int4.product_ir import module
 from glm_data.int4.quantize import dequantize, pack_nibbles, quantize
 
@@ -110,6 +111,14 @@ def test_int8_tiles_hold_every_byte_at_its_documented_place(isa):
     assert torch.equal(tiles.long() - 128, expected.view(-1, isa.rows, 8, 4).transpose(1, 2))
     rows = torch.tensor([19, 0, 7, 7])
     assert torch.equal(cpu.tiled_rows(tiles, rows), packed[rows])
+
+
+@pytest.mark.parametrize("size", [0, 5, (1 << 21) - 1, 1 << 21, (1 << 22) + 3])
+def test_large_memory_begins_with_a_huge_page(size):
+    memory = in_huge_pages(size)
+    assert (memory.shape, memory.dtype) == ((size,), torch.uint8)
+    assert size < 1 << 21 or memory.data_ptr() % (1 << 21) == 0
+    memory.fill_(7)  # all of it is ours
 
 
 def test_every_instruction_set_is_valid_llvm():
