@@ -1,4 +1,4 @@
-"""INT4 and INT8 on the CPU: the kernels of ``kernel_ir.py``, compiled in process for the CPU at hand.
+"""INT4 and INT8 on the CPU: the kernels of ``product_ir.py``, compiled in process for the CPU at hand.
 
 LLVM comes with numba, so no compiler is needed on the user's machine; compiling takes a fraction of a second, once a
 process, and nothing compiled is ever read from a disk. Activations become INT8 by groups (W4A8), which adds about
@@ -60,7 +60,7 @@ class Kernels:
 
 @functools.cache
 def supported_isas() -> tuple[Isa, ...]:
-    """The instruction sets of this CPU that there are kernels for, the fastest first; empty on other processors."""
+    """The instruction sets that this CPU has, the fastest first; there is always one."""
     import llvmlite.binding as llvm
 
     features = llvm.get_host_cpu_features()

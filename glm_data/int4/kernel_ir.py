@@ -11,13 +11,14 @@ instruction ``vpdpbusd`` (unsigned times signed bytes, four products summed into
 instructions, whose 16-bit sums hold 4 tiles of INT4 (8 products of at most 15 x 127) before they must be widened. The
 8 or 128 that the weights carry too much is taken off at the start of a sum: it is that times the sum of the group's
 activations, negated. Two products of whole bytes would overflow AVX2's 16 bits, so its INT8 goes by signed levels, the
-sign of each moved to its activation, and nothing is taken off.
+sign of each moved to its activation, and nothing is taken off. Other CPUs multiply bytes widened to 16 bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 _HIGH_BITS = -0x7F7F7F80
 """The highest bit of each byte of a word: flipped, it adds 128 to a signed one."""
@@ -30,6 +31,8 @@ class Isa:
     name: str
     features: tuple[str, ...]
     """The CPU features that it needs."""
+    products: Literal["32 bits", "16 bits of two", "16 bits"]
+    """What it makes of two vectors of bytes: sums of four products in 32 bits, of two in 16 bits, or bare products."""
     rows: int
     """Rows that a register holds."""
     streams: Mapping[int, int]
@@ -41,11 +44,12 @@ class Isa:
 
 
 ISAS = (
-    Isa("avx512-vnni", ("avx512f", "avx512vl", "avx512vnni", "f16c"), 16, {1: 1, 2: 1, 4: 1, 8: 1}),
-    Isa("avx-vnni", ("avxvnni", "fma", "f16c"), 8, {1: 1, 2: 1, 4: 1}),
-    Isa("avx2", ("avx2", "fma", "f16c"), 8, {1: 4, 2: 2, 4: 2}),
+    Isa("avx512-vnni", ("avx512f", "avx512vl", "avx512vnni", "f16c"), "32 bits", 16, {1: 1, 2: 1, 4: 1, 8: 1}),
+    Isa("avx-vnni", ("avxvnni", "fma", "f16c"), "32 bits", 8, {1: 1, 2: 1, 4: 1}),
+    Isa("avx2", ("avx2", "fma", "f16c"), "16 bits of two", 8, {1: 4, 2: 2, 4: 2}),
+    Isa("any", (), "16 bits", 8, {1: 1, 2: 1, 4: 1}),
 )
-"""Known instruction sets, the fastest first."""
+"""Known instruction sets, the fastest first; the last one is whatever LLVM makes of plain vectors, on any CPU."""
 
 
 def preparing(isa: Isa, bits: int) -> str:
@@ -60,7 +64,7 @@ def tile_columns(bits: int) -> int:
 
 def too_much(isa: Isa, bits: int) -> int:
     """What the kernel's weights are larger than their levels, times which ``quantize`` negates an activation sum."""
-    return {4: 8, 8: 0 if isa.name == "avx2" else 128}[bits]
+    return {4: 8, 8: 128 if isa.products == "32 bits" else 0}[bits]
 
 
 def _declarations(isa: Isa) -> str:
@@ -72,7 +76,7 @@ declare <16 x i16> @llvm.x86.avx2.pmadd.ub.sw(<32 x i8>, <32 x i8>)
 declare <32 x i8> @llvm.x86.avx2.psign.b(<32 x i8>, <32 x i8>)
 declare <32 x i8> @llvm.abs.v32i8(<32 x i8>, i1)
 declare <8 x i32> @llvm.x86.avx2.pmadd.wd(<16 x i16>, <16 x i16>)
-declare <{n} x float> @llvm.fma.v{n}f32(<{n} x float>, <{n} x float>, <{n} x float>)
+declare <{n} x float> @llvm.fmuladd.v{n}f32(<{n} x float>, <{n} x float>, <{n} x float>)
 declare i64 @llvm.umin.i64(i64, i64)
 declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
 declare <32 x i32> @llvm.umax.v32i32(<32 x i32>, <32 x i32>)

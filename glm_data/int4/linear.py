@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glm_data.int4 import cpu, cuda, torch_op
+from glm_data.int4 import cpu, cuda
 from glm_data.int4.quantize import dequantize
 from glm_data.model.model import GLM
 from glm_data.model.store import Quantization
@@ -23,8 +22,8 @@ EMBEDDING = "word_embeddings"
 class QuantizedLinear(nn.Module):
     """``y = x W^T + b`` with W packed in 4 or 8 bits, by the fastest way of the machine at hand.
 
-    As loaded, W is unpacked at every call: exact, and slow. :meth:`prepare` puts it in the order of the CPU's kernels
-    or, on a CPU without any, of torch's INT4 operator; on a GPU the kernels read it as it is.
+    As loaded, W is unpacked at every call: exact, and slow. :meth:`prepare` puts it in the order of the CPU's kernels;
+    on a GPU the kernels read it as it is.
     """
 
     qweight: Tensor
@@ -34,7 +33,6 @@ class QuantizedLinear(nn.Module):
     def __init__(self, columns: int, rows: int, group: int, bits: int = 4) -> None:
         super().__init__()
         self.columns, self.rows, self.group, self.bits = columns, rows, group, bits
-        self.way: Literal["plain", "kernel", "torch"] = "plain"
         self._product: cpu.Product | None = None
         shape, kind = ((rows, columns // 2), torch.uint8) if bits == 4 else ((rows, columns), torch.int8)
         self.register_buffer("qweight", torch.empty(shape, dtype=kind))
@@ -42,15 +40,11 @@ class QuantizedLinear(nn.Module):
         self.register_buffer("bias", torch.empty(rows))
 
     def prepare(self) -> None:
-        """Reorder the weights for the fastest way of this CPU that takes them; the packed rows are gone."""
-        if self.qweight.is_cuda or self.way != "plain":
+        """Reorder the weights for the kernels of this CPU, if they take them; the packed rows are gone."""
+        if self._product is not None or self.qweight.is_cuda:
             return
         if (tiled := _tile(self.qweight, self.scales, self.bias, self.columns, self.group)) is not None:
             self.qweight, self.scales, self._product = tiled
-            self.way = "kernel"
-        elif torch_op.fits(self.rows, self.columns, self.group, self.bits):
-            self.qweight, self.scales = torch_op.pack(self.qweight, self.scales, self.columns)
-            self.way = "torch"
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., K] -> [..., N]`` in the type of ``x``."""
@@ -58,8 +52,6 @@ class QuantizedLinear(nn.Module):
             if x.dim() == 2 and x.dtype == torch.float32 and x.is_contiguous():  # decoding, where every call counts
                 return self._product(x, torch.get_num_threads())
             y_MN = _multiply(self._product, x.reshape(-1, self.columns))
-        elif self.way == "torch":
-            y_MN = torch_op.matmul(x.reshape(-1, self.columns), self.qweight, self.scales) + self.bias
         elif x.is_cuda and x.dtype == torch.bfloat16 and self.bits == 4:
             y_MN = cuda.linear(x.reshape(-1, self.columns), self.qweight, self.scales, self.bias, self.group)
         else:
@@ -83,7 +75,7 @@ class QuantizedEmbedding(nn.Module):
         self.register_buffer("scales", torch.empty(vocab, 1, dtype=torch.float16))
 
     def prepare(self) -> None:
-        """Reorder the rows for the kernels of this CPU, if it has any that take them."""
+        """Reorder the rows for the kernels of this CPU, if they take them."""
         if self._product is None:
             bias = torch.zeros(self.vocab)
             if (tiled := _tile(self.qweight, self.scales, bias, self.width, 0)) is not None:
@@ -107,13 +99,14 @@ class QuantizedEmbedding(nn.Module):
 def _tile(
     qweight: Tensor, scales: Tensor, bias: Tensor, columns: int, group: int
 ) -> tuple[Tensor, Tensor, cpu.Product] | None:
-    """Levels and scales in the order of this CPU's kernels and their product; None if there are no such kernels."""
-    size, isas = cpu.activation_group(columns, group), cpu.supported_isas()
-    if not size or not isas:
+    """Levels and scales in the order of this CPU's kernels and their product; None if they do not take the matrix."""
+    size = cpu.activation_group(columns, group)
+    if not size:
         return None
+    isa = cpu.supported_isas()[0]
     scales = scales.repeat_interleave(group // size, 1) if scales.shape[1] > 1 else scales
-    tiles, tiled = cpu.tile(qweight, isas[0]), cpu.tile_scales(scales, isas[0])
-    return tiles, tiled, cpu.Product(tiles, tiled, bias.float(), columns, size, isas[0])
+    tiles, tiled = cpu.tile(qweight, isa), cpu.tile_scales(scales, isa)
+    return tiles, tiled, cpu.Product(tiles, tiled, bias.float(), columns, size, isa)
 
 
 def _multiply(product: cpu.Product, x_MK: Tensor) -> Tensor:

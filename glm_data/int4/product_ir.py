@@ -142,7 +142,8 @@ class _Product:
     def __init__(self, isa: Isa, bits: int, tokens: int) -> None:
         self.isa, self.bits, self.tokens, self.n = isa, bits, tokens, isa.rows
         self.all_m, self.all_b = range(tokens), range(isa.streams[tokens])
-        self.vi, self.vf = f"<{isa.rows} x i32>", f"<{isa.rows} x float>"
+        self.vi, self.vf, self.v8 = f"<{isa.rows} x i32>", f"<{isa.rows} x float>", f"<{4 * isa.rows} x i8>"
+        self.v16 = f"<{isa.rows * (2 if isa.products == '16 bits of two' else 4)} x i16>"
 
     def code(self) -> str:
         vi, vf, n = self.vi, self.vf, self.n
@@ -213,35 +214,36 @@ class _Product:
             f"  %ap{tag} = getelementptr i8, ptr %am{m}, i64 %ax{tag}",
             f"  %av{tag} = load i32, ptr %ap{tag}, align 1",
             broadcast(f"%ab{tag}", f"%av{tag}", self.vi),
-            f"  %a8{tag} = bitcast {self.vi} %ab{tag} to <{4 * self.n} x i8>",
+            f"  %a8{tag} = bitcast {self.vi} %ab{tag} to {self.v8}",
         ]
 
     def _nibbles(self, v: str) -> list[str]:
         """The nibbles of the tile ``v``, as words and in bytes."""
-        vi, bytes_ = self.vi, f"<{4 * self.n} x i8>"
+        vi, v8 = self.vi, self.v8
         return [
             f"  %lo{v} = and {vi} %v{v}, splat (i32 {_LOW})",
             f"  %sh{v} = lshr {vi} %v{v}, splat (i32 4)",
             f"  %hi{v} = and {vi} %sh{v}, splat (i32 {_LOW})",
-            f"  %lo8{v} = bitcast {vi} %lo{v} to {bytes_}",
-            f"  %hi8{v} = bitcast {vi} %hi{v} to {bytes_}",
+            f"  %lo8{v} = bitcast {vi} %lo{v} to {v8}",
+            f"  %hi8{v} = bitcast {vi} %hi{v} to {v8}",
         ]
 
     def _signs(self, v: str) -> list[str]:
-        """Signed levels and their sizes, which AVX2 wants of INT8."""
-        if self.isa.name != "avx2":
+        """The signed levels of a tile of INT8 and, for AVX2, their sizes."""
+        if self.isa.products == "32 bits":
             return []
+        v8 = self.v8
         return [
-            f"  %vb{v} = bitcast <8 x i32> %v{v} to <32 x i8>",
-            f"  %vs{v} = xor <32 x i8> %vb{v}, splat (i8 -128)",
-            f"  %va{v} = call <32 x i8> @llvm.abs.v32i8(<32 x i8> %vs{v}, i1 false)",
+            f"  %vb{v} = bitcast {self.vi} %v{v} to {v8}",
+            f"  %vs{v} = xor {v8} %vb{v}, splat (i8 -128)",
+            f"  %va{v} = call {v8} @llvm.abs.v{4 * self.n}i8({v8} %vs{v}, i1 false)",
         ]
 
     def _products(self, b: int, m: int, u: int) -> list[str]:
         """Of INT4: sums of 32 bits run in two, ``%lo<b>_<m>_s<u>`` and ``%hi``, so that one instruction need not wait
-        for the other; AVX2's of 16 bits in ``%r<b>_<m>_s<u>``."""
+        for the other; those of 16 bits in ``%r<b>_<m>_s<u>``."""
         p, a, v = f"{b}_{m}", f"{m}_t{u}", f"{b}_t{u}"
-        if self.isa.name != "avx2":
+        if self.isa.products == "32 bits":
             lo_from = f"%lo{p}_s{u - 1}" if u else f"%acc{p}"
             hi_from = f"%hi{p}_s{u - 1}" if u else "zeroinitializer"
             return [
@@ -249,25 +251,58 @@ class _Product:
                 f"  %hi{p}_s{u} = {self._dot(hi_from, f'%hi{v}', f'%abhi{a}')}",
             ]
         before = f"%r{p}_s{u - 1}" if u else "zeroinitializer"
-        madd = "call <16 x i16> @llvm.x86.avx2.pmadd.ub.sw"
         return [
-            f"  %plo{p}_t{u} = {madd}(<32 x i8> %lo8{v}, <32 x i8> %a8lo{a})",
-            f"  %phi{p}_t{u} = {madd}(<32 x i8> %hi8{v}, <32 x i8> %a8hi{a})",
-            f"  %q{p}_t{u} = add <16 x i16> %plo{p}_t{u}, %phi{p}_t{u}",
-            f"  %r{p}_s{u} = add <16 x i16> {before}, %q{p}_t{u}",
+            *self._multiplied(f"%plo{p}_t{u}", f"%lo8{v}", f"%a8lo{a}"),
+            *self._multiplied(f"%phi{p}_t{u}", f"%hi8{v}", f"%a8hi{a}"),
+            f"  %q{p}_t{u} = add {self.v16} %plo{p}_t{u}, %phi{p}_t{u}",
+            f"  %r{p}_s{u} = add {self.v16} {before}, %q{p}_t{u}",
         ]
 
     def _byte_products(self, b: int, m: int, u: int) -> list[str]:
         """Of INT8; sums run in ``%s<b>_<m>_s<u>``."""
-        p, a, v = f"{b}_{m}", f"by{m}_t{u}", f"{b}_t{u}"
+        p, a, v, vi, v8 = f"{b}_{m}", f"by{m}_t{u}", f"{b}_t{u}", self.vi, self.v8
         before = f"%s{p}_s{u - 1}" if u else f"%acc{p}"
-        if self.isa.name != "avx2":
+        if self.isa.products == "32 bits":
             return [f"  %s{p}_s{u} = {self._dot(before, f'%v{v}', f'%ab{a}')}"]
+        sizes, signed = f"%vs{v}", f"%a8{a}"
+        lines = []
+        if self.isa.products == "16 bits of two":
+            sizes, signed = f"%va{v}", f"%as{p}_t{u}"
+            lines += [f"  {signed} = call {v8} @llvm.x86.avx2.psign.b({v8} %a8{a}, {v8} %vs{v})"]
         return [
-            f"  %as{p}_t{u} = call <32 x i8> @llvm.x86.avx2.psign.b(<32 x i8> %a8{a}, <32 x i8> %vs{v})",
-            f"  %p{p}_t{u} = call <16 x i16> @llvm.x86.avx2.pmadd.ub.sw(<32 x i8> %va{v}, <32 x i8> %as{p}_t{u})",
-            f"  %w{p}_t{u} = {_widened(f'%p{p}_t{u}')}",
-            f"  %s{p}_s{u} = add <8 x i32> {before}, %w{p}_t{u}",
+            *lines,
+            *self._multiplied(f"%p{p}_t{u}", sizes, signed),
+            *self._widened(f"%w{p}_t{u}", f"%p{p}_t{u}"),
+            f"  %s{p}_s{u} = add {vi} {before}, %w{p}_t{u}",
+        ]
+
+    def _multiplied(self, to: str, weights: str, activations: str) -> list[str]:
+        """Products of bytes in 16 bits, or sums of two."""
+        v8, v16 = self.v8, self.v16
+        if self.isa.products == "16 bits of two":
+            return [f"  {to} = call {v16} @llvm.x86.avx2.pmadd.ub.sw({v8} {weights}, {v8} {activations})"]
+        return [
+            f"  {to}w = sext {v8} {weights} to {v16}",
+            f"  {to}a = sext {v8} {activations} to {v16}",
+            f"  {to} = mul {v16} {to}w, {to}a",
+        ]
+
+    def _widened(self, to: str, sums: str) -> list[str]:
+        """What belongs to a row, added up in 32 bits: two sums of 16 or four, which are pairs of pairs."""
+        vi, v16, half, whole = self.vi, self.v16, f"<{2 * self.n} x i32>", f"<{self.n} x i64>"
+        if self.isa.products == "16 bits of two":
+            return [f"  {to} = call {vi} @llvm.x86.avx2.pmadd.wd({v16} {sums}, {v16} splat (i16 1))"]
+        return [
+            f"  {to}b = bitcast {v16} {sums} to {half}",
+            f"  {to}l = shl {half} {to}b, splat (i32 16)",
+            f"  {to}e = ashr {half} {to}l, splat (i32 16)",
+            f"  {to}o = ashr {half} {to}b, splat (i32 16)",
+            f"  {to}p = add {half} {to}e, {to}o",
+            f"  {to}q = bitcast {half} {to}p to {whole}",
+            f"  {to}h = lshr {whole} {to}q, splat (i64 32)",
+            f"  {to}x = trunc {whole} {to}q to {vi}",
+            f"  {to}y = trunc {whole} {to}h to {vi}",
+            f"  {to} = add {vi} {to}x, {to}y",
         ]
 
     def _dot(self, before: str, weights: str, activations: str) -> str:
@@ -280,10 +315,9 @@ class _Product:
         last = _STEP - 1
         if self.bits == 8:
             return [f"  %accn{p} = add {self.vi} %s{p}_s{last}, zeroinitializer"]
-        if self.isa.name == "avx2":
-            wide = f"  %w{p} = {_widened(f'%r{p}_s{last}')}"
-            return [wide, f"  %accn{p} = add <8 x i32> %acc{p}, %w{p}"]
-        return [f"  %accn{p} = add {self.vi} %lo{p}_s{last}, %hi{p}_s{last}"]
+        if self.isa.products == "32 bits":
+            return [f"  %accn{p} = add {self.vi} %lo{p}_s{last}, %hi{p}_s{last}"]
+        return [*self._widened(f"%w{p}", f"%r{p}_s{last}"), f"  %accn{p} = add {self.vi} %acc{p}, %w{p}"]
 
     def _group_end(self) -> list[str]:
         """Sums times the scales of weights and activations, on top of the groups before."""
@@ -298,17 +332,32 @@ class _Product:
         for b in self.all_b:
             lines += [
                 f"  %wsp{b} = getelementptr half, ptr %sblock{b}, i64 %gs",
-                f"  %wsh{b} = load <{n} x half>, ptr %wsp{b}, align 2",
-                f"  %wsv{b} = fpext <{n} x half> %wsh{b} to {vf}",
+                *self._floats(f"%wsv{b}", f"%wsp{b}"),
             ]
         for b, m in product(self.all_b, self.all_m):
             p = f"{b}_{m}"
             lines += [
                 f"  %tf{p} = sitofp {vi} %accn{p} to {vf}",
                 f"  %sc{p} = fmul {vf} %wsv{b}, %asb{m}",
-                f"  %fn{p} = call {vf} @llvm.fma.v{n}f32({vf} %tf{p}, {vf} %sc{p}, {vf} %f{p})",
+                f"  %fn{p} = call {vf} @llvm.fmuladd.v{n}f32({vf} %tf{p}, {vf} %sc{p}, {vf} %f{p})",
             ]
         return lines
+
+    def _floats(self, to: str, place: str) -> list[str]:
+        """Scales as float32; where no instruction widens them, by their bits, times what the exponents differ by."""
+        n, vi, vf = self.n, self.vi, self.vf
+        if "f16c" in self.isa.features:
+            return [
+                f"  {to}h = load <{n} x half>, ptr {place}, align 2",
+                f"  {to} = fpext <{n} x half> {to}h to {vf}",
+            ]
+        return [
+            f"  {to}h = load <{n} x i16>, ptr {place}, align 2",
+            f"  {to}w = zext <{n} x i16> {to}h to {vi}",
+            f"  {to}s = shl {vi} {to}w, splat (i32 13)",
+            f"  {to}f = bitcast {vi} {to}s to {vf}",
+            f"  {to} = fmul {vf} {to}f, splat (float 0x46F0000000000000)",
+        ]
 
     def _stores(self) -> list[str]:
         """The bias added, and the rows of each token put in their places."""
@@ -339,8 +388,3 @@ def _group_start(m: int, vi: str) -> str:
 {broadcast(f"%sb{m}", f"%st{m}", vi)}
   %ao{m} = mul i64 %gm{m}, %columns
   %am{m} = getelementptr i8, ptr %a, i64 %ao{m}"""
-
-
-def _widened(pairs: str) -> str:
-    """16-bit sums added in pairs to 32 bits."""
-    return f"call <8 x i32> @llvm.x86.avx2.pmadd.wd(<16 x i16> {pairs}, <16 x i16> splat (i16 1))"

@@ -89,4 +89,4 @@ def _refusal(path: Path, error: str) -> str:
             f"'{path}' is damaged, cut short or no file of torch 1.6 or newer; fetch it again, or save an older one "
             "anew with such a torch."
         )
-    return f"'{path}' is damaged or no torch file ({error.strip().splitlines()[0][:120]})."
+    return f"'{path}' is damaged or no torch file ({error.strip().splitlines()[0].partition('. ')[0]}); fetch it again."
