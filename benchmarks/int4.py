@@ -104,13 +104,28 @@ def llama_cpp(folder: Path, rows: int, columns: int) -> list[Timed]:
 
 
 def reading(folder: Path, rows: int, columns: int) -> list[Timed]:
-    """Reading as many bytes as the row-wise matrices have, summed by 64-bit numbers: what the memory gives a thread."""
+    """Reading as many bytes as the row-wise matrices have and adding them up as 64-bit numbers: what the memory gives a
+    thread, in pages of 2 MB and from four places at a time, which is faster than from one."""
+    import numba
     import torch
 
-    torch.set_num_threads(1)
-    matrices = [torch.zeros(rows * columns // 16, dtype=torch.int64) for _ in range(_copies(rows, columns))]
-    sums = [matrix.sum for matrix in matrices]
-    return [_passes(lambda: [each() for each in sums], len(sums), 1)]
+    from glm_data.int4.memory import in_huge_pages
+
+    add = numba.njit(_sums_of_quarters)
+    matrices = [
+        in_huge_pages(rows * columns // 2).zero_().view(torch.int64).numpy() for _ in range(_copies(rows, columns))
+    ]
+    return [_passes(lambda: [add(matrix) for matrix in matrices], len(matrices), 1)]
+
+
+def _sums_of_quarters(numbers: Any) -> int:
+    quarter, first, second, third, fourth = len(numbers) // 4, 0, 0, 0, 0
+    for place in range(quarter):
+        first += numbers[place]
+        second += numbers[place + quarter]
+        third += numbers[place + 2 * quarter]
+        fourth += numbers[place + 3 * quarter]
+    return first + second + third + fourth
 
 
 def decoding(folder: Path, group: int | None, kind: str) -> list[Timed]:

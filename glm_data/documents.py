@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -46,7 +47,7 @@ def document_id(input_name: str, record: int) -> str:
 
 def document_ids(input_name: str, first: int, count: int) -> pa.Array:
     """The ids of ``count`` records in a row, from number ``first`` on: a string array."""
-    numbers = pa.array(range(first, first + count), pa.int64()).cast(pa.string())
+    numbers = pa.array(np.arange(first, first + count)).cast(pa.string())
     return pc.binary_join_element_wise(pa.scalar(input_name), numbers, "#")
 
 

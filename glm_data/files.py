@@ -18,6 +18,8 @@ from glm_data.errors import OutputError
 TEMPORARY_PREFIX = ".tmp-"
 _CHUNK_BYTES = 1 << 20
 _ONLY_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+_CUT_SHORT = "requested and"
+"""What NumPy says, without a number, when it could write only a part of an array."""
 _ALSO_READING = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 
 
@@ -38,7 +40,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.errno in _ONLY_WRITING or (error.errno in _ALSO_READING and temporary.name in str(error)):
+        is_about_writing = error.errno in _ONLY_WRITING or (error.errno is None and _CUT_SHORT in str(error))
+        if is_about_writing or (error.errno in _ALSO_READING and temporary.name in str(error)):
             raise output_error(path, error) from error
         raise
     finally:

@@ -12,6 +12,7 @@ from glm_data.dedupe.candidates import components, find_copies, is_member, star_
 from glm_data.dedupe.priority import OWN
 from glm_data.dedupe.select import cut_walk, margin, select
 from glm_data.dedupe.sets import Sets, pack_units
+from glm_data.dedupe.sign import stable_order
 from glm_data.dedupe.signatures import Lsh, band_keys, signatures
 from glm_data.dedupe.verdicts import multiplicities, settle
 from glm_data.dedupe.work import CONTAINED, COPY, EXACT, NEAR, REMOVAL, key_range, slice_of
@@ -159,6 +160,15 @@ def test_copies_go_to_the_best_of_their_key():
     priority = np.array([4, 1, 2, 0, 1, 0], np.uint64)
     copies = find_copies(high, low, priority, np.arange(10, 16))
     assert copies.tolist() == [(10, 12), (14, 11)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 5), max_size=40), st.sampled_from([0, 3, 61]), st.integers(0, 2**64 - 1))
+def test_keys_are_ordered_as_by_a_stable_sort(values, shift, other):
+    keys = np.array(values, np.uint64) << np.uint64(shift) ^ np.uint64(
+        other
+    )  # alike in high bits, in low ones, in none
+    assert stable_order(keys).tolist() == sorted(range(len(values)), key=lambda place: keys[place])
 
 
 @settings(deadline=None, max_examples=60)

@@ -35,6 +35,14 @@ def test_pile_records(tmp_path: Path, name: str) -> None:
     assert [json.loads(row["meta"]) for row in rows] == [{"stars": 3}, {"stars": 3}, {"url": "u"}]
 
 
+@pytest.mark.parametrize("ahead", [0, 1, 40])
+def test_lines_of_any_length_end_where_they_end(ahead: int) -> None:
+    lines = [b"x" * size for size in (*range(1, 140), 1, 1, 63, 64, 65)]
+    data = b"\n" * ahead + b"\n".join(lines) + b"\n"
+    found = [record.data for records in LineSplitter(1000).feed(data) for record in records.each()]
+    assert found == lines
+
+
 @pytest.mark.parametrize(
     ("meta", "expected"),
     [

@@ -6,8 +6,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from glm_data.int4 import cpu, cuda, torch_op
-from glm_data.int4.kernel_ir import ISAS, module
+from glm_data.int4.kernel_ir import ISAS
 from glm_data.int4.linear import QuantizedEmbedding, QuantizedLinear, prepare
+from glm_data.int4.product_ir import module
 from glm_data.int4.quantize import dequantize, pack_nibbles, quantize
 
 

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from text_twin import shingles, tokens
+from text_twin import exact_key, shingles, tokens
 
-from glm_data.text.shingles import UNITS, Shingles, distinct_sorted, exact_keys, shingle_texts
+from glm_data.text.shingles import UNITS, Shingles, distinct_sorted, keyed_shingles, shingle_texts
 
 ALPHABET = "ab Z9\u3000０１é, .中國国文字かガ한국ไก½ﬁ㌖ß\u0301\u200b\u00ad\ufe0f\n!_😀\U00020000Ωя"
 TEXTS = st.lists(st.text(st.sampled_from(ALPHABET), max_size=40), max_size=6)
@@ -20,8 +20,9 @@ def rows(found: Shingles):
 @settings(deadline=None, max_examples=150)
 @given(TEXTS, st.sampled_from([1, 2, 5, 13]), st.booleans(), st.sampled_from(UNITS))
 def test_the_kernel_equals_its_plain_twin(texts, ngram, fold_digits, unit):
-    found = shingle_texts(pa.array(texts, pa.string()), ngram, fold_digits=fold_digits, unit=unit)
+    found, keys = keyed_shingles(pa.array(texts, pa.string()), ngram, fold_digits=fold_digits, unit=unit)
     assert rows(found) == [shingles(text, ngram, fold_digits, unit) for text in texts]
+    assert keys.tolist() == [exact_key(row) for row in rows(found)]
 
 
 @settings(deadline=None, max_examples=50)
@@ -51,19 +52,19 @@ def test_mixed_scripts_make_one_stream_of_words_and_characters():
 def test_variants_share_a_key_and_other_texts_do_not():
     twins = ["The Café, No. 5", "the cafe no 5", "ＴＨＥ  ＣＡＦＥ\nＮＯ．５", "Tʜe café: no. 5".replace("ʜ", "h")]
     others = ["the cafe no 6", "the cafen o 5", "thecafe no 5", "no 5 the cafe"]
-    keys = [tuple(key) for key in exact_keys(shingle_texts(pa.array(twins + others)))]
+    keys = [tuple(key) for key in keyed_shingles(pa.array(twins + others))[1]]
     assert len(set(keys[: len(twins)])) == 1
     assert len(set(keys)) == 1 + len(others)
 
 
 def test_traditional_and_full_width_chinese_share_a_key():
     twins = ["后来，他们在台湾吃了２碗面。", "後來,他們在臺灣吃了2碗麵.", "后来 他们在台湾 吃了 2 碗面"]
-    keys = exact_keys(shingle_texts(pa.array(twins)))
+    keys = keyed_shingles(pa.array(twins))[1]
     assert (keys == keys[0]).all()
 
 
 def test_texts_without_words_are_told_apart_by_their_bytes():
-    keys = exact_keys(shingle_texts(pa.array(["!!!", "!!!", "???", "", ""])))
+    keys = keyed_shingles(pa.array(["!!!", "!!!", "???", "", ""]))[1]
     assert (keys[0] == keys[1]).all()
     assert (keys[3] == keys[4]).all()
     assert len({tuple(key) for key in keys}) == 3

@@ -179,3 +179,14 @@ def grams(text, words, characters, need, salt=0):
                 found.append((mix(value ^ salt), placed[start][2], placed[stop][3]))
                 break
     return found
+
+
+def exact_key(row):
+    """The 128-bit key of a text by its shingles, in two halves."""
+    first, second = 0x9FB21C651E98DF25, 0xE7037ED1A0B428DB
+    for shingle in row:
+        first = (first ^ shingle) * 0xE7037ED1A0B428DB & MASK
+        first ^= first >> 32
+        second = (second + shingle) * 0x9FB21C651E98DF25 & MASK
+        second ^= second >> 29
+    return [mix(first), mix(second)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -29,6 +29,7 @@ from glm_data.dedupe.work import (
     save,
     slice_of,
 )
+from glm_data.kernels import compiled
 from glm_data.stage import ShardRecord, ShardTask, output_file
 
 GIANT_BUCKET = 1000
@@ -64,19 +65,30 @@ def star_edges(keys: Array, index: Array, own: int = MOST_DOCUMENTS) -> Edges:
     Buckets without a document below ``own`` are left out: what earlier runs kept is not compared with itself.
     """
     order = np.argsort(keys, kind="stable")
-    keys, index = keys[order], index[order].astype(np.uint64)
-    is_first = np.ones(keys.size, bool)
-    is_first[1:] = keys[1:] != keys[:-1]
-    starts = np.flatnonzero(is_first)
-    sizes = np.diff(starts, append=keys.size)
-    heads = index[starts]
-    sizes[heads >= own] = 0
-    first = np.repeat(heads, np.diff(starts, append=keys.size))
-    is_linked = ~is_first & (first < own)
-    edges = np.unique(first[is_linked] << np.uint64(32) | index[is_linked])
-    giant = np.empty(int((sizes >= GIANT_BUCKET).sum()), GIANT)
-    giant["size"], giant["first"] = sizes[sizes >= GIANT_BUCKET], heads[sizes >= GIANT_BUCKET]
-    return Edges(edges, int((sizes > 1).sum()), np.sort(giant, order=["size", "first"]))
+    edges, giant = np.empty(keys.size, np.uint64), np.empty(keys.size // GIANT_BUCKET, GIANT)
+    linked, buckets, giants = _star_kernel(keys[order], index[order], own, edges, giant["size"], giant["first"])
+    return Edges(np.unique(edges[:linked]), buckets, np.sort(giant[:giants], order=["size", "first"]))
+
+
+@compiled
+def _star_kernel(keys: Any, index: Any, own: int, edges: Any, sizes: Any, firsts: Any) -> Any:
+    """Write edges of ascending keys, repeats included, and giant buckets; how many edges, buckets, giant buckets."""
+    linked = buckets = giants = start = 0
+    while start < keys.size:
+        end = start + 1
+        while end < keys.size and keys[end] == keys[start]:
+            end += 1
+        if end - start > 1 and index[start] < own:
+            first = np.uint64(index[start]) << np.uint64(32)
+            for at in range(start + 1, end):
+                edges[linked] = first | np.uint64(index[at])
+                linked += 1
+            buckets += 1
+            if end - start >= GIANT_BUCKET:
+                sizes[giants], firsts[giants] = end - start, index[start]
+                giants += 1
+        start = end
+    return linked, buckets, giants
 
 
 def exact_shard(task: ShardTask) -> ShardRecord:

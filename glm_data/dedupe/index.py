@@ -28,7 +28,7 @@ from glm_data.dedupe.signatures import Lsh, permutations, signatures
 from glm_data.dedupe.work import Array, lsh_of
 from glm_data.errors import InputError, UsageError
 from glm_data.manifest import InputFile, Success, is_in_place, read_success
-from glm_data.text.shingles import distinct_sorted, exact_keys, shingle_texts
+from glm_data.text.shingles import distinct_sorted, keyed_shingles, shingle_texts
 
 if TYPE_CHECKING:
     from datasketch import MinHash, MinHashLSH
@@ -84,8 +84,8 @@ def index_schema(sketch: Sketch) -> pa.Schema:
 
 def index_rows(ids: pa.Array, texts: pa.Array, sketch: Sketch) -> pa.RecordBatch:
     """The rows of some documents."""
-    shingles = shingle_texts(texts, **sketch.shingling)
-    keys, sets = exact_keys(shingles), distinct_sorted(shingles)
+    shingles, keys = keyed_shingles(texts, **sketch.shingling)
+    sets = distinct_sorted(shingles)
     minima = pa.array(signatures(sets, sketch.lsh).ravel())
     columns = [
         ids,

@@ -23,7 +23,7 @@ from glm_data.dedupe.spool import read_again
 from glm_data.dedupe.work import Array, Context, Layout, concatenate, context, input_folder, load, save, slice_of
 from glm_data.kernels import compiled
 from glm_data.stage import ShardRecord, ShardTask, output_file
-from glm_data.text.shingles import exact_keys, shingle_texts, utf8_buffers
+from glm_data.text.shingles import keyed_shingles, utf8_buffers
 
 CUT = np.dtype([("document", "<u4"), ("unit", "<u4")])
 _REST = np.dtype([("low", "<u8"), ("priority", "<u8"), ("row", "<u4"), ("unit", "<u4")])
@@ -56,7 +56,7 @@ def unit_keys(units: Units) -> Array:
     data = pa.py_buffer(units.data[first:last])
     bounds = pa.py_buffer(units.bounds - first)
     texts = pa.Array.from_buffers(pa.large_string(), units.bounds.size - 1, [None, bounds, data])
-    return exact_keys(shingle_texts(texts, fold_digits=True))
+    return keyed_shingles(texts, fold_digits=True)[1]
 
 
 def cut_units(texts: pa.Array, rows: Array, numbers: Array, paragraphs: bool) -> pa.Array:

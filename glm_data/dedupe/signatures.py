@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from glm_data.dedupe.lowering import lower_24, lower_32
 from glm_data.kernels import compiled
+from glm_data.text.machine import pointer
 from glm_data.text.shingles import Shingles, Uint64s, mix64
 
 BANDS, ROWS, SEED = 20, 6, 1
@@ -61,10 +63,20 @@ def permutations(count: int, seed: int) -> Uint32s:
 
 def signatures(shingles: Shingles, lsh: Lsh) -> Uint32s:
     """MinHash signatures ``uint32[texts, bands * rows]`` of every text's shingles (repeats do no harm)."""
-    a, b = permutations(lsh.permutations, lsh.seed)
-    minima = np.empty((shingles.offsets.size - 1, a.size), np.uint32)
-    _signature_kernel(shingles.hashes, shingles.offsets, a, b, minima)
+    minima = np.empty((shingles.offsets.size - 1, lsh.permutations), np.uint32)
+    _signature_kernel(shingles.hashes, shingles.offsets, *_grouped(lsh.permutations, lsh.seed), minima)
     return minima
+
+
+@functools.cache
+def _grouped(count: int, seed: int) -> tuple[Uint32s, int]:
+    """The permutations, filled up to whole groups, and how many of those are of 24; the others are of 32."""
+    eights = -(-count // 8)
+    while eights < 3 * (-eights % 4):
+        eights += 1
+    tables = np.zeros((2, 8 * eights), np.uint32)
+    tables[:, :count] = permutations(count, seed)
+    return tables, -eights % 4
 
 
 def band_keys(minima: Uint32s, lsh: Lsh) -> Uint64s:
@@ -75,26 +87,23 @@ def band_keys(minima: Uint32s, lsh: Lsh) -> Uint64s:
 
 
 @compiled
-def _signature_kernel(hashes: Any, offsets: Any, a: Any, b: Any, minima: Any) -> None:
-    """Tiles of pre-mixed hashes stay in the first cache while one permutation after the other runs over them."""
-    tile = np.empty(_TILE, np.uint32)
+def _signature_kernel(hashes: Any, offsets: Any, tables: Any, threes: int, minima: Any) -> None:
+    """Pre-mixed hashes go by in tiles that stay in the first cache, once for each group of 24 or 32 permutations."""
+    tile, row = np.empty(_TILE, np.uint32), np.empty(tables.shape[1], np.uint32)
+    a, b, lowest, values = pointer(tables[0]), pointer(tables[1]), pointer(row), pointer(tile)
     for text in range(offsets.size - 1):
-        row = minima[text]
-        row[:] = np.uint32(0xFFFFFFFF)
+        for j in range(row.size):
+            lowest[j] = np.uint32(0xFFFFFFFF)
         for start in range(offsets[text], offsets[text + 1], _TILE):
             size = min(_TILE, offsets[text + 1] - start)
             for i in range(size):
-                tile[i] = _premix(np.uint32(hashes[start + i] >> np.uint64(32)))
-            for j in range(a.size):
-                row[j] = min(row[j], _minimum(tile, size, a[j], b[j]))
-
-
-@compiled
-def _minimum(tile: Any, size: int, a: Any, b: Any) -> Any:
-    least = np.uint32(0xFFFFFFFF)
-    for i in range(size):
-        least = min(least, np.uint32(np.uint32(a * tile[i]) + b))
-    return least
+                values[i] = _premix(np.uint32(hashes[np.uint64(start + i)] >> np.uint64(32)))
+            for group in range(threes):
+                lower_24(lowest, 24 * group, a, b, values, size)
+            for first in range(24 * threes, row.size, 32):
+                lower_32(lowest, first, a, b, values, size)
+        for j in range(minima.shape[1]):
+            minima[np.uint64(text), np.uint64(j)] = lowest[j]
 
 
 @compiled

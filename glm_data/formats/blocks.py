@@ -12,11 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from glm_data import documents
+from glm_data.text.machine import LANES
 
 DEFAULT_MAX_RECORD_BYTES = 32 << 20
 """Longest record that is read into memory; the longest novels are about 5 MB."""
 
 _EXCERPT_BYTES = 160
+_SLACK = bytes(LANES + 8)
+"""Behind the texts of a block, so that kernels which look at so many bytes at once need no copy."""
 _NO_COLUMNS = [pa.array([], pa.string())] * (len(documents.SCHEMA) - 1)
 
 
@@ -186,4 +189,4 @@ def _text_column(texts: Sequence[bytes | memoryview], sizes: Sequence[npt.NDArra
     count = sum(map(len, sizes))
     offsets = np.zeros(count + 1, np.int32)
     np.cumsum(np.concatenate([*sizes, offsets[:0]]), out=offsets[1:])
-    return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts)))
+    return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(b"".join([*texts, _SLACK])))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from glm_data.formats.blocks import BadRecordError, Records, Unreadable, cut_records, excerpt
 from glm_data.formats.records import decode_json
 from glm_data.formats.streams import BrokenStreamError
+from glm_data.kernels import compiled
+from glm_data.text.machine import LANES, count_ones, pointer, trailing_zeros, within
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NEWLINE, _SPACE = 0x0A, 0x20
@@ -71,7 +74,7 @@ class LineSplitter:
     def _lines(self, data: bytes) -> Iterator[Records | Unreadable]:
         """Yield the records of some lines, each with its end."""
         view = np.frombuffer(data, np.uint8)
-        ends = np.flatnonzero(view == _NEWLINE)
+        ends = _find_newlines(view)
         starts = np.zeros(ends.size, np.int64)
         starts[1:] = ends[:-1] + 1
         starts[:1] = self._mark_size(data)
@@ -87,6 +90,25 @@ class LineSplitter:
     def _mark_size(self, data: bytes | bytearray) -> int:
         """Bytes of the byte order mark that ``data`` begins with, which only the stream's first line may."""
         return len(_BYTE_ORDER_MARK) if self._offset == 0 and data.startswith(_BYTE_ORDER_MARK) else 0
+
+
+@compiled
+def _find_newlines(data: Any) -> Any:
+    """``int64[newlines]``: where they stand; 64 bytes are looked at at once, first only to count."""
+    lanes, whole, count = pointer(data), data.size // LANES * LANES, 0
+    for at in range(0, whole, LANES):
+        count += count_ones(within(lanes, at, 0, _NEWLINE, 1))
+    ends, used = np.empty(count + data.size - whole, np.int64), 0
+    for at in range(0, whole, LANES):
+        found = within(lanes, at, 0, _NEWLINE, 1)
+        while found:
+            ends[used] = at + trailing_zeros(found)
+            found &= found - np.uint64(1)
+            used += 1
+    for place in range(whole, data.size):
+        ends[used] = place
+        used += data[place] == _NEWLINE
+    return ends[:used]
 
 
 def _is_json(data: bytes) -> bool:

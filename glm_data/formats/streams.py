@@ -115,13 +115,22 @@ def _unzstd(file: BinaryIO) -> Iterator[bytes]:
     watched = _WatchedFile(file)
     decompressor = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
     reader = decompressor.stream_reader(cast(BinaryIO, watched), read_across_frames=True, read_size=_READ_BYTES)
+    chunk, used = memoryview(bytearray(CHUNK_BYTES)), 0
+    broken = None
     try:
-        while piece := reader.read(_PIECE_BYTES):
-            yield piece
+        while size := reader.readinto(chunk[used : used + _PIECE_BYTES]):
+            used += size
+            if used == CHUNK_BYTES:
+                yield bytes(chunk)
+                used = 0
     except zstandard.ZstdError as error:
-        raise BrokenStreamError("corrupt", f"the zstd stream is damaged: {error}") from None
-    if not watched.frames.at_end:
-        raise BrokenStreamError("truncated", "the zstd stream ends inside a frame")
+        broken = BrokenStreamError("corrupt", f"the zstd stream is damaged: {error}")
+    if used:
+        yield bytes(chunk[:used])
+    if broken is None and not watched.frames.at_end:
+        broken = BrokenStreamError("truncated", "the zstd stream ends inside a frame")
+    if broken is not None:
+        raise broken
 
 
 class _WatchedFile:

@@ -55,6 +55,9 @@ _COMMON = (
 CLOSERS = "\"'”’»)]}」』）】》〉］｝"
 BULLETS = "•-*+·●○■□▪◆◇▶►–—※★☆"
 
+FIRST_OF_HAN, LAST_OF_HAN = 0xE4, 0xE9
+"""First bytes of U+4000 to U+9FFF in UTF-8: of most Han characters, and a few symbols."""
+
 _HAN_RANGES = ((0x3005, 0x3007), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF))
 _KANA_RANGES = ((0x3041, 0x30FA), (0x30FC, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9D))
 _HANGUL_RANGES = ((0x1100, 0x11FF), (0x3131, 0x318E), (0xAC00, 0xD7A3))

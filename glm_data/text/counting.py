@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from glm_data.kernels import compiled, inlined
 from glm_data.text import characters as ch
-from glm_data.text.characters import decode_at, entry_of
+from glm_data.text.characters import FIRST_OF_HAN, LAST_OF_HAN, decode_at, entry_of
 from glm_data.text.lines import (
     DOTTED,
     ENDS,
@@ -30,7 +30,7 @@ from glm_data.text.lines import (
     mark_line,
     start_text,
 )  # fmt: skip
-from glm_data.text.machine import first_bytes, leading_letters, load_word, pointer, store_wide
+from glm_data.text.machine import first_bytes, further, leading_letters, load_word, pointer, store_wide
 from glm_data.text.marks import Phrases, find_first_phrase, find_phrases
 from glm_data.text.repetition import CHARACTERS, GRAM_CHARACTERS, TOKENS, Scratch
 from glm_data.text.sets import BASE, hash_bytes, hash_few_bytes, spread
@@ -84,22 +84,22 @@ _CAPITALS = np.uint64(0x20202020202020)
 
 @compiled
 def count_text(
-    data: NDArray[np.uint8], start: int, end: int, table: NDArray[np.uint16], stops: NDArray[np.uint64],
-    han_stops: NDArray[np.uint8], phrases: Phrases, own: NDArray[np.int64], scratch: Scratch,
+    data: Any, limit: int, start: int, end: int, table: Any, stops: Any, han_stops: Any, phrases: Any, own: Any,
+    scratch: Scratch,
 ) -> tuple[int, int]:  # fmt: skip
     """Fill ``own`` with the counts of characters, tokens, lines and marks; put first characters, solid characters and
-    tokens into ``scratch``. Returns how many of the latter two are there."""
-    mask = start_text(data, start, end, scratch.table, scratch.state)
+    tokens into ``scratch``. Returns how many of the latter two are there. All are pointers, ``data`` to ``limit``
+    bytes, ``phrases`` and ``scratch`` several."""
+    mask = start_text(data, limit, start, end, scratch.table, scratch.table_slots, scratch.state)
     return _walk(
-        pointer(data), data.shape[0], start, end, pointer(table), pointer(stops), pointer(han_stops),
-        _point_at(phrases), pointer(own), pointer(own[OF_LINES:]), pointer(own[OF_MARKS:]), pointer(scratch.characters),
-        pointer(scratch.solid), pointer(scratch.tokens), pointer(scratch.lengths), pointer(scratch.state),
-        pointer(scratch.table), mask,
+        data, limit, start, end, table, stops, han_stops, phrases, own, further(own, OF_LINES), further(own, OF_MARKS),
+        scratch.characters, scratch.solid, scratch.tokens, scratch.lengths, scratch.state, scratch.table, mask,
     )  # fmt: skip
 
 
 @inlined
-def _point_at(phrases: Phrases) -> Any:
+def point_at_phrases(phrases: Phrases) -> Any:
+    """Pointers to the arrays of ``phrases``."""
     return (
         pointer(phrases.near), pointer(phrases.heads), pointer(phrases.following), pointer(phrases.starts),
         pointer(phrases.kinds), pointer(phrases.folded),
@@ -131,6 +131,13 @@ def _walk(
             position, characters, solid = position + letters, characters + letters, solid + letters
             _end_letters(state, own, data[position - 1], letters)
             continue
+        if token < 0 and FIRST_OF_HAN <= byte <= LAST_OF_HAN:
+            behind = _read_han(data, position, end, table, han_stops, own, points, solids, tokens, lengths, state,
+                               characters, solid)  # fmt: skip
+            if behind > position:
+                read = (behind - position) // 3
+                position, characters, solid = behind, characters + read, solid + read
+                continue
         point, size = decode_at(data, position) if byte >= 0x80 else (np.uint32(byte), 1)
         entry = entry_of(table, point)
         kind = entry & ch.CLASS_BITS
@@ -210,27 +217,34 @@ def _read_plain_words(
     data: Any, end: int, stops: Any, own: Any, points: Any, solids: Any, tokens: Any, lengths: Any, state: Any,
     position: int, characters: int, solid: int,
 ) -> tuple[int, int, int]:  # fmt: skip
-    """Count words of up to seven ASCII letters that end for certain, which most of English is made of, from the
+    """Count words of up to fifteen ASCII letters that end for certain, which most of English is made of, from the
     first letter of one on: all that is done with a word and a blank behind it at once. Returns where they end."""
     before, words, blanks, stored, text_end = solid, 0, 0, state[_STORED], state[_TEXT_END]
     longest, word_start = state[LONGEST], state[WORD_START]
     while position + 8 <= end:
         word = load_word(data, position)
         letters = leading_letters(word)
-        if letters == 8 or letters == 0:
+        if letters == 8 and position + 16 <= end:
+            rest = load_word(data, position + 8)
+            letters += leading_letters(rest)
+            if letters == 16 or not ends_word(data[position + letters]):
+                break
+            _write(rest, points, CHARACTERS, characters + 8)
+            _write(rest, solids, GRAM_CHARACTERS, solid + 8)
+            key = hash_bytes(data, position, position + letters, end)
+        elif letters == 8 or letters == 0 or not ends_word(data[position + letters]):
             break
-        behind = data[position + letters]
-        if not ends_word(behind):
-            break
-        packed = word & (~np.uint64(0) >> np.uint64(64 - 8 * letters))
-        _count_function_word(packed, letters, stops, own, state)
+        else:
+            packed = word & (~np.uint64(0) >> np.uint64(64 - 8 * letters))
+            _count_function_word(packed, letters, stops, own, state)
+            key = hash_few_bytes(packed, letters)
         _write(word, points, CHARACTERS, characters)
         _write(word, solids, GRAM_CHARACTERS, solid)
         if stored < TOKENS:
-            tokens[stored], lengths[stored] = hash_few_bytes(packed, letters), letters
+            tokens[stored], lengths[stored] = key, letters
             stored, text_end = stored + 1, characters + letters
         position, characters, solid, words = position + letters, characters + letters, solid + letters, words + 1
-        if behind != 0x20:
+        if data[position] != 0x20:
             break
         longest = max(longest, characters - word_start)
         position, characters, blanks = position + 1, characters + 1, blanks + 1
@@ -257,6 +271,44 @@ def ends_word(byte: Any) -> bool:
     """Whether a word ends before an ASCII character that is no letter, whatever follows: not before a digit, a dot, an
     underscore or a control character."""
     return bool(0x20 <= byte <= 0x2D or byte == 0x2F or 0x3A <= byte <= 0x5E or byte == NEWLINE)
+
+
+@inlined
+def _read_han(
+    data: Any, start: int, end: int, table: Any, han_stops: Any, own: Any, points: Any, solids: Any, tokens: Any,
+    lengths: Any, state: Any, characters: int, solid: int,
+) -> int:  # fmt: skip
+    """Count the Han characters from U+4000 to U+9FFF that stand from ``start`` on; returns where they end."""
+    position, found, first = start, state[_FOUND], characters
+    simplified = traditional = misread = function = 0
+    stored, text_end = state[_STORED], state[_TEXT_END]
+    point: Any = np.uint32(0)
+    while position < end and FIRST_OF_HAN <= data[position] <= LAST_OF_HAN:
+        following, _ = decode_at(data, position)
+        entry = table[following]
+        if entry & ch.CLASS_BITS != ch.HAN:
+            break
+        point = following
+        simplified += entry & ch.SIMPLIFIED != 0
+        traditional += entry & ch.TRADITIONAL != 0
+        misread += entry & ch.MISREAD != 0
+        function += entry & ch.FUNCTION != 0
+        found |= np.int64(1) << np.int64(han_stops[point])
+        if stored < TOKENS:
+            tokens[stored], lengths[stored] = spread(np.uint64(point) + BASE), 1
+            stored, text_end = stored + 1, characters + 1
+        _keep(points, CHARACTERS, characters, point)
+        _keep(solids, GRAM_CHARACTERS, solid, point)
+        position, characters, solid = position + 3, characters + 1, solid + 1
+    if position > start:
+        own[ch.HAN] += characters - first
+        own[_SIMPLIFIED] += simplified
+        own[_TRADITIONAL] += traditional
+        own[_MISREAD] += misread
+        own[_FUNCTION] += function
+        state[_FOUND], state[_STORED], state[_TEXT_END] = found, stored, text_end
+        state[_BEFORE], state[_SOLID_BEFORE], state[_KIND], state[ENDS] = point, point, ch.HAN, 0
+    return position
 
 
 @inlined

@@ -14,9 +14,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from glm_data.kernels import compiled, inlined
-from glm_data.text.characters import decode_at, misread_characters
+from glm_data.text.characters import FIRST_OF_HAN, LAST_OF_HAN, decode_at, misread_characters
 from glm_data.text.counting import is_ascii_letter
-from glm_data.text.machine import first_bytes, has_byte, leading_letters, pointer
+from glm_data.text.machine import (
+    LANES,
+    count_ones,
+    first_bytes,
+    has_byte,
+    leading_letters,
+    pointer,
+    trailing_zeros,
+    within,
+)
 from glm_data.text.statistics import utf8_buffers
 
 CONTROL, NEWLINES, ODD_SPACE, LAYOUT, MOJIBAKE, REPEATS, JOINER = 1, 2, 4, 8, 16, 32, 64
@@ -56,6 +65,8 @@ _BLANKS, _QS = np.uint64(0x2020202020202020), np.uint64(0x7171717171717171)
 _HIGH_LATIN, _DIGITS, _DIGITS_OF_PLUS, _DOTS, _COLONS = 6, 10, 6, 3, 7
 """Letters of Latin-1 in a row that may be Chinese; digits that may be personal, and those after ``+``; dots between
 digits that may be, and colons of an address without ``::``."""
+_FEWEST_COLONS = 3
+"""Colons of a line in which there may be such an address."""
 _PLUS = 1 << 20
 """Added to a number of digits among which a ``+`` is."""
 TAGS = (
@@ -69,7 +80,8 @@ _LONGEST_TAG, _LONGEST_ENTITY = max(map(len, TAGS)), 8
 
 
 @lru_cache(maxsize=1)
-def _table() -> NDArray[np.uint16]:
+def _tables() -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
+    """The flags of every character of the plane, and a bit for each that has any."""
     table = np.zeros(0x10000, np.uint16)
     leads, continuations = range(0xC2, 0xF5), (*range(0x80, 0xC0), *map(ord, _CONTINUATIONS))
     for points, flag in (
@@ -85,7 +97,7 @@ def _table() -> NDArray[np.uint16]:
         (map(ord, "扣鹅"), _NAMES_QQ),
     ):
         table[list(points)] |= flag
-    return table
+    return table, np.packbits(table != 0, bitorder="little")
 
 
 class Defects(NamedTuple):
@@ -105,20 +117,22 @@ def find_defects(texts: pa.StringArray) -> Defects:
     flags = np.zeros(len(texts), np.uint32)
     newlines = np.count_nonzero(data[offsets[0] : offsets[-1]] == _NEWLINE) if len(texts) else 0
     lines = np.empty((newlines + len(texts), 4), np.int64)
-    used = _find(data, offsets, _table(), flags, lines) if len(texts) else 0
+    used = _find(data, offsets, *_tables(), flags, lines) if len(texts) else 0
     return Defects(flags, lines[:used])
 
 
 @compiled
 def _find(
-    data: NDArray[np.uint8], offsets: NDArray[np.int64], table: NDArray[np.uint16], flags: NDArray[np.uint32],
-    lines: NDArray[np.int64],
+    data: NDArray[np.uint8], offsets: NDArray[np.int64], table: NDArray[np.uint16], noted: NDArray[np.uint8],
+    flags: NDArray[np.uint32], lines: NDArray[np.int64],
 ) -> int:  # fmt: skip
     used = 0
     for row in range(flags.shape[0]):
         start, end, newlines = offsets[row], offsets[row + 1], 2  # a leading blank line is one too many
         while start < end:
-            last, found = _read_line(pointer(data), data.shape[0], start, end, pointer(table))
+            last, found = _read_plain_line(pointer(data), data.shape[0], start, end)
+            if last < 0:
+                last, found = _read_line(pointer(data), data.shape[0], start, end, pointer(table), pointer(noted))
             is_blank = found & ~LAYOUT == 0 and _is_blank(pointer(data), start, last)
             newlines = newlines + 1 if is_blank else 1
             if is_blank and newlines > 2 and last < end:
@@ -140,8 +154,54 @@ def _is_blank(data: Any, start: int, end: int) -> bool:
     return start == end
 
 
+@inlined
+def _read_plain_line(data: Any, limit: int, start: int, end: int) -> tuple[int, int]:
+    """Where the line from byte ``start`` on ends, and its flags; -1 where it takes a closer look to tell: where it is
+    not ASCII, or holds so many digits, marks or the like that something may be found.
+
+    64 bytes are asked for at a time, of which two are those asked for before, for the sake of what stands together.
+    """
+    digits = dots = colons = 0
+    has_plus = np.uint64(0)
+    while start + LANES <= limit:
+        ends = within(data, start, 0, _NEWLINE, 1)
+        if start + LANES > end:
+            ends |= np.uint64(1) << np.uint64(end - start)
+        line = (ends & (~ends + np.uint64(1))) - np.uint64(1)
+        number = within(data, start, 0, 0x30, 10)
+        if _is_odd(data, start, number) & line:
+            break
+        digits += count_ones(number & line)
+        dots += count_ones(within(data, start, 0, 0x2E, 1) & number << np.uint64(1) & line)
+        colons += count_ones(within(data, start, 0, 0x3A, 1) & line)
+        has_plus |= within(data, start, 0, 0x2B, 1) & line
+        if ends:
+            last = start + trailing_zeros(ends)
+            if digits >= (_DIGITS_OF_PLUS if has_plus else _DIGITS) or dots >= _DOTS or colons >= _FEWEST_COLONS:
+                break
+            before = data[last - 1]
+            return last, LAYOUT if line and (before == 0x20 or before == 0x09) else 0
+        start += LANES - 2
+    return -1, 0
+
+
+@inlined
+def _is_odd(data: Any, start: int, number: Any) -> Any:
+    """Which of 64 bytes are neither ASCII nor a tab, or may be part of an address, a tag or entity, QQ, or a run of
+    marks; ``number`` are the digits."""
+    letter = within(data, start, 0x20, 0x61, 26)
+    name = letter | number | within(data, start, 0, 0x23, 1)
+    odd = ~(within(data, start, 0, 0x20, 0x5F) | within(data, start, 0, 0x09, 1))
+    odd |= within(data, start, 0, 0x40, 1) & ~(within(data, start, 0, 0x20, 1) << np.uint64(1)) & ~np.uint64(1)  # @
+    odd |= within(data, start, 0, 0x26, 1) & name >> np.uint64(1)  # &
+    odd |= within(data, start, 0, 0x3C, 1) & (name | within(data, start, 0, 0x2F, 1)) >> np.uint64(1)  # < </
+    q = within(data, start, 0x20, _Q, 1)
+    marks = within(data, start, 0, 0x21, 1) | within(data, start, 0, 0x3F, 1)  # ! ?
+    return odd | q & q << np.uint64(1) | marks & marks << np.uint64(1) & marks << np.uint64(2)
+
+
 @compiled
-def _read_line(data: Any, limit: int, start: int, end: int, table: Any) -> tuple[int, int]:
+def _read_line(data: Any, limit: int, start: int, end: int, table: Any, noted: Any) -> tuple[int, int]:
     """Where the line from byte ``start`` on ends, and its flags."""
     found = run = before_entry = digits = dots = colons = high = 0
     position = start
@@ -163,6 +223,12 @@ def _read_line(data: Any, limit: int, start: int, end: int, table: Any) -> tuple
             continue
         if byte == _NEWLINE:
             break
+        if FIRST_OF_HAN <= byte <= LAST_OF_HAN:
+            point, behind = _skip_han(data, position, end, noted)
+            if behind > position:
+                digits = dots = colons = high = before_entry = 0
+                before, position = point, behind
+                continue
         point, size = decode_at(data, position)
         position += size
         entry = table[point] if point < 0x10000 else 0
@@ -191,6 +257,19 @@ def _read_line(data: Any, limit: int, start: int, end: int, table: Any) -> tuple
     if position > start and (before == 0x20 or before == 0x09):
         found |= LAYOUT
     return position, found
+
+
+@inlined
+def _skip_han(data: Any, start: int, end: int, noted: Any) -> tuple[Any, int]:
+    """The last of the characters without a flag, U+4000 to U+9FFF, that stand from ``start`` on, and where they end."""
+    last: Any = np.uint32(0)
+    position = start
+    while position < end and FIRST_OF_HAN <= data[position] <= LAST_OF_HAN:
+        point, _ = decode_at(data, position)
+        if noted[point >> 3] >> (point & 7) & 1:
+            break
+        last, position = point, position + 3
+    return last, position
 
 
 @inlined

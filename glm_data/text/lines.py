@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from glm_data.kernels import compiled, inlined
 from glm_data.text import characters as ch
 from glm_data.text.characters import decode_at, entry_of
-from glm_data.text.machine import LANES, count_ones, pointer, within
+from glm_data.text.machine import LANES, count_ones, first_lanes, pointer, within
 from glm_data.text.marks import LOREM, POLICY, SCRIPT
 from glm_data.text.sets import BASE, empty_table, hash_bytes, put_once, spread
 
@@ -32,16 +32,16 @@ ENDS, DOTTED, BRACE, WORD_START, WORDS, LONGEST, SENTENCES, CLAUSES, DOTS, PARAG
 """Places of the state. Of C4's word so far whether it ends a sentence, has a dot, and its first character; of the line
 whether it has a brace, its words, the longest, its sentences, and marks of clauses; dots in a row; of the paragraph its
 hash and characters."""
-FREE = 11
-"""The first place of the state that is not used here."""
+FREE, STATES = 11, 32
+"""The first place of the state that is not used here, and all places that there are."""
 
 
 @compiled
-def count_newlines(data: NDArray[np.uint8], start: int, end: int) -> int:
-    """Newlines from byte ``start`` to ``end``."""
+def count_newlines(data: Any, limit: int, start: int, end: int) -> int:
+    """Newlines from byte ``start`` to ``end`` of a pointer to ``limit`` bytes."""
     found, position = 0, start
-    while position + LANES <= end:
-        found += count_ones(within(pointer(data), position, 0, NEWLINE, 1))
+    while position < end and position + LANES <= limit:
+        found += count_ones(within(data, position, 0, NEWLINE, 1) & first_lanes(min(end - position, LANES)))
         position += LANES
     for place in range(position, end):
         found += data[place] == NEWLINE
@@ -53,17 +53,16 @@ def most_newlines(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> int:
     """Newlines of the text that has most."""
     most = 0
     for row in range(offsets.shape[0] - 1):
-        most = max(most, count_newlines(data, offsets[row], offsets[row + 1]))
+        most = max(most, count_newlines(pointer(data), data.shape[0], offsets[row], offsets[row + 1]))
     return most
 
 
-@compiled
-def start_text(
-    data: NDArray[np.uint8], start: int, end: int, said: NDArray[np.uint64], state: NDArray[np.int64]
-) -> int:
+@inlined
+def start_text(data: Any, limit: int, start: int, end: int, said: Any, slots: int, state: Any) -> int:
     """Make the state ready, and a table of what was said with room for the lines; returns its mask."""
-    state[:] = 0
-    return empty_table(said, 2 * count_newlines(data, start, end) + 2)
+    for place in range(STATES):
+        state[place] = 0
+    return empty_table(said, slots, 2 * count_newlines(data, limit, start, end) + 2)
 
 
 @inlined

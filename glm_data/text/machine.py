@@ -37,6 +37,16 @@ def pointer(_: Any, array: Any) -> Any:
 
 
 @intrinsic
+def further(_: Any, values: Any, count: Any) -> Any:
+    """The pointer to what stands ``count`` values behind a pointer's first."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return values(values, types.int64), generate
+
+
+@intrinsic
 def load_word(_: Any, values: Any, index: Any) -> Any:
     """The eight bytes from ``values[index]`` (a pointer) on as one ``uint64``, little-endian."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glm_data.kernels import compiled, inlined
+from glm_data.text.lines import STATES
 from glm_data.text.machine import load_word, pointer
 from glm_data.text.sets import BASE, empty_table, mask_for, put_once, spread
 
@@ -39,8 +40,9 @@ SLACK = 8
 TOP, DUPLICATE = (2, 3, 4), (5, 6, 7, 8, 9, 10)
 """Words in the n-grams of the Gopher rules (table A1): whose most frequent one counts, whose repeats count."""
 
-_PLACE, _PASSED, _ONE, _COUNT, _TAG = 0x3FFF, 1 << 14, 1 << 15, 15, np.uint64(0xFFFFFFFF << 32)
-"""Parts of a slot: where its gram is first; whether a walk passed it; how often it is there; half of its hash."""
+_PLACE, _PASSED, _ONE, _COUNT, _TAKEN, _TAG = 0x3FFF, 1 << 14, 1 << 15, 15, 1 << 31, np.uint64(0xFFFFFFFF << 32)
+"""Parts of a slot: where its gram is first; whether a walk passed it; how often it is there; that it is taken; half of
+its hash."""
 
 HAN_CHARACTERS_A_WORD = 1.8
 """Han characters in a word as jieba cuts them: 1.85 in web pages, 1.76 in manuals and novels."""
@@ -58,6 +60,8 @@ GRAMS_OF_3 = 1 << 3 * NUMBER_BITS
 SECOND = np.uint64(0xC2B2AE3D27D4EB4F)
 
 LONGEST_GRAM = int(HAN_SIZES.max())
+_POWERS = np.array([pow(int(BASE), exponent, 1 << 64) for exponent in range(LONGEST_GRAM + 1)], np.uint64)
+"""``BASE`` to the power of each number, in 64 bits."""
 
 
 class Scratch(NamedTuple):
@@ -95,6 +99,7 @@ class Scratch(NamedTuple):
     """Hash table of lines and paragraphs, and then of grams of characters."""
     state: NDArray[np.int64]
     """What a walk over a document keeps in mind."""
+    table_slots: int
 
 
 _of_thread = threading.local()
@@ -110,7 +115,7 @@ def scratch_for(newlines: int) -> Scratch:
 
 
 def _new_scratch(newlines: int) -> Scratch:
-    hashes = max(2 * newlines + 2, GRAM_CHARACTERS)
+    slots = 1 << (2 * max(2 * newlines + 2, GRAM_CHARACTERS)).bit_length()
     places = TOKENS + 1
     return Scratch(
         characters=np.zeros(CHARACTERS + SLACK, np.uint32),
@@ -127,22 +132,46 @@ def _new_scratch(newlines: int) -> Scratch:
         numbers=np.zeros(PLANE, np.uint8),
         numbered=np.zeros(GRAMS_OF_3, np.uint16),
         histogram=np.zeros(CHARACTERS + 1 + 8, np.int32),
-        table=np.zeros(1 << max(4, (2 * hashes).bit_length()), np.uint64),
-        state=np.zeros(32, np.int64),
+        table=np.zeros(slots, np.uint64),
+        state=np.zeros(STATES, np.int64),
+        table_slots=slots,
+    )
+
+
+@inlined
+def point_at(scratch: Scratch) -> Scratch:
+    """The scratch with pointers in place of arrays: counting the references of arrays would cost more than counting
+    the grams of a short document."""
+    return Scratch(
+        pointer(scratch.characters),
+        pointer(scratch.solid),
+        pointer(scratch.tokens),
+        pointer(scratch.lengths),
+        pointer(scratch.prefix),
+        pointer(scratch.level),
+        pointer(scratch.places),
+        pointer(scratch.slots),
+        pointer(scratch.keys),
+        pointer(scratch.found),
+        pointer(scratch.seen),
+        pointer(scratch.numbers),
+        pointer(scratch.numbered),
+        pointer(scratch.histogram),
+        pointer(scratch.table),
+        pointer(scratch.state),
+        scratch.table_slots,
     )
 
 
 Work = Any
-"""Pointers to those arrays of the scratch that grams are counted in: counting the references of arrays would cost more
-than counting the grams of a document."""
+"""Pointers to those arrays of the scratch that grams are counted in."""
 
 
 @inlined
-def point_at(scratch: Scratch) -> Work:
+def work_of(scratch: Scratch) -> Work:
     """The :data:`Work` arrays: ``places``, ``slots``, ``keys``, ``found``, ``seen``, ``level``, ``prefix``."""
     return (
-        pointer(scratch.places), pointer(scratch.slots), pointer(scratch.keys), pointer(scratch.found),
-        pointer(scratch.seen), pointer(scratch.level), pointer(scratch.prefix),
+        scratch.places, scratch.slots, scratch.keys, scratch.found, scratch.seen, scratch.level, scratch.prefix,
     )  # fmt: skip
 
 
@@ -156,15 +185,6 @@ def sum_up(prefix: Any, lengths: Any, tokens: Any, used: int) -> None:
         running = running * BASE + tokens[at]
         total += length
     prefix[used], lengths[used] = running, total
-
-
-@compiled
-def power(exponent: int) -> Any:
-    """``BASE ** exponent`` in 64 bits."""
-    value = np.uint64(1)
-    for _ in range(exponent):
-        value *= BASE
-    return value
 
 
 @compiled
@@ -229,7 +249,7 @@ def _hash_grams(
     places: Any, levels: Any, prefix: Any, keys: Any, candidates: int, size: int, shorter: int, least: int
 ) -> int:
     """Leave only places whose gram ends with one that is not single either, and hash theirs; returns how many."""
-    leaving, taken = power(size), 0
+    leaving, taken = _POWERS[size], 0
     for index in range(candidates):
         at = places[index]
         places[taken] = at
@@ -241,25 +261,31 @@ def _hash_grams(
 @inlined
 def _tally(places: Any, keys: Any, slots: Any, found: Any, taken: int, mask: int) -> tuple[Any, Any]:
     """Count equal keys in the table; returns first place and number of the most frequent gram."""
-    rank = np.uint64(_ONE | _PLACE)  # of a gram that is there once, in the very first place
+    rank = np.uint64(_TAKEN | _ONE | _PLACE)  # of a gram that is there once, in the very first place
     for index in range(taken):
         key = keys[index]
         slot = np.int64(key) & mask
         value = found[slot]
-        while (value != 0) & (((value ^ key) & _TAG) != 0):
+        while _is_other(value, key):
             slot = (slot + 1) & mask
             value = found[slot]
-        # Whether a gram is new cannot be foreseen, so that nothing branches on it.
-        value = (value if value != 0 else key & _TAG | np.uint64(places[index])) + np.uint64(_ONE)
+        value = (value if value != 0 else key & _TAG | np.uint64(_TAKEN | places[index])) + np.uint64(_ONE)
         slots[index], found[slot] = slot, value
         rank = max(rank, value & ~_TAG ^ np.uint64(_PLACE))
     return _PLACE - (np.int64(rank) & _PLACE), count_of(rank)
 
 
 @inlined
+def _is_other(value: Any, key: Any) -> bool:
+    """Whether a slot is taken by another gram. Seldom; whether it is free cannot be foreseen, and is not branched on."""
+    if_taken = np.int64(value << np.uint64(32)) >> np.int64(63)
+    return bool(np.int64((value ^ key) & _TAG) & if_taken)
+
+
+@inlined
 def count_of(value: Any) -> Any:
     """How often the gram of a slot is there."""
-    return (np.int64(value) & 0xFFFFFFFF) >> _COUNT
+    return (np.int64(value) & (_TAKEN - 1)) >> _COUNT
 
 
 @inlined
@@ -300,15 +326,15 @@ def count_passed(work: Work, lengths: Any, repeated: int, size: int) -> int:
 
 @compiled
 def count_repetition(
-    scratch: Scratch, used: int, sizes: NDArray[np.int64], counts: NDArray[np.int64], column: int
+    scratch: Scratch, used: int, sizes: Any, counts: Any, column: int
 ) -> None:
-    """The repetition of a document's ``used`` tokens, into ``counts`` from ``column`` on.
+    """The repetition of a document's ``used`` tokens, into ``counts`` from ``column`` on; all of them pointers.
 
     Three characters of top n-grams (count times length, joined by blanks), six of duplicate n-grams; then places of
     5-grams and how many of them hold a repeated one, and the same of 10-grams.
     """
-    work, lengths = point_at(scratch), pointer(scratch.lengths)
-    sum_up(work[6], lengths, pointer(scratch.tokens), used)
+    work, lengths = work_of(scratch), scratch.lengths
+    sum_up(work[6], lengths, scratch.tokens, used)
     repeated = 0
     for number in range(9):
         size = sizes[number]
@@ -328,22 +354,22 @@ def count_repetition(
 
 @compiled
 def count_grams_of_13(scratch: Scratch, used: int, is_long: bool, counts: Any) -> None:
-    """Fill ``counts`` with :data:`GRAM_COUNTS` of the first ``used`` solid characters."""
-    solid, table, grams = pointer(scratch.solid), pointer(scratch.table), max(used - GRAM + 1, 0)
+    """Fill ``counts`` with :data:`GRAM_COUNTS` of the first ``used`` solid characters; all of them pointers."""
+    solid, table, grams = scratch.solid, scratch.table, max(used - GRAM + 1, 0)
     if is_long:
-        mask = empty_table(scratch.table, grams >> SAMPLED)
-        counts[0], counts[1] = _put_sampled(solid, grams, table, mask, pointer(scratch.places))
+        mask = empty_table(table, scratch.table_slots, grams >> SAMPLED)
+        counts[0], counts[1] = _put_sampled(solid, grams, table, mask, scratch.places)
     first = 0 if counts[0] == 0 else grams  # of a text that says one thing for ever no gram at all may be chosen
     if first < grams:
-        mask = empty_table(scratch.table, grams)
-        counts[0], counts[1] = grams, _put_all(point_at(scratch), solid, grams, table, mask)
+        mask = empty_table(table, scratch.table_slots, grams)
+        counts[0], counts[1] = grams, _put_all(work_of(scratch), solid, grams, table, mask)
 
 
 @compiled
 def _put_all(work: Work, solid: Any, grams: int, table: Any, mask: int) -> int:
     """How many grams were there before."""
     places, _, keys, _, seen, _, _ = work
-    repeated, first, leaving, running = 0, 0, power(GRAM - 1), np.uint64(0)
+    repeated, first, leaving, running = 0, 0, _POWERS[GRAM - 1], np.uint64(0)
     for at in range(GRAM - 1):
         running = running * BASE + solid[at]
     while first < grams:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glm_data.kernels import compiled, inlined
 from glm_data.text.machine import first_bytes
@@ -50,10 +49,12 @@ def hash_few_bytes(packed: Any, size: int) -> Any:
 
 
 @compiled
-def empty_table(table: NDArray[np.uint64], items: int) -> int:
-    """Empty as much of a hash table as ``items`` hashes need; returns the mask of its slots."""
-    mask = mask_for(items, table.shape[0])
-    table[: mask + 1] = 0
+def empty_table(table: Any, slots: int, items: int) -> int:
+    """Empty as much of a hash table of so many ``slots`` (a pointer) as ``items`` hashes need; returns the mask of the
+    slots used."""
+    mask = mask_for(items, slots)
+    for slot in range(mask + 1):
+        table[slot] = 0
     return mask
 
 

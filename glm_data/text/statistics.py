@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from glm_data.kernels import compiled
 from glm_data.text import character_grams, counting, lines, marks, repetition
 from glm_data.text.characters import character_table
+from glm_data.text.machine import further, pointer
 
 REPETITION_COUNTS = (
     *(f"top_{size}_gram_characters" for size in repetition.TOP),
@@ -172,15 +173,18 @@ def _count_all(
     han_stops: NDArray[np.uint8], phrases: Any, counts: NDArray[np.int64], scratch: Any,
     word_sizes: NDArray[np.int64], han_sizes: NDArray[np.int64],
 ) -> None:  # fmt: skip
+    text, tables = (pointer(data), data.shape[0]), (pointer(table), pointer(stops), pointer(han_stops))
+    found, work = counting.point_at_phrases(phrases), repetition.point_at(scratch)
+    of_words, of_han = pointer(word_sizes), pointer(han_sizes)
     for row in range(counts.shape[0]):
-        start, end, own = offsets[row], offsets[row + 1], counts[row]
-        solid, tokens = counting.count_text(data, start, end, table, stops, han_stops, phrases, own, scratch)
+        start, end, own = offsets[row], offsets[row + 1], further(pointer(counts), row * counts.shape[1])
+        solid, tokens = counting.count_text(*text, start, end, *tables, found, own, work)
         is_han = 2 * own[counting.HAN_TOKENS] > own[counting.ALL_TOKENS]
         is_long = end - start > repetition.LONG_BYTES
-        repetition.count_grams_of_13(scratch, solid, is_long, own[_GRAMS:])
-        repetition.count_repetition(scratch, tokens, han_sizes if is_han else word_sizes, own, _REPETITION)
+        repetition.count_grams_of_13(work, solid, is_long, further(own, _GRAMS))
+        repetition.count_repetition(work, tokens, of_han if is_han else of_words, own, _REPETITION)
         used = min(own[_TEXT], repetition.CHARACTERS)
-        character_grams.count_character_repetition(scratch, used, own, _REPETITION + len(REPETITION_COUNTS))
+        character_grams.count_character_repetition(work, used, own, _REPETITION + len(REPETITION_COUNTS))
 
 
 class Tokens(NamedTuple):
@@ -207,12 +211,11 @@ def _tokenize(
     data: NDArray[np.uint8], bounds: NDArray[np.int64], table: NDArray[np.uint16], stops: NDArray[np.uint64],
     han_stops: NDArray[np.uint8], phrases: Any, scratch: Any, values: NDArray[np.uint64], offsets: NDArray[np.int64],
 ) -> None:  # fmt: skip
-    unused = np.zeros(len(COUNTS), np.int64)
+    text, tables = (pointer(data), data.shape[0]), (pointer(table), pointer(stops), pointer(han_stops))
+    found, work, unused = counting.point_at_phrases(phrases), repetition.point_at(scratch), np.zeros(len(COUNTS), np.int64)
     for row in range(offsets.shape[0] - 1):
         first = offsets[row]
-        _, used = counting.count_text(
-            data, bounds[row], bounds[row + 1], table, stops, han_stops, phrases, unused, scratch
-        )
+        _, used = counting.count_text(*text, bounds[row], bounds[row + 1], *tables, found, pointer(unused), work)
         values[first : first + used] = scratch.tokens[:used]
         offsets[row + 1] = first + used
 
