@@ -43,8 +43,6 @@ _WHOLE_BY_SIGNING = 1.9
 _SPOOLED, _WRITTEN, _CANDIDATES = 1.05, 0.45, 0.1
 """Bytes a byte of text in the parsed copy and in the output; share of documents that become candidates: 3 % of mixed
 web text and books, 22 % of poems of few different characters (lab notes)."""
-
-
 _CANDIDATE_BYTES = 9
 """Memory a document for what is known of candidates: 30 bytes each, were three in ten one."""
 
