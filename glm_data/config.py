@@ -173,14 +173,10 @@ def from_mapping(values: Any, kind: type[ConfigT], where: str) -> ConfigT:
 
 def from_flags(values: Mapping[str, Any], kind: type[ConfigT]) -> ConfigT:
     """As :func:`from_mapping`, for options of a command line: an error names them as they are typed there."""
-    if place := _not_finite(values):
-        raise ConfigError(in_flags(f"{place} is not a finite number; give one.", kind))
     try:
-        return msgspec.convert(values, kind, strict=True)
-    except msgspec.ValidationError as error:
-        raise ConfigError(in_flags(_explain(str(error), kind), kind)) from None
+        return from_mapping(values, kind, "")
     except ConfigError as error:
-        raise ConfigError(in_flags(str(error), kind)) from None
+        raise ConfigError(in_flags(str(error).removeprefix(": "), kind)) from None
 
 
 def in_flags(message: str, kind: type[msgspec.Struct]) -> str:

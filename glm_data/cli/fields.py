@@ -21,7 +21,7 @@ class _Folder(click.Path):
     """A folder, of which click's own words for a file would be that a directory is a file."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path; a usage error for a file, or for nothing where something must exist."""
+        """The path; a usage error for a file, or where there must be something and is nothing."""
         if Path(value).is_file():
             self.fail(f"'{value}' is a file; give a folder.", param, ctx)
         return super().convert(value, param, ctx)

@@ -195,6 +195,11 @@ def _teller(say: Callable[[str], None], name: str) -> Callable[[float], None]:
     return tell
 
 
+def _part_of(tell: Callable[[float], None], before: float, own: float) -> Callable[[float], None]:
+    """``tell`` for a part of the work, the share ``own`` of it, behind the share ``before``."""
+    return lambda share: tell(before + share * own)
+
+
 def _in_parts(
     items: Sequence[ItemT], size: int, work: Callable[[Sequence[ItemT]], list[DoneT]], tell: Callable[[float], None]
 ) -> list[DoneT]:
@@ -279,13 +284,8 @@ def _document_nats(
         some = slice(first, first + _DOCUMENTS)
         windows = [encode_windows(text, glm.tokenizer, setup.longest) for _, text in documents[some]]
         before, own = sizes[:first].sum() / sizes.sum(), sizes[some].sum() / sizes.sum()
-        each = iter(
-            _in_parts(
-                [window for parts in windows for window in parts],
-                _WINDOWS,
-                lambda part: losses(glm.model, part),
-                lambda share, before=before, own=own: tell(before + share * own),  # type: ignore[misc]
-            )
-        )
-        nats += [sum(next(each)[0] for _ in parts) for parts in windows]
+        parts = [window for own_windows in windows for window in own_windows]
+        told = _part_of(tell, before, own)
+        each = iter(_in_parts(parts, _WINDOWS, lambda some_windows: losses(glm.model, some_windows), told))
+        nats += [sum(next(each)[0] for _ in own_windows) for own_windows in windows]
     return np.array(nats, np.float64)
