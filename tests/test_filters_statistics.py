@@ -13,7 +13,7 @@ from signal_twin import LETTERS, twin
 
 from glm_data.text import characters as ch
 from glm_data.text import statistics
-from glm_data.text.characters import character_table, classify, script_characters
+from glm_data.text.characters import classify, script_characters
 from glm_data.text.marks import LINKS, advertisements
 
 
