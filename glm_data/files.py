@@ -59,7 +59,8 @@ def make_folder(folder: Path) -> None:
 
 def output_error(path: Path, error: OSError, *, goes_on: bool = True) -> OutputError:
     """The sentence for a user whose ``path`` could not be written; ``goes_on`` if the same command resumes."""
-    reason = os.strerror(error.errno) if error.errno else str(error)
+    said = "only a part was written, the disk may be full" if _CUT_SHORT in str(error) else str(error)
+    reason = os.strerror(error.errno) if error.errno else said
     again = ", then run again: what is finished is kept" if goes_on else ""
     return OutputError(f"'{path}' cannot be written ({reason}); make room or choose another folder{again}.")
 
