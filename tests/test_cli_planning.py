@@ -154,6 +154,15 @@ def test_a_plan_is_told_in_words_with_the_room_there_is(
     assert "0.6 M parameters, 100 steps" in said or "M parameters, 100 steps" in said
 
 
+@pytest.mark.parametrize("load", [0.1, 64.0])
+def test_a_plan_says_when_the_cores_are_busy(
+    recipe: Path, load: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
+    assert run(["plan", str(recipe)]) == 0
+    assert ("other work now asks for 64.0 of" in capsys.readouterr().out) == (load == 64)
+
+
 def test_a_tokenizer_is_trained_by_one_process_in_memory_that_grows_with_its_text(recipe: Path) -> None:
     found = estimate(recipes.load(recipe))
     seconds = {stage.stage: stage.core_seconds for stage in found.stages}

@@ -186,7 +186,7 @@ class _Runs:
 
 
 def stable_order(keys: Array) -> Array:
-    """``np.argsort(keys, kind="stable")`` of ``uint64`` hashes, in a fifth of its time.
+    """``np.argsort(keys, kind="stable")``, ``int64[n]``, of hashes ``uint64[n]``, in a fifth of its time (lab notes).
 
     Places take the lowest bits of keys, numbers alone are sorted, and what is equal in the bits above is sorted again.
     """
